@@ -1,0 +1,76 @@
+"""The errors a user can meet, each one line: what, where, and what would be right.
+
+    StreamposeError              exit 1   the run failed
+    ├── UsageError               exit 2   the command line asks for something that cannot be
+    │   └── ConfigError          exit 2   the configuration is wrong: key path, value, what would be right
+    ├── SourceError              exit 3   a camera, video or picture cannot be read
+    │   ├── TransientSourceError          ... now, but a later try may succeed (refused, timed out, ended early)
+    │   └── PermanentSourceError          ... and no retry will help (not found, not a video, authentication)
+    ├── ModelError               exit 4   a model file is missing, damaged, of another shape, or not trusted
+    ├── DataError                exit 5   a data set, result file or label file is wrong
+    ├── SinkError                exit 6   an output cannot be written (no space, no permission)
+    └── InterruptedRun           exit 130 ended by SIGINT (143 by SIGTERM) after everything was closed
+
+Anything else that escapes is a bug: exit 70, with its traceback. Exit 0: done.
+"""
+
+from __future__ import annotations
+
+
+class StreamposeError(Exception):
+    """Root of every expected failure; `str(error)` is the one line that a user sees."""
+
+    exit_code = 1
+
+
+class UsageError(StreamposeError):
+    """The command line asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """The configuration is wrong; the message names the key path."""
+
+
+class SourceError(StreamposeError):
+    """A source cannot be read."""
+
+    exit_code = 3
+
+
+class TransientSourceError(SourceError):
+    """A source cannot be read now; trying again may help."""
+
+
+class PermanentSourceError(SourceError):
+    """A source cannot be read, and trying again will not help."""
+
+
+class ModelError(StreamposeError):
+    """A model file is missing, damaged, of another shape, or not trusted."""
+
+    exit_code = 4
+
+
+class DataError(StreamposeError):
+    """A data set, result file or label file is wrong."""
+
+    exit_code = 5
+
+
+class SinkError(StreamposeError):
+    """An output cannot be written."""
+
+    exit_code = 6
+
+
+class InterruptedRun(StreamposeError):
+    """The run was ended by a signal, after everything queued was finished and every file closed."""
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+EXIT_BUG = 70

@@ -1,0 +1,56 @@
+"""What a source is: it opens, gives frames once, and closes. It never retries; the Keeper does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from streampose.messages import Image, SourceInfo, WallSource
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """One decoded picture as the source gives it, before camera, index and segment are known.
+
+    `pts` in units of `time_base` seconds, None where the source gives none. `time_s` is the source's own clock since its
+    first picture, monotone within one run. `wall_s`, `wall_source`, `wall_uncertainty_s`, `arrival_s`, `file` as in
+    `messages.Frame`. `image` (H, W, 3) BGR uint8. `jump` says why the source's clock or format broke before this picture
+    (empty: it did not), and begins a new segment.
+    """
+
+    image: Image
+    pts: int | None
+    time_base: Fraction | None
+    time_s: float
+    wall_s: float | None
+    wall_source: WallSource
+    arrival_s: float
+    wall_uncertainty_s: float | None = None
+    file: str | None = None
+    jump: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """A frame or file that could not be decoded, at about `time_s`; `what` names it in one line."""
+
+    what: str
+    time_s: float
+    frames: int = 1
+
+
+class Source(Protocol):
+    """One run over a camera, a recording or a folder.
+
+    `open` connects and says what is there; `frames` yields until the end, or raises TransientSourceError or
+    PermanentSourceError; it looks at `stopped()` between blocking calls, each of which has its own limit. `close` may be
+    called in every state and twice. All three are called from one thread.
+    """
+
+    def open(self) -> SourceInfo: ...
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]: ...
+
+    def close(self) -> None: ...
