@@ -1,0 +1,108 @@
+"""The manifest of a network: a YAML beside its weights that says all a caller must know to run it right.
+
+Input size, channel order, normalisation, pixel convention and skeleton belong here, never to the code that calls the
+network. `load` verifies the weights' sha256, `save` writes beside and renames, so that a half-written file is never
+taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streampose.errors import ModelError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Strict):
+    """What the network eats: `width` x `height` pixels, channels in order, (x - mean) / std on the 0..255 scale."""
+
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
+    box_scale: float = Field(1.25, gt=0, description="pose: the crop is the box, at the input's aspect, times this")
+
+
+class OutputSpec(_Strict):
+    """What it gives: pose heatmaps or SimCC vectors, or detector boxes.
+
+    Heatmap cell c lies at input pixel `stride * c + offset`. `peak` is the height of a sure point. `decode` is the
+    sub-pixel step: quarter (Newell 2016, as published with HRNet), dark (Zhang 2020), or none.
+    """
+
+    kind: Literal["heatmap", "simcc", "yolo", "yolo_end2end"]
+    skeleton: str = "coco17"
+    stride: float = 4.0
+    offset: float = 0.0
+    peak: float = 1.0
+    decode: Literal["quarter", "dark", "none"] = "dark"
+    blur: int = Field(0, description="dark: size in cells of the Gaussian blur before the logarithm; 0 takes 11")
+    simcc_split: float = 2.0
+
+
+class Manifest(_Strict):
+    """All of it. `architecture` names the builder and its arguments; `facts` is free text for people and tables."""
+
+    name: str
+    task: Literal["pose", "detect"]
+    architecture: dict[str, Any]
+    weights: str = Field(description="file name, beside the manifest")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    input: InputSpec
+    output: OutputSpec
+    licence: str
+    origin: str = ""
+    training: dict[str, Any] = Field(default_factory=dict, description="data with licences, recipe, samples, machine")
+    measured: dict[str, Any] = Field(default_factory=dict, description="figures, each with the command that makes it")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
+    """Read a manifest and the path of its weights; raises ModelError where either is missing or does not fit."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model manifest; `streampose models list` shows what there is") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: not a model manifest ({str(error).splitlines()[0]})") from error
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+    weights = path.parent / manifest.weights
+    if not weights.is_file():
+        raise ModelError(f"{weights}: the weights that {path.name} names are missing; restore the file")
+    if verify and (found := sha256_of(weights)) != manifest.sha256:
+        raise ModelError(
+            f"{weights}: sha256 is {found[:12]}…, {path.name} says {manifest.sha256[:12]}…; restore the file"
+        )
+    return manifest, weights
+
+
+def save(manifest: Manifest, path: str | Path) -> None:
+    """Write a manifest: beside, then renamed."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110))
+    os.replace(part, path)
