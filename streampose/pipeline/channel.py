@@ -1,0 +1,141 @@
+"""The only queue: bounded, closable from both ends, with its overflow policy in its name.
+
+A `lossless` channel makes the writer wait; a `latest` channel lets the oldest waiting frame give way and hands it to
+`on_drop`, so that nothing is lost uncounted. Control messages are never dropped and keep their order among the frames,
+which is why they do not count against the capacity: a source makes few of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeAlias, TypeVar, get_args
+
+from streampose.messages import Control
+
+T = TypeVar("T")
+Policy: TypeAlias = Literal["lossless", "latest"]
+_CONTROL: tuple[type, ...] = get_args(Control)
+
+
+class ChannelClosed(Exception):  # noqa: N818  (an expected end, not an error)
+    """Nothing more will come (to a reader), or nothing more is taken (from a writer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """What went through: put = got + dropped + waiting, at every moment. `peak` is the most that ever waited."""
+
+    put: int
+    got: int
+    dropped: int
+    waiting: int
+    peak: int
+
+
+class Channel(Generic[T]):
+    """A bounded queue between one or more writers and one reader.
+
+    `capacity` counts frames (everything that is not a control message) and has no default: who makes a queue knows
+    why it is that long. `close` ends the writing, the reader drains; `abort` ends both at once and wakes every waiter.
+    """
+
+    def __init__(self, name: str, capacity: int, policy: Policy, on_drop: Callable[[T], None] | None = None) -> None:
+        if capacity < 1:
+            raise ValueError(f"channel {name}: capacity must be at least 1, got {capacity}")
+        self.name = name
+        self.capacity = capacity
+        self.policy = policy
+        self._on_drop = on_drop
+        self._items: deque[T] = deque()
+        self._frames = 0
+        self._lock = threading.Lock()  # guards everything below and above
+        self._readable = threading.Condition(self._lock)
+        self._writable = threading.Condition(self._lock)
+        self._closed = False
+        self._aborted = False
+        self._put = self._got = self._dropped = self._peak = 0
+
+    def put(self, item: T) -> None:
+        """Add `item`: waits for room (lossless) or makes room (latest). Raises ChannelClosed after close or abort."""
+        dropped: T | None = None
+        with self._lock:
+            if not isinstance(item, _CONTROL):
+                while self._frames >= self.capacity and not self._closed and self.policy == "lossless":
+                    self._writable.wait()
+                if self._closed:
+                    raise ChannelClosed(self.name)
+                if self._frames >= self.capacity:
+                    dropped = self._take_oldest_frame()
+                    self._dropped += 1
+                self._frames += 1
+            elif self._closed:
+                raise ChannelClosed(self.name)
+            self._items.append(item)
+            self._put += 1
+            self._peak = max(self._peak, len(self._items))
+            self._readable.notify()
+        if dropped is not None and self._on_drop is not None:
+            self._on_drop(dropped)
+
+    def get(self, timeout_s: float | None = None) -> T:
+        """The oldest item. Raises ChannelClosed at the end, TimeoutError when nothing came in `timeout_s`."""
+        with self._lock:
+            self._await_item(timeout_s)
+            return self._take()
+
+    def get_batch(self, max_items: int, wait_s: float | None = None) -> list[T]:
+        """Everything that waits, at most `max_items`; waits (at most `wait_s`) for the first item only, for no other."""
+        with self._lock:
+            self._await_item(wait_s)
+            return [self._take() for _ in range(min(max_items, len(self._items)))]
+
+    def close(self) -> None:
+        """No more items; the reader drains what waits, then meets ChannelClosed."""
+        with self._lock:
+            self._closed = True
+            self._readable.notify_all()
+            self._writable.notify_all()
+
+    def abort(self) -> None:
+        """End now: what waits is dropped (and counted), every blocked put and get wakes with ChannelClosed."""
+        with self._lock:
+            self._dropped += len(self._items)
+            self._items.clear()
+            self._frames = 0
+            self._closed = self._aborted = True
+            self._readable.notify_all()
+            self._writable.notify_all()
+
+    def stats(self) -> ChannelStats:
+        with self._lock:
+            return ChannelStats(self._put, self._got, self._dropped, len(self._items), self._peak)
+
+    def _await_item(self, timeout_s: float | None) -> None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._items:
+            if self._closed:
+                raise ChannelClosed(self.name)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"channel {self.name}: nothing came in {timeout_s} s")
+            self._readable.wait(left)
+
+    def _take(self) -> T:
+        item = self._items.popleft()
+        self._got += 1
+        if not isinstance(item, _CONTROL):
+            self._frames -= 1
+            self._writable.notify()
+        return item
+
+    def _take_oldest_frame(self) -> T:
+        for position, item in enumerate(self._items):
+            if not isinstance(item, _CONTROL):
+                del self._items[position]
+                self._frames -= 1
+                return item
+        raise AssertionError("a full channel holds a frame")
