@@ -21,7 +21,7 @@ Policy: TypeAlias = Literal["lossless", "latest"]
 _CONTROL: tuple[type, ...] = get_args(Control)
 
 
-class ChannelClosed(Exception):  # noqa: N818  (an expected end, not an error)
+class ChannelClosed(Exception):
     """Nothing more will come (to a reader), or nothing more is taken (from a writer)."""
 
 
