@@ -1,0 +1,293 @@
+"""The configuration as typed models, and the one line that says what is wrong with a bad one.
+
+Unknown keys (with the nearest right one), wrong types, wrong units and bad ranges are each one `ConfigError` that names
+the key. `config_file.py` reads the YAML; components never see these models, `build.py` hands them plain arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from streampose.errors import ConfigError
+
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
+_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
+_BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number of seconds or a text such as "500ms", "1s", "10m", "2h", "7d"."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a duration such as "500ms", "1s", "10m" or "7d" is wanted')
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or a text such as "5GB"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('a size such as "500MB" or "200GB" is wanted')
+    return int(float(match[1]) * _BYTES[match[2].upper()])
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Rung = Literal["detect_every", "pose_every", "resolution", "fps"]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CameraConfig(Section):
+    """One camera, recording or folder."""
+
+    url: str = Field(description="file, folder, picture, rtsp://…, http://…, 0 for a webcam, test:people")
+    user: str | None = Field(None, description="user name, quoted into the URL for you")
+    password: str | None = Field(
+        None, repr=False, description="write ${VAR} or ${file:PATH} here, never the word itself"
+    )
+    policy: Literal["auto", "lossless", "latest"] = "auto"
+    transport: Literal["tcp", "udp"] = "tcp"
+    open_timeout: Duration = 10.0
+    read_timeout: Duration = 5.0
+    stall_after: Duration = 2.0
+    backoff: Duration = Field(0.5, description="the first wait before a reconnect; doubles, with jitter")
+    backoff_max: Duration = 30.0
+    max_age: Duration | None = Field(None, description="live: a frame older than this before the networks is dropped")
+    degrade: tuple[Rung, ...] = ("detect_every", "pose_every", "resolution", "fps")
+    skip: Literal["none", "nonref", "nonkey"] = "none"
+    threads: int = Field(0, ge=0, description="decoder threads; 0 lets FFmpeg choose")
+    hwaccel: str = "none"
+    blind: bool = Field(True, description="live: watch for a frozen, dark, covered, defocused or moved picture")
+    detect_url: str | None = Field(
+        None, description="a sub-stream to analyse, while `url` is what is recorded as source"
+    )
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _number_is_a_webcam(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @property
+    def full_url(self) -> str:
+        """The URL with `user` and `password` quoted into it. Never log it."""
+        if self.user is None and self.password is None:
+            return self.url
+        scheme, mark, rest = self.url.partition("://")
+        if not mark:
+            return self.url
+        return f"{scheme}://{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@{rest}"
+
+
+class DetectConfig(Section):
+    """The person detector."""
+
+    model: str = Field("yolov8n_person", description="a shipped name, a manifest (.yaml), or an ultralytics .pt")
+    threshold: float = Field(0.4, ge=0, le=1)
+    every: int = Field(1, ge=1, description="detect on every N-th frame; boxes are predicted in between")
+    size: int = Field(640, ge=64, le=4096, multiple_of=32, description="long side of the network's input")
+    batch: int = Field(4, ge=1, le=32, description="at most so many frames of different cameras at once")
+    trust: bool = Field(False, description="load a pickled .pt of unknown origin (it can run code)")
+
+
+class PoseConfig(Section):
+    """The key-point network."""
+
+    model: str = "litehrnet18_256x192"
+    flip_test: bool = False
+    every: int = Field(1, ge=1, description="pose each person on every N-th frame; the filter carries the others")
+    small_model: str | None = Field(None, description="a second network, for people lower than `small_below` pixels")
+    small_below: int = Field(48, ge=1)
+    trust: bool = False
+
+
+class TrackConfig(Section):
+    """Identity over time; lifetimes are seconds of camera time."""
+
+    lost_after: Duration = Field(1.0, description="a person not seen for so long is gone")
+    confirm_after: int = Field(3, ge=1, description="sightings before a person is confirmed")
+    low_threshold: float = Field(0.1, ge=0, le=1, description="weak detections from here on may carry a known person")
+
+
+class SmoothConfig(Section):
+    """The Kalman filter of each person's key points."""
+
+    enabled: bool = True
+    offline: bool = Field(False, description="recordings: a backward (Rauch-Tung-Striebel) pass, no lag")
+    acceleration: float | None = Field(None, gt=0, description="process noise, body heights per second squared")
+    noise: float | None = Field(None, gt=0, description="measurement noise of a sure joint, body heights")
+    gate: float | None = Field(None, gt=0, description="Mahalanobis distance beyond which a joint is rejected")
+
+
+class DisplayConfig(Section):
+    """A window, where there is a display."""
+
+    background: Literal["image", "blur", "black"] = "image"
+
+
+class RecordConfig(Section):
+    """Annotated (or source) video."""
+
+    path: str = "out/{camera}.mp4"
+    crf: int = Field(23, ge=0, le=51)
+    preset: str = "veryfast"
+    size: str | None = Field(None, pattern=r"^[0-9]+x[0-9]+$", description="WIDTHxHEIGHT of the video; none keeps it")
+    background: Literal["image", "blur", "black"] = "image"
+    segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
+    keep: Duration | None = None
+    keep_bytes: Bytes | None = None
+    min_free: Bytes | None = None
+    mode: Literal["annotated", "source", "both"] = "annotated"
+
+
+class JsonlConfig(Section):
+    """One JSON object a line."""
+
+    path: str = "out/{camera}.jsonl"
+    segment: Duration | None = None
+
+
+class PicturesConfig(Section):
+    """One annotated picture for every picture of a folder."""
+
+    path: str = "out/{camera}"
+    background: Literal["image", "blur", "black"] = "image"
+
+
+SINKS: dict[str, type[Section]] = {
+    "display": DisplayConfig,
+    "record": RecordConfig,
+    "jsonl": JsonlConfig,
+    "pictures": PicturesConfig,
+}
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    cameras: dict[str, CameraConfig] = Field(min_length=1)
+    detect: DetectConfig = DetectConfig()
+    pose: PoseConfig = PoseConfig()
+    track: TrackConfig = TrackConfig()
+    smooth: SmoothConfig = SmoothConfig()
+    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    sinks: tuple[tuple[str, Section], ...] = (("jsonl", JsonlConfig()),)
+
+    @field_validator("cameras")
+    @classmethod
+    def _names(cls, value: dict[str, CameraConfig]) -> dict[str, CameraConfig]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+                raise ValueError(f'"{name}" is no camera name: letters, digits, "_", "-" and "." are')
+        return value
+
+    @field_validator("sinks", mode="before")
+    @classmethod
+    def _sinks(cls, value: object) -> object:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ValueError("a list of sinks is wanted, such as [{jsonl: {}}, {display: {}}]")
+        return tuple(_read_sink(item, position) for position, item in enumerate(value))
+
+    @model_validator(mode="after")
+    def _outputs_are_apart(self) -> Config:
+        if len(self.cameras) > 1:
+            for name, sink in self.sinks:
+                path = getattr(sink, "path", None)
+                if path is not None and "{camera}" not in path:
+                    raise ValueError(
+                        f'sinks: {name}: "{path}" is one file for {len(self.cameras)} cameras; put {{camera}} in it'
+                    )
+        return self
+
+    def public(self) -> dict[str, Any]:
+        """The effective configuration as plain data, free of credentials."""
+        from streampose.redact import redact
+
+        data = self.model_dump(mode="json", exclude_none=True)
+        data["sinks"] = [{name: sink.model_dump(mode="json", exclude_none=True)} for name, sink in self.sinks]
+        for camera in data["cameras"].values():
+            for key in ("url", "detect_url"):
+                if key in camera:
+                    camera[key] = redact(camera[key])
+            if "password" in camera:
+                camera["password"] = "***"
+        return data
+
+
+def _read_sink(item: object, position: int) -> tuple[str, Section]:
+    if isinstance(item, tuple):
+        return item
+    if isinstance(item, str):
+        item = {item: {}}
+    if not isinstance(item, Mapping) or len(item) != 1:
+        raise ValueError(
+            f"sink {position + 1} must be one name with its options, such as {{record: {{path: out.mp4}}}}"
+        )
+    ((name, options),) = item.items()
+    if name not in SINKS:
+        raise ValueError(f'"{name}" is no sink{_nearest(str(name), SINKS)}')
+    try:
+        return str(name), SINKS[name].model_validate(options or {})
+    except ValidationError as error:
+        raise ValueError(f"{name}.{_explain(error, SINKS[name])}") from error
+
+
+def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first error of a validation, as `key.path: what is wrong, what would be right`."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    path = ".".join(location) or "the configuration"
+    if first["type"] == "extra_forbidden":
+        fields = _fields_at(model, location[:-1])
+        return f"{path}: unknown key{_nearest(location[-1], fields)}"
+    if first["type"] == "missing":
+        return f"{path}: missing; it must be given"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and not first["loc"]:
+        return message
+    given = first.get("input")
+    secret = any(word in path for word in ("url", "password", "user"))
+    shown = "" if secret or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
+    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str]) -> Sequence[str]:
+    current: Any = model
+    for part in location:
+        if current is Config and part == "cameras":
+            current = dict[str, CameraConfig]
+        elif current == dict[str, CameraConfig]:
+            current = CameraConfig
+        else:
+            current = current.model_fields[part].annotation
+    return list(current.model_fields) if hasattr(current, "model_fields") else []
+
+
+def validate(data: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Typed configuration from parsed YAML; raises ConfigError, one line, naming the key."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, Config)}") from error
