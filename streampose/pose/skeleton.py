@@ -1,0 +1,97 @@
+"""Skeletons as data: names, sides, edges, flip pairs and OKS sigmas of a set of key points, read from YAML.
+
+A skeleton of one's own is a file like `skeletons/limbs6.yaml`; no code knows how many joints a person has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from streampose.errors import ModelError
+
+Side = Literal["left", "right", "centre"]
+FOLDER = Path(__file__).parent / "skeletons"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Skeleton:
+    """K key points. `edges` and `flip_pairs` are pairs of indices; `sigmas` (K,) float32 are the OKS's, relative to
+    the square root of a person's area; `upper_body` indexes the joints that half-body augmentation keeps together."""
+
+    name: str
+    keypoints: tuple[str, ...]
+    sides: tuple[Side, ...]
+    sigmas: npt.NDArray[np.float32]
+    edges: tuple[tuple[int, int], ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    upper_body: tuple[int, ...] = ()
+
+    @property
+    def flip_order(self) -> npt.NDArray[np.int64]:
+        """(K,) index that swaps left and right joints: `mirrored = points[flip_order]`."""
+        order = np.arange(len(self.keypoints))
+        for left, right in self.flip_pairs:
+            order[[left, right]] = right, left
+        return order
+
+
+def list_skeletons() -> list[str]:
+    """Names of the skeletons that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@lru_cache(maxsize=32)
+def load_skeleton(name_or_path: str) -> Skeleton:
+    """Read a skeleton by its name ("coco17") or from a YAML file; raises ModelError where it is none."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{name_or_path}.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(list_skeletons())
+        raise ModelError(f"no skeleton {name_or_path!r}; there are {known}, or name a YAML file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: not a skeleton ({str(error).splitlines()[0]})") from error
+    return _build(raw, path)
+
+
+def _build(raw: Any, path: Path) -> Skeleton:
+    if not isinstance(raw, dict) or not isinstance(raw.get("keypoints"), dict) or not raw["keypoints"]:
+        raise ModelError(f"{path}: a skeleton needs `keypoints`, a map of name: [side, sigma]")
+    names = tuple(str(name) for name in raw["keypoints"])
+    index = {name: position for position, name in enumerate(names)}
+    sides: list[Side] = []
+    sigmas: list[float] = []
+    for name, entry in raw["keypoints"].items():
+        if not isinstance(entry, list) or len(entry) != 2 or entry[0] not in ("left", "right", "centre"):
+            raise ModelError(f"{path}: keypoints.{name}: expected [left|right|centre, sigma], got {entry!r}")
+        if not isinstance(entry[1], int | float) or not 0 < entry[1] < 1:
+            raise ModelError(f"{path}: keypoints.{name}: sigma {entry[1]!r} is not between 0 and 1")
+        sides.append(entry[0])
+        sigmas.append(float(entry[1]))
+
+    def at(name: Any, where: str) -> int:
+        if name not in index:
+            raise ModelError(f"{path}: {where}: no key point {name!r} in this skeleton")
+        return index[name]
+
+    def pairs(key: str) -> tuple[tuple[int, int], ...]:
+        return tuple((at(first, key), at(second, key)) for first, second in raw.get(key) or [])
+
+    return Skeleton(
+        name=str(raw.get("name", path.stem)),
+        keypoints=names,
+        sides=tuple(sides),
+        sigmas=np.asarray(sigmas, np.float32),
+        edges=pairs("edges"),
+        flip_pairs=pairs("flip_pairs"),
+        upper_body=tuple(at(name, "upper_body") for name in raw.get("upper_body") or []),
+    )
