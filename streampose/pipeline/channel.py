@@ -50,13 +50,15 @@ class Channel(Generic[T]):
         self.capacity = capacity
         self.policy = policy
         self._on_drop = on_drop
+        self.on_ready: Callable[[], None] = lambda: (
+            None
+        )  # called after every put and close, by a reader of many channels
         self._items: deque[T] = deque()
         self._frames = 0
         self._lock = threading.Lock()  # guards everything below and above
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._closed = False
-        self._aborted = False
         self._put = self._got = self._dropped = self._peak = 0
 
     def put(self, item: T) -> None:
@@ -80,6 +82,7 @@ class Channel(Generic[T]):
             self._readable.notify()
         if dropped is not None and self._on_drop is not None:
             self._on_drop(dropped)
+        self.on_ready()
 
     def get(self, timeout_s: float | None = None) -> T:
         """The oldest item. Raises ChannelClosed at the end, TimeoutError when nothing came in `timeout_s`."""
@@ -93,12 +96,20 @@ class Channel(Generic[T]):
             self._await_item(wait_s)
             return [self._take() for _ in range(min(max_items, len(self._items)))]
 
+    def poll(self) -> T | None:
+        """The oldest item, or None when nothing waits. Raises ChannelClosed at the end."""
+        with self._lock:
+            if not self._items and self._closed:
+                raise ChannelClosed(self.name)
+            return self._take() if self._items else None
+
     def close(self) -> None:
         """No more items; the reader drains what waits, then meets ChannelClosed."""
         with self._lock:
             self._closed = True
             self._readable.notify_all()
             self._writable.notify_all()
+        self.on_ready()
 
     def abort(self) -> None:
         """End now: what waits is dropped (and counted), every blocked put and get wakes with ChannelClosed."""
@@ -106,9 +117,10 @@ class Channel(Generic[T]):
             self._dropped += len(self._items)
             self._items.clear()
             self._frames = 0
-            self._closed = self._aborted = True
+            self._closed = True
             self._readable.notify_all()
             self._writable.notify_all()
+        self.on_ready()
 
     def stats(self) -> ChannelStats:
         with self._lock:

@@ -1,0 +1,141 @@
+"""The detect stage: takes what is waiting from all cameras, waits for none, and finds the people.
+
+Runs in one thread. Each camera brings at most its share to a batch, in turn, so that a fast recording cannot starve a
+live camera. Frames too old for their camera's `max_age` are dropped here, before anything dear is done with them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from streampose.messages import Array, Control, Detections, Frame, Image
+from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.lane import Lane
+
+
+class DetectsPeople(Protocol):
+    """Boxes (N, 4) xyxy in pixels and scores (N,) of the people in each picture."""
+
+    def __call__(self, images: Sequence[Image]) -> list[tuple[Array, Array]]: ...
+
+
+Detected: TypeAlias = tuple[Lane, Detections | Control]
+
+
+class DetectStage:
+    """Lanes in, (lane, Detections or control message) out, each lane in its own order.
+
+    `detectors` holds one detector for each input scale that the governor may choose; 1.0 is always there. `lanes` may
+    grow and shrink while it runs (`add`; a lane goes when its channel is closed and empty). `finish` lets it end.
+    """
+
+    def __init__(self, detectors: Mapping[float, DetectsPeople], out: Channel[Detected], batch: int) -> None:
+        self._detectors = detectors
+        self._out = out
+        self._batch = batch
+        self._lanes: list[Lane] = []
+        self._lock = threading.Lock()  # guards _lanes and _finishing: lanes are added from the main thread
+        self._finishing = False
+        self._ready = threading.Event()
+        self.busy_s = 0.0
+
+    def add(self, lane: Lane) -> None:
+        lane.frames.on_ready = self._ready.set
+        with self._lock:
+            self._lanes.append(lane)
+        self._ready.set()
+
+    def finish(self) -> None:
+        """No lane will be added any more: end when the last one has ended."""
+        self._finishing = True
+        self._ready.set()
+
+    def run(self) -> None:
+        """The body of thread `detect`."""
+        try:
+            while True:
+                self._ready.clear()
+                taken = self._take()
+                if taken:
+                    self._work(taken)
+                elif self._done():
+                    return
+                else:
+                    self._ready.wait()
+        finally:
+            self._out.close()
+
+    def _done(self) -> bool:
+        with self._lock:
+            return self._finishing and not self._lanes
+
+    def _take(self) -> list[tuple[Lane, Frame | Control]]:
+        """What waits, one item of each lane in turn, at most a batch of frames."""
+        with self._lock:
+            lanes = list(self._lanes)
+        taken: list[tuple[Lane, Frame | Control]] = []
+        frames = 0
+        while lanes and frames < self._batch:
+            for lane in list(lanes):
+                try:
+                    item = lane.frames.poll()
+                except ChannelClosed:
+                    lanes.remove(lane)
+                    with self._lock:
+                        self._lanes.remove(lane)
+                    continue
+                if item is None:
+                    lanes.remove(lane)
+                    continue
+                taken.append((lane, item))
+                frames += isinstance(item, Frame)
+        with self._lock:
+            self._lanes = self._lanes[1:] + self._lanes[:1]
+        return taken
+
+    def _work(self, taken: list[tuple[Lane, Frame | Control]]) -> None:
+        now_s = time.monotonic()
+        kept = [(lane, item) for lane, item in taken if not isinstance(item, Frame) or _is_wanted(lane, item, now_s)]
+        due = [isinstance(item, Frame) and _is_due(lane) for lane, item in kept]
+        found: dict[int, tuple[Array, Array]] = {}
+        for scale, detector in self._detectors.items():
+            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and self._scale(lane) == scale]
+            if chosen:
+                images = [item.image for i in chosen if isinstance(item := kept[i][1], Frame)]
+                start_s = time.perf_counter()
+                found.update(zip(chosen, detector(images), strict=True))
+                self.busy_s += time.perf_counter() - start_s
+        for position, (lane, item) in enumerate(kept):
+            if isinstance(item, Frame):
+                boxes, scores = found.get(position, (None, None))
+                self._out.put((lane, Detections(item, boxes, scores)))
+            else:
+                self._out.put((lane, item))
+
+    def _scale(self, lane: Lane) -> float:
+        return lane.effort.scale if lane.effort.scale in self._detectors else 1.0
+
+
+def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
+    """Whether the frame is young enough and, under a governor's frame rate, due; what is not is dropped and counted."""
+    captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
+    if lane.max_age_s is not None and now_s - captured_s > lane.max_age_s:
+        lane.ledger.drop(frame, "older than max_age")
+        return False
+    fps = lane.effort.fps
+    if fps is not None and frame.time_s - lane.last_kept_s < 0.9 / fps:
+        lane.ledger.drop(frame, "frame rate lowered")
+        return False
+    lane.last_kept_s = frame.time_s
+    return True
+
+
+def _is_due(lane: Lane) -> bool:
+    """Whether people are looked for on this frame; between, the tracks carry their boxes."""
+    every = max(lane.detect_every, lane.effort.detect_every)
+    due = lane.since_detection % every == 0
+    lane.since_detection = 1 if due else lane.since_detection + 1
+    return due

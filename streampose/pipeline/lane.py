@@ -1,0 +1,91 @@
+"""A lane: what belongs to one camera on its way through the shared stages."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from streampose.messages import (
+    Break,
+    CameraState,
+    Control,
+    Counts,
+    End,
+    Frame,
+    Gap,
+    PoseResult,
+    SourceInfo,
+)
+from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.governor import Effort, LoadGovernor
+from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.meter import Meter
+from streampose.track.tracker import CameraTracker
+
+log = logging.getLogger(__name__)
+Result: TypeAlias = PoseResult | Control
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """What a camera has brought so far, for people to read: written by the pose stage, read by the status line."""
+
+    info: SourceInfo | None = None
+    state: str = "waiting"
+    reason: str = ""
+    frames: int = 0
+    dropped: int = 0
+    time_s: float = 0.0
+    people: int = 0
+    ids: set[int] = field(default_factory=set)
+    counts: Counts | None = None
+    error: str | None = None
+
+    def note(self, message: Result) -> None:
+        if isinstance(message, PoseResult):
+            self.frames += 1
+            self.time_s = message.frame.time_s
+            self.people = sum(person.state != "tentative" for person in message.people)
+            self.ids.update(person.id for person in message.people if person.state == "confirmed")
+        elif isinstance(message, Gap):
+            self.dropped += (message.frames or 0) if message.cause == "dropped" else 0
+        elif isinstance(message, Break):
+            self.info = message.info
+        elif isinstance(message, CameraState):
+            self.state, self.reason = message.state, message.reason
+        elif isinstance(message, End):
+            self.state = "failed" if message.error else "ended"
+            self.counts, self.error = message.counts, message.error
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One camera: its frames on the way in, its tracker, its results on the way out.
+
+    `frames` is written by the producer and read by the detect stage; `tracker` and `governor` belong to the pose stage;
+    `effort` is set by the pose stage and read by the detect stage, whole. `outputs` are the channels of the sinks.
+    """
+
+    camera: str
+    frames: Channel[Frame | Control]
+    ledger: CameraLedger
+    tracker: CameraTracker
+    outputs: list[Channel[Result]]
+    detect_every: int = 1
+    max_age_s: float | None = None
+    governor: LoadGovernor | None = None
+    effort: Effort = field(default_factory=Effort)
+    since_detection: int = 0
+    last_kept_s: float = float("-inf")
+    age: Meter = field(default_factory=Meter)
+    tally: Tally = field(default_factory=Tally)
+
+    def put_out(self, message: Result) -> None:
+        """Hand a result or a word of the source to every sink that still takes it."""
+        self.tally.note(message)
+        for output in list(self.outputs):
+            try:
+                output.put(message)
+            except ChannelClosed:
+                self.outputs.remove(output)

@@ -1,0 +1,52 @@
+"""The second reading of a recording: joins each frame, decoded again, with its result smoothed offline.
+
+A backward pass needs the future, so a recording is read twice: once for the networks, whose results are kept without
+their pictures, and once more, after smoothing, for drawing and writing. Decoding twice is cheap beside the networks, and
+the memory in use does not grow with the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from streampose.messages import End, Frame, Person, PoseResult
+from streampose.pipeline.lane import Lane
+
+
+class Replay:
+    """The body of thread `replay:gate`: frames in, results of `people` by frame index out.
+
+    A frame that the first reading did not reach (it was interrupted) ends the replay by `stop`; it is not counted.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        people: Mapping[int, tuple[Person, ...]],
+        stop: Callable[[], None],
+    ) -> None:
+        self._lane = lane
+        self._people = people
+        self._stop = stop
+
+    def run(self) -> None:
+        beyond = 0
+        try:
+            while True:
+                item = self._lane.frames.get()
+                if isinstance(item, Frame):
+                    people = self._people.get(item.index)
+                    if people is None:
+                        beyond += 1
+                        self._stop()
+                    else:
+                        self._lane.put_out(PoseResult(item, people))
+                elif isinstance(item, End):
+                    counts = replace(item.counts, decoded=item.counts.decoded - beyond)
+                    self._lane.put_out(replace(item, counts=counts))
+                else:
+                    self._lane.put_out(item)
+        finally:
+            for output in self._lane.outputs:
+                output.close()

@@ -1,0 +1,63 @@
+"""Runs one sink of one camera in its thread; a sink that fails ends alone and is reported."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from streampose.errors import StreamposeError
+from streampose.messages import PoseResult
+from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.lane import Result
+from streampose.pipeline.meter import Meter
+from streampose.sinks.base import Sink
+
+log = logging.getLogger(__name__)
+
+
+class SinkWorker:
+    """The body of thread `record:gate`. `error` holds what ended it early; `age` how old results were when written."""
+
+    def __init__(self, camera: str, sink: Sink, inbox: Channel[Result]) -> None:
+        self.camera = camera
+        self.sink = sink
+        self.inbox = inbox
+        self.age = Meter()
+        self.busy_s = 0.0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._drain()
+        except Exception as error:  # noqa: BLE001  (a worker boundary: one sink ends, the others go on)
+            self._fail(error)
+        finally:
+            self.inbox.abort()
+            try:
+                self.sink.close()
+            except StreamposeError as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
+            log.error(
+                "%s of %s ended: %s",
+                self.sink.name,
+                self.camera,
+                error,
+                exc_info=not isinstance(error, StreamposeError),
+            )
+
+    def _drain(self) -> None:
+        while True:
+            try:
+                message = self.inbox.get()
+            except ChannelClosed:
+                return
+            start_s = time.perf_counter()
+            self.sink.write(message)
+            self.busy_s += time.perf_counter() - start_s
+            if isinstance(message, PoseResult):
+                frame = message.frame
+                self.age.add(time.monotonic() - (frame.arrival_s if frame.captured_s is None else frame.captured_s))
