@@ -1,0 +1,323 @@
+"""The JSONL record: one line for every message, whole or not at all. `docs/jsonl.md` and `streampose/schema/` define it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streampose.errors import SinkError
+from streampose.messages import Break, CameraState, Control, Counts, Degrade, End, Gap, Person, PoseResult, SourceInfo
+from streampose.sinks.ledger import Ledger
+from streampose.sinks.paths import cannot_write, fill, make_folder, unused
+from streampose.sinks.roll import Roller, WallClock
+
+SCHEMA = 1
+_PATIENCE = (
+    32  # so many words of a source that only tries to connect are kept before the file is opened without its size
+)
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def rfc3339(wall_s: float | None) -> str | None:
+    """Seconds since the epoch as RFC 3339 in UTC with microseconds, None for None."""
+    if wall_s is None:
+        return None
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def frame_record(result: PoseResult) -> dict[str, Any]:
+    """One frame as plain data: points to 0.01 px, scores to 3 digits, time to the microsecond."""
+    frame = result.frame
+    record: dict[str, Any] = {
+        "type": "frame",
+        "schema": SCHEMA,
+        "camera": frame.camera,
+        "index": frame.index,
+        "segment": frame.segment,
+        "time": round(frame.time_s, 6),
+        "pts": frame.pts,
+        "time_base": None if frame.time_base is None else [frame.time_base.numerator, frame.time_base.denominator],
+        "wall": rfc3339(frame.wall_s),
+        "wall_source": frame.wall_source,
+        "width": frame.width,
+        "height": frame.height,
+        "detected": result.detected,
+        "people": [person_record(person) for person in result.people],
+    }
+    if frame.wall_uncertainty_s is not None:
+        record["wall_uncertainty"] = round(frame.wall_uncertainty_s, 6)
+    if frame.file is not None:
+        record["file"] = frame.file
+    return record
+
+
+def person_record(person: Person) -> dict[str, Any]:
+    """One person as plain data. A standard deviation that is not finite (a joint never measured) is null."""
+    std = np.round(person.std.astype(np.float64), 2)
+    return {
+        "id": person.id,
+        "state": person.state,
+        "score": round(float(person.score), 3),
+        "box": np.round(person.box.astype(np.float64), 2).tolist(),
+        "keypoints": _points(person.keypoints),
+        "raw": None if person.raw is None else _points(person.raw),
+        "std": std.tolist() if np.isfinite(std).all() else [s if np.isfinite(s) else None for s in std.tolist()],
+        "joint_state": list(person.joint_state),
+    }
+
+
+def _points(points: np.ndarray[Any, np.dtype[np.float32]]) -> list[list[float]]:
+    exact = points.astype(np.float64)
+    exact[:, :2] = np.round(exact[:, :2], 2)
+    exact[:, 2] = np.round(exact[:, 2], 3)
+    rows: list[list[float]] = exact.tolist()
+    return rows
+
+
+def control_record(message: Gap | CameraState | Break | Degrade) -> dict[str, Any]:
+    """A control message as plain data."""
+    if isinstance(message, Gap):
+        return {
+            "type": "gap",
+            "camera": message.camera,
+            "cause": message.cause,
+            "start": round(message.start_s, 6),
+            "end": round(message.end_s, 6),
+            "frames": message.frames,
+            "wall_start": rfc3339(message.wall_start_s),
+            "wall_end": rfc3339(message.wall_end_s),
+            "detail": message.detail,
+        }
+    if isinstance(message, CameraState):
+        return {
+            "type": "camera",
+            "camera": message.camera,
+            "state": message.state,
+            "reason": message.reason,
+            "time": None if message.time_s is None else round(message.time_s, 6),
+            "wall": rfc3339(message.wall_s),
+        }
+    if isinstance(message, Break):
+        return {
+            "type": "segment",
+            "camera": message.camera,
+            "segment": message.segment,
+            "reason": message.reason,
+            "source": source_record(message.info),
+        }
+    return {
+        "type": "degrade",
+        "camera": message.camera,
+        "step": message.step,
+        "what": message.what,
+        "reason": message.reason,
+        "time": None if message.time_s is None else round(message.time_s, 6),
+    }
+
+
+def source_record(info: SourceInfo) -> dict[str, Any]:
+    """What a source says of itself, as plain data; its URL is free of credentials already."""
+    return {
+        "url": info.url,
+        "kind": info.kind,
+        "live": info.live,
+        "width": info.width,
+        "height": info.height,
+        "nominal_fps": info.nominal_fps,
+        "codec": info.codec,
+        "duration": info.duration_s,
+        "frame_count": info.frame_count,
+    }
+
+
+class _Lines:
+    """One open file that grows by whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_folder(path)
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self._size = 0
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one line by one system call; a line that does not fit is taken back, so the file stays whole."""
+        line = (_encode(record) + "\n").encode()
+        try:
+            written = os.write(self._fd, line)
+            if written < len(line):
+                os.write(self._fd, line[written:])  # raises the reason why the first one stopped short
+        except OSError as error:
+            self._take_back()
+            raise cannot_write(self.path, error) from error
+        self._size += len(line)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:
+            return  # a device or pipe has no length to go back to
+
+
+class JsonlSink:
+    """Writes the record of one camera.
+
+    `path` may hold `{camera}`; with `segment_s` it is a template and files roll with the wall clock, beside the video
+    (`sinks/paths.py` says how they are named). `header` brings what the caller knows: version, source, models with
+    sha256, names of the points, effective config; size and nominal rate come from the source. `extra` is asked at the
+    end for more footer fields, such as latency quantiles. Raises SinkError.
+    """
+
+    name = "jsonl"
+
+    def __init__(
+        self,
+        path: str | Path,
+        camera: str,
+        header: Mapping[str, Any],
+        *,
+        segment_s: float | None = None,
+        extra: Callable[[], Mapping[str, Any]] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._template = str(path)
+        self.camera = camera
+        self._header = dict(header)
+        self._extra = extra
+        self._clock = clock
+        self._roller = None if segment_s is None else Roller(segment_s)
+        self._wall = WallClock()
+        self._lines: _Lines | None = None
+        self._outputs: list[str] = []
+        self._info: SourceInfo | None = None
+        self._ledger = Ledger()
+        self._waiting: list[dict[str, Any]] = []
+        self._in_file = 0
+        self._ended = False
+
+    def write(self, message: PoseResult | Control) -> None:
+        if self._ended:
+            raise SinkError(f"{self._template}: the record of {self.camera} has ended; nothing can follow its footer")
+        try:
+            self._write(message)
+        except SinkError:
+            self._stop()
+            raise
+
+    def _write(self, message: PoseResult | Control) -> None:
+        if isinstance(message, PoseResult):
+            self._write_frame(message)
+        elif isinstance(message, End):
+            self._finish(message.counts, message.error)
+        else:
+            if isinstance(message, Break):
+                self._info = message.info
+            elif isinstance(message, Gap):
+                self._ledger.add_gap(message)
+            self._put(control_record(message))
+
+    def close(self) -> None:
+        """Write the footer where none was (the run was cut short, so the frames cannot be reconciled) and close."""
+        if not self._ended:
+            self._finish(None, None)
+
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
+    def _write_frame(self, result: PoseResult) -> None:
+        if self._roller is not None:
+            wall_s = self._wall.of(result.frame, self._clock())
+            if self._roller.due(wall_s):
+                self._roll(fill(self._template, self.camera, self._roller.begin(wall_s)))
+        self._put(frame_record(result))
+        self._ledger.add_frame(result.frame)
+        self._in_file += 1
+
+    def _put(self, record: dict[str, Any]) -> None:
+        if self._lines is None:
+            # Before the first segment nobody knows the picture's size (or, rolled, the file's name): the first words of
+            # a source that connects wait, a camera that never answers still gets its record at the end.
+            if record["type"] == "camera" or (self._roller is not None and record["type"] != "frame"):
+                self._waiting.append(record)
+                if len(self._waiting) < _PATIENCE:
+                    return
+                record = self._waiting.pop()
+            self._open(self._first_path())
+        assert self._lines is not None
+        self._lines.write(record)
+
+    def _open(self, path: Path) -> None:
+        self._lines = _Lines(path)
+        self._outputs.append(str(path))
+        self._in_file = 0
+        header: dict[str, Any] = {"type": "header", "schema": SCHEMA, "camera": self.camera, **self._header}
+        header["started"] = rfc3339(self._clock())
+        header["part"] = len(self._outputs)
+        info = self._info
+        header.setdefault("source", None if info is None else info.url)
+        header["width"] = None if info is None else info.width
+        header["height"] = None if info is None else info.height
+        header["nominal_fps"] = None if info is None else info.nominal_fps
+        header["live"] = None if info is None else info.live
+        self._lines.write(header)
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self._lines.write(record)
+
+    def _roll(self, path: Path) -> None:
+        if self._lines is not None:
+            footer = {"type": "footer", "camera": self.camera, "part": len(self._outputs), "last": False}
+            self._lines.write({**footer, "complete": True, "written_here": self._in_file})
+            self._lines.close()
+            self._lines = None
+        make_folder(path)
+        self._open(unused(path))
+
+    def _finish(self, counts: Counts | None, error: str | None) -> None:
+        try:
+            if self._lines is None:
+                self._open(self._first_path())
+            assert self._lines is not None
+            self._lines.write(self._footer(counts, error))
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._ended = True
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+    def _first_path(self) -> Path:
+        if self._roller is None:
+            return fill(self._template, self.camera)
+        return unused(fill(self._template, self.camera, self._roller.begin(self._clock())))
+
+    def _footer(self, counts: Counts | None, error: str | None) -> dict[str, Any]:
+        return {
+            "type": "footer",
+            "camera": self.camera,
+            "part": len(self._outputs),
+            "last": True,
+            "complete": counts is not None and error is None,
+            "error": error if counts is not None else "closed before the camera had ended",
+            "decoded": None if counts is None else counts.decoded,
+            "written": self._ledger.frames,
+            "written_here": self._in_file,
+            "dropped": {} if counts is None else dict(sorted(counts.dropped.items())),
+            "corrupt": None if counts is None else counts.corrupt,
+            **self._ledger.summary(),
+            **({} if self._extra is None else self._extra()),
+        }
