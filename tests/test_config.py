@@ -1,0 +1,126 @@
+"""Configuration: what is right is typed, what is wrong is one line that names the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streampose.config import Config, parse_duration, parse_size, validate
+from streampose.config_file import expand, load
+from streampose.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GATE_PASSWORD", "YARD_PASSWORD"):
+        monkeypatch.setenv(name, "x")
+    assert load(path).cameras
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cameras: {gate: {url: a.mp4}}\ndetekt: {}", 'detekt: unknown key; did you mean "detect"?'),
+        ("cameras: {gate: {url: a.mp4, polcy: auto}}", 'cameras.gate.polcy: unknown key; did you mean "policy"?'),
+        (
+            "cameras: {gate: {url: a.mp4}}\ndetect: {thresold: 1}",
+            'detect.thresold: unknown key; did you mean "threshold"?',
+        ),
+        (
+            "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: high}",
+            "detect.threshold: input should be a valid number",
+        ),
+        (
+            "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 1.5}",
+            "detect.threshold: input should be less than",
+        ),
+        ("cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: soon}", 'track.lost_after: a duration such as "500ms"'),
+        ("cameras: {gate: {url: a.mp4, policy: newest}}", "cameras.gate.policy: input should be"),
+        ("cameras: {gate: {}}", "cameras.gate.url: missing"),
+        ("cameras: {}", "cameras: dictionary should have at least 1 item"),
+        ("cameras: {'a b': {url: x}}", '"a b" is no camera name'),
+        ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsnl: {}}]", '"jsnl" is no sink; did you mean "jsonl"?'),
+        (
+            "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {crff: 1}}]",
+            'record.crff: unknown key; did you mean "crf"?',
+        ),
+        ("cameras: {a: {url: x}, b: {url: y}}\nsinks: [{record: {path: out.mp4}}]", "put {camera} in it"),
+        (
+            "cameras: {gate: {url: '${NOT_SET_ANYWHERE}'}}",
+            "cameras.gate.url: the environment variable NOT_SET_ANYWHERE",
+        ),
+        ("cameras: {gate: {url: a}, gate: {url: b}}", 'the key "gate" stands twice'),
+        ("cameras: [", "not YAML"),
+        ("just text", "a mapping with `cameras:` is wanted"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_that_names_the_key(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration"):
+        load(tmp_path / "none.yaml")
+
+
+def test_overrides_reach_every_level(tmp_path: Path) -> None:
+    path = write(tmp_path, "cameras: {gate: {url: a.mp4}}\nsinks:\n  - record:\n  - jsonl: {path: x.jsonl}")
+    config = load(
+        path, ["detect.threshold=0.5", "cameras.gate.url=b.mp4", "sinks.record.crf=30", "sinks.1.jsonl.path=y.jsonl"]
+    )
+    assert config.detect.threshold == 0.5
+    assert config.cameras["gate"].url == "b.mp4"
+    assert config.sinks[0][1].crf == 30  # type: ignore[attr-defined]
+    assert config.sinks[1][1].path == "y.jsonl"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("setting", ["detect.threshold", "detect.threshold.x=1", "sinks.nothing.path=1", "=3"])
+def test_a_wrong_override_is_one_line(tmp_path: Path, setting: str) -> None:
+    path = write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.4}\nsinks: [{jsonl: {}}]")
+    with pytest.raises(ConfigError, match="--set"):
+        load(path, [setting])
+
+
+def test_variables_come_from_environment_default_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("p@ss/w%rd:\n")
+    monkeypatch.setenv("THERE", "value")
+    text = f"${{THERE}} ${{ABSENT:-default}} ${{file:{tmp_path}/secret}}"
+    assert expand({"a": [text]}) == {"a": ["value default p@ss/w%rd:"]}
+
+
+def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:
+    config = validate({"cameras": {"gate": {"url": "rtsp://cam/1", "user": "me", "password": "p@ss/w%rd:"}}})
+    assert config.cameras["gate"].full_url == "rtsp://me:p%40ss%2Fw%25rd%3A@cam/1"
+    assert "p@ss" not in repr(config)
+    assert "p@ss" not in str(config.public())
+
+
+@given(st.integers(0, 10**6), st.sampled_from([("ms", 1e-3), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))
+def test_durations_are_seconds(number: int, unit: tuple[str, float]) -> None:
+    assert parse_duration(f"{number}{unit[0]}") == pytest.approx(number * unit[1])
+
+
+def test_sizes_are_bytes() -> None:
+    assert [parse_size(text) for text in ("200GB", "5 MB", "1k", 7)] == [200 * 10**9, 5 * 10**6, 1000, 7]
+
+
+def test_a_config_is_frozen() -> None:
+    config = validate({"cameras": {"gate": {"url": 0}}})
+    assert config.cameras["gate"].url == "0"
+    with pytest.raises(Exception, match="frozen"):
+        config.device = "cpu"  # type: ignore[misc]
+    assert isinstance(config, Config)
