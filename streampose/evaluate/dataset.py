@@ -1,0 +1,219 @@
+"""COCO-format key point sets, from a folder or a zip, checked while they are read.
+
+A set is `annotations.json` beside the pictures it names (or a JSON and a folder named apart). Beyond COCO's fields, an
+annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`, who made it: "teacher"
+for a network, "human12+teacher-face" for people except the face; without it people did. Every fault found is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import DataError
+
+FACE = 5
+"""The first five key points of a person are the face, in COCO's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """A picture of the set; `file` is its name inside the set, `source` where it came from (a split, a camera)."""
+
+    id: int
+    file: str
+    width: int
+    height: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledPerson:
+    """A person of the set. `box` (4,) xyxy float32 in image pixels; `keypoints` (K, 3) x, y, v float32 with COCO's v
+    (0 not labelled, 1 hidden, 2 seen); `weights` (K,) in 0..1 how far each label is to be trusted; `human` (K,) bool
+    whether people made it."""
+
+    id: int
+    image: LabelledImage
+    box: npt.NDArray[np.float32]
+    keypoints: npt.NDArray[np.float32]
+    area: float
+    crowd: bool
+    weights: npt.NDArray[np.float32]
+    human: npt.NDArray[np.bool_]
+
+    @property
+    def labelled(self) -> int:
+        """Number of key points that have a label."""
+        return int((self.keypoints[:, 2] > 0).sum())
+
+
+@dataclass(slots=True)
+class KeypointSet:
+    """An open set: its people and its pictures, read on demand. Use as a with-block or call `close`."""
+
+    path: Path
+    images: dict[int, LabelledImage]
+    people: list[LabelledPerson]
+    joints: int
+    folder: Path | None = None
+    archive: zipfile.ZipFile | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, image: LabelledImage) -> npt.NDArray[np.uint8]:
+        """The picture (H, W, 3) BGR; raises DataError where it is missing or does not decode."""
+        try:
+            if self.archive is not None:
+                data = self.archive.read(image.file)
+            else:
+                assert self.folder is not None
+                data = (self.folder / image.file).read_bytes()
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})") from error
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if picture is None:
+            raise DataError(f"{self.path}: image {image.id}: {image.file} does not decode as a picture")
+        if picture.shape[:2] != (image.height, image.width):
+            found = f"{picture.shape[1]}x{picture.shape[0]}"
+            raise DataError(
+                f"{self.path}: image {image.id}: {image.file} is {found}, its annotation says {image.width}x{image.height}"
+            )
+        return np.asarray(picture, np.uint8)
+
+    def close(self) -> None:
+        """Close the archive."""
+        if self.archive is not None:
+            self.archive.close()
+
+    def __enter__(self) -> KeypointSet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_keypoint_set(path: str | Path, *, joints: int, images: str | Path | None = None) -> KeypointSet:
+    """Open a zip or folder with `annotations.json`, or a JSON file with the folder `images`.
+
+    Raises DataError naming every fault found (at most ten), one line each.
+    """
+    path = Path(path)
+    archive: zipfile.ZipFile | None = None
+    folder: Path | None = None
+    try:
+        if path.is_dir():
+            text, folder = (path / "annotations.json").read_bytes(), Path(images) if images else path
+        elif path.suffix == ".zip":
+            archive = zipfile.ZipFile(path)
+            text = archive.read("annotations.json")
+        else:
+            text, folder = path.read_bytes(), Path(images) if images else path.parent
+        raw = json.loads(text)
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename or path}: no such file; a set is a folder or zip with annotations.json") from error
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a zip with an annotations.json in it ({error})") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
+    faults: list[str] = []
+    pictures = _read_images(raw, faults)
+    known = set(archive.namelist()) if archive is not None else None
+    for image in pictures.values():
+        present = image.file in known if known is not None else bool(folder and (folder / image.file).is_file())
+        if not present:
+            faults.append(f"image {image.id}: {image.file} is missing")
+    people = _read_people(raw, pictures, joints, faults)
+    if not people and not faults:
+        faults.append("no annotated person in it")
+    if faults:
+        more = f"\n{path}: ... and {len(faults) - 10} more" if len(faults) > 10 else ""
+        raise DataError("\n".join(f"{path}: {fault}" for fault in faults[:10]) + more)
+    return KeypointSet(path, pictures, people, joints, folder, archive)
+
+
+def _duplicates(ids: Iterable[Any]) -> list[Any]:
+    return [item for item, count in Counter(ids).items() if count > 1]
+
+
+def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
+    if not isinstance(raw, dict) or not isinstance(raw.get("images"), list) or not isinstance(raw.get("annotations"), list):
+        faults.append("annotations.json needs the lists `images` and `annotations` (COCO format)")
+        return {}
+    images: dict[int, LabelledImage] = {}
+    for entry in raw["images"]:
+        try:
+            image = LabelledImage(
+                int(entry["id"]), str(entry["file_name"]), int(entry["width"]), int(entry["height"]),
+                str(entry.get("source") or entry.get("split") or ""),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError):
+            faults.append(f"image {entry!r:.80} lacks a good id, file_name, width or height")
+            continue
+        if image.id in images:
+            faults.append(f"image {image.id}: id given twice")
+        images[image.id] = image
+    return images
+
+
+def _read_people(
+    raw: Any, images: dict[int, LabelledImage], joints: int, faults: list[str]
+) -> list[LabelledPerson]:
+    people: list[LabelledPerson] = []
+    annotations = raw.get("annotations") if isinstance(raw, dict) else None
+    if not isinstance(annotations, list):
+        return people
+    faults.extend(f"annotation {again}: id given twice" for again in _duplicates(a.get("id") for a in annotations))
+    for entry in annotations:
+        try:
+            people.append(_read_person(entry, images, joints))
+        except DataError as error:
+            faults.append(str(error))
+    return people
+
+
+def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
+    name = f"annotation {entry.get('id')}"
+    image = images.get(entry.get("image_id", -1))
+    if image is None:
+        raise DataError(f"{name}: no image {entry.get('image_id')!r} in this set")
+    try:
+        box = np.asarray(entry["bbox"], np.float32).reshape(4)
+        keypoints = np.asarray(entry["keypoints"], np.float32).reshape(-1, 3)
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{name}: needs bbox [x, y, w, h] and keypoints [x, y, v, ...]") from None
+    if len(keypoints) != joints:
+        raise DataError(f"{name}: {len(keypoints)} key points, the skeleton has {joints}")
+    if not (np.isfinite(box).all() and np.isfinite(keypoints).all()):
+        raise DataError(f"{name}: a number is NaN or infinite")
+    if not (box[2] > 0 and box[3] > 0):
+        raise DataError(f"{name}: box {box.tolist()} has no width or height")
+    box[2:] += box[:2]
+    if box[0] >= image.width or box[1] >= image.height or box[2] <= 0 or box[3] <= 0:
+        raise DataError(f"{name}: box {box.tolist()} lies outside its {image.width}x{image.height} image")
+    if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
+        raise DataError(f"{name}: visibility must be 0, 1 or 2")
+    weights = np.ones(joints, np.float32)
+    for key in ("scores", "agreement"):
+        if key in entry:
+            factor = np.asarray(entry[key], np.float32)
+            if factor.shape != (joints,) or not (np.isfinite(factor).all() and (factor >= 0).all() and (factor <= 1).all()):
+                raise DataError(f"{name}: {key} must be {joints} numbers in 0..1")
+            weights *= factor
+    maker = str(entry.get("labels", "human"))
+    human = np.full(joints, maker.startswith("human"))
+    if "teacher-face" in maker:
+        human[:FACE] = False
+    weights[human] = 1.0
+    weights[keypoints[:, 2] == 0] = 0.0
+    area = float(entry.get("area") or 0.505 * float((box[2] - box[0]) * (box[3] - box[1])))
+    crowd = bool(entry.get("iscrowd", 0))
+    return LabelledPerson(int(entry["id"]), image, box, keypoints, area, crowd, weights, human)
