@@ -155,9 +155,9 @@ def _draw_skeleton(canvas: Image, person: Person, skeleton: DrawSkeleton, option
 
     batches: list[tuple[Points, Colour, int, bool]] = []
     for side, edges in _edges_by_side(skeleton):
-        sure = solid[edges].all(axis=1)
+        firm = solid[edges].all(axis=1)
         for kind, thickness in ((False, 1), (True, pen.limb)):
-            chosen = edges[shown[edges].all(axis=1) & (sure == kind)]
+            chosen = edges[shown[edges].all(axis=1) & (firm == kind)]
             if len(chosen):
                 batches.append((points[chosen], SIDE_COLOURS[side], thickness, kind))
     if person.state == "coasting":

@@ -1,0 +1,143 @@
+"""Annotated video at true speed: every result drawn and encoded with its own time, rolled with size and wall clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from streampose.errors import ConfigError
+from streampose.messages import Break, Control, End, Frame, Image, PoseResult
+from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
+from streampose.sinks.paths import fill, numbered, unused
+from streampose.sinks.retention import Retention
+from streampose.sinks.roll import Roller, WallClock
+from streampose.sinks.video_file import VideoFile, check_extension, describe
+
+_LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hours at 90 kHz
+
+
+class RecordSink:
+    """Writes the annotated video of one camera.
+
+    `path` may hold `{camera}`. A picture of another size begins a new file, `name-2.mp4`. With `segment_s` the path is a
+    template and files roll with the wall clock (`sinks/paths.py`), and `retention` is asked at every new file and every
+    minute. `size` (width, height) is that of the video; the picture is fitted into it, never stretched.
+    Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
+    """
+
+    name = "record"
+
+    def __init__(
+        self,
+        path: str | Path,
+        camera: str,
+        skeleton: DrawSkeleton,
+        drawing: DrawOptions | None = None,
+        *,
+        crf: int = 23,
+        preset: str = "superfast",
+        size: tuple[int, int] | None = None,
+        threads: int = 1,
+        segment_s: float | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_extension(Path(path))
+        if size is not None and min(size) < 16:
+            raise ConfigError(f"record.size: {size[0]}x{size[1]} is too small; 16x16 is the least")
+        self._template = str(path)
+        self.camera = camera
+        self._skeleton = skeleton
+        self._drawing = drawing or DrawOptions()
+        self._crf, self._preset, self._threads = crf, preset, threads
+        self._size = size
+        self._roller = None if segment_s is None else Roller(segment_s)
+        self._retention = retention
+        self._clock = clock
+        self._wall = WallClock()
+        self._fps: float | None = None
+        self._file: VideoFile | None = None
+        self._source_size: tuple[int, int] | None = None
+        self._last_s = 0.0
+        self._outputs: list[str] = []
+
+    def write(self, message: PoseResult | Control) -> None:
+        if isinstance(message, PoseResult):
+            self._add(message)
+        elif isinstance(message, Break):
+            self._fps = message.info.nominal_fps
+        elif isinstance(message, End):
+            self.close()
+
+    def close(self) -> None:
+        """Finish the file. A sink that is closed may go on: the next result begins another file."""
+        file, self._file = self._file, None
+        if file is not None:
+            if self._retention is not None:
+                self._retention.release(file.path)
+            file.close()
+
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
+    def _add(self, result: PoseResult) -> None:
+        frame = result.frame
+        wall_s = self._wall.of(frame, self._clock())
+        if self._file is None or self._rolls(frame, wall_s):
+            self._begin(frame, wall_s)
+        assert self._file is not None
+        image = draw_people(frame.image, result.people, self._skeleton, self._drawing)
+        if self._size is not None:
+            image = fit(image, self._size)
+        self._file.add(image, frame.time_s)
+        self._last_s = frame.time_s
+        if self._retention is not None:
+            self._retention.sweep_if_due(self._clock())
+
+    def _rolls(self, frame: Frame, wall_s: float) -> bool:
+        if (frame.width, frame.height) != self._source_size or frame.time_s - self._last_s > _LONGEST_PAUSE_S:
+            return True
+        return self._roller is not None and self._roller.due(wall_s)
+
+    def _begin(self, frame: Frame, wall_s: float) -> None:
+        self.close()
+        if self._roller is None:
+            path = numbered(fill(self._template, self.camera), len(self._outputs) + 1)
+        else:
+            path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
+        if self._retention is not None:
+            self._retention.claim(path)
+            self._retention.sweep(self._clock())
+        self._source_size = (frame.width, frame.height)
+        self._file = VideoFile(
+            path,
+            self._size or self._source_size,
+            start_s=frame.time_s,
+            metadata=describe(self.camera, frame.time_s, frame.wall_s, "annotated"),
+            fps=self._fps,
+            crf=self._crf,
+            preset=self._preset,
+            threads=self._threads,
+        )
+        self._outputs.append(str(path))
+
+
+def fit(image: Image, size: tuple[int, int]) -> Image:
+    """`image` scaled into (width, height) with its aspect kept, on black where it does not fill it."""
+    height, width = image.shape[:2]
+    if (width, height) == size:
+        return image
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    scaled = np.asarray(cv2.resize(image, inner, interpolation=kind), np.uint8)
+    if inner == size:
+        return scaled
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[top : top + inner[1], left : left + inner[0]] = scaled
+    return canvas
