@@ -16,6 +16,8 @@ Anything else that escapes is a bug: exit 70, with its traceback. Exit 0: done.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 
 class StreamposeError(Exception):
     """Root of every expected failure; `str(error)` is the one line that a user sees."""
@@ -33,10 +35,18 @@ class ConfigError(UsageError):
     """The configuration is wrong; the message names the key path."""
 
 
+FailureKind: TypeAlias = Literal["refused", "auth", "not_found", "tls", "timeout", "ended", "codec", "usage", "other"]
+"""Why a source cannot be read, for counters and for whoever decides on another try."""
+
+
 class SourceError(StreamposeError):
-    """A source cannot be read."""
+    """A source cannot be read; `kind` is the reason in one word."""
 
     exit_code = 3
+
+    def __init__(self, message: str, kind: FailureKind = "other") -> None:
+        super().__init__(message)
+        self.kind: FailureKind = kind
 
 
 class TransientSourceError(SourceError):

@@ -16,8 +16,8 @@ class Picture:
 
     `pts` in units of `time_base` seconds, None where the source gives none. `time_s` is the source's own clock since its
     first picture, monotone within one run. `wall_s`, `wall_source`, `wall_uncertainty_s`, `arrival_s`, `file` as in
-    `messages.Frame`. `image` (H, W, 3) BGR uint8. `jump` says why the source's clock or format broke before this picture
-    (empty: it did not), and begins a new segment.
+    `messages.Frame`; `captured_s` likewise (None where the source cannot know). `image` (H, W, 3) BGR uint8. `jump`
+    says why the source's clock or format broke before this picture (empty: it did not), and begins a new segment.
     """
 
     image: Image
@@ -30,6 +30,7 @@ class Picture:
     wall_uncertainty_s: float | None = None
     file: str | None = None
     jump: str = ""
+    captured_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Corrupt:
 
 class Source(Protocol):
     """One run over a camera, a recording or a folder.
+
+    The errors it raises carry a `kind` (`errors.FailureKind`): a keeper may, say, try "auth" again a few times although
+    the error is permanent, because a camera that boots refuses what it will accept a minute later.
 
     `open` connects and says what is there; `frames` yields until the end, or raises TransientSourceError or
     PermanentSourceError; it looks at `stopped()` between blocking calls, each of which has its own limit. `close` may be

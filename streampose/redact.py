@@ -1,0 +1,143 @@
+"""Keep credentials out of every text: URLs lose user, password and tokens, whatever shape they are written in.
+
+Users put passwords into URLs as they are (`rtsp://admin:p@ss/w%rd:@10.0.0.2/`), so no URL parser can be trusted to find
+where they end: all before the last @ of the word goes. Too much may be hidden that way, never too little. What was said
+to `remember` is taken out of any text besides, also where only a part of the URL is quoted (truncated log lines, headers).
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import traceback
+from urllib.parse import quote, unquote
+
+MARK = "***"
+MIN_SECRET = 6  # shorter words would be found all over ordinary text; inside URLs they are removed all the same
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*://"
+_KNOWN = r"(?:rtsps?|rtspu|rtmpt?s?|https?|srt|udp|tcp|tls|rtp|mmsh?|ftp|file|mqtts?|wss?|amqps?|redis)://"
+_URL = re.compile(rf"({_SCHEME})((?:(?!{_KNOWN})\S)*)", re.IGNORECASE)
+_NAME = (
+    r"(?:[\w.\-]*(?:token|secret|passw|passwd|pwd|auth|signature|api[_\-]?key|access[_\-]?key|credential|session|jwt)"
+    r"[\w.\-]*|key|sig|pass|pas|pw|user|usr|username|login\w*)"
+)
+_PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#\s]+)", re.IGNORECASE)
+_HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
+_ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
+
+_secrets: dict[str, re.Pattern[str]] = {}
+
+
+def redact(text: str) -> str:
+    """`text` with the credentials of every URL in it, of headers, and all remembered secrets replaced by ***."""
+    for pattern in tuple(_secrets.values()):
+        text = pattern.sub(MARK, text)
+    if "://" in text:
+        text = _URL.sub(lambda found: found[1] + _clean(found[2]), text)
+    text = _HEADER.sub(rf"\g<1>{MARK}", text)
+    return _ASSIGNED.sub(rf"\g<1>{MARK}", text)
+
+
+def redact_url(url: str) -> str:
+    """`url` without credentials, taken as one URL even where it holds spaces; a path comes back as it is."""
+    found = re.match(_SCHEME, url)
+    if found is None:
+        return url
+    return found[0] + _clean(url[found.end() :])
+
+
+def _clean(rest: str) -> str:
+    """What follows the scheme: user information away, then the values of telling parameters."""
+    _, at, behind = rest.rpartition("@")
+    if at:
+        rest = f"{MARK}@{behind}"
+    elif _may_be_cut_off(rest):
+        return MARK
+    return _PARAMETER.sub(rf"\g<1>={MARK}", rest)
+
+
+def _may_be_cut_off(rest: str) -> bool:
+    """Whether `user:passw` stands where host and port should: the line ended before its @."""
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rstrip(".,;:!)]}'\"")
+    if authority.startswith("["):  # IPv6
+        return False
+    _, colon, port = authority.partition(":")
+    return bool(colon) and not port.isdigit()
+
+
+def remember(url: str) -> None:
+    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote."""
+    found = re.match(_SCHEME, url)
+    if found is None:
+        return
+    userinfo, at, _ = url[found.end() :].rpartition("@")
+    if not at:
+        return
+    user, _, password = userinfo.partition(":")
+    plain = f"{unquote(user)}:{unquote(password)}"
+    spellings = {userinfo, password, unquote(password), quote(unquote(password), safe=""), plain}
+    spellings.add(base64.b64encode(plain.encode()).decode())
+    for secret in spellings:
+        if len(secret) >= MIN_SECRET and secret not in _secrets:
+            before = r"(?<!\w)" if re.match(r"\w", secret) else ""
+            behind = r"(?!\w)" if re.search(r"\w$", secret) else ""
+            _secrets[secret] = re.compile(before + re.escape(secret) + behind)
+
+
+class RedactFilter(logging.Filter):
+    """Cleans message, traceback and stack of a record; lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        _clean_record(record)
+        return True
+
+
+def install(libav_level: int | None = None) -> None:
+    """From now on no log record of this process carries credentials, through whichever handler it goes.
+
+    Records are cleaned where they are made, and once more at the root's handlers (for those that were made elsewhere,
+    say unpickled). libav stays silent unless `libav_level` (a level of `av.logging`) asks for its lines, which then come
+    through Python's logging and this same door.
+    """
+    if not isinstance(logging.getLogRecordFactory(), _CleanFactory):
+        logging.setLogRecordFactory(_CleanFactory(logging.getLogRecordFactory()))
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(present, RedactFilter) for present in handler.filters):
+            handler.addFilter(RedactFilter())
+    if libav_level is not None:
+        import av
+
+        av.logging.set_level(libav_level)
+
+
+class _CleanFactory:
+    """A factory of log records that cleans what another one makes."""
+
+    def __init__(self, make: object) -> None:
+        self._make = make
+
+    def __call__(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record: logging.LogRecord = self._make(*args, **kwargs)  # type: ignore[operator]
+        _clean_record(record)
+        return record
+
+
+def _clean_record(record: logging.LogRecord) -> None:
+    try:
+        said = record.getMessage()
+    except (TypeError, ValueError, KeyError):  # a call of logging with wrong arguments must not end the program
+        said = f"{record.msg} {record.args!r}"
+        record.msg, record.args = redact(said), ()
+    cleaned = redact(said)
+    if cleaned != said:
+        record.msg, record.args = cleaned, ()
+    if record.exc_info and record.exc_info[0] is not None:
+        trace = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        cleaned = redact(trace)
+        if cleaned != trace:
+            record.exc_text = cleaned
+            record.exc_info = None  # a handler that formats the exception itself would undo it
+    if record.stack_info:
+        record.stack_info = redact(record.stack_info)

@@ -1,0 +1,250 @@
+"""The clock of one run of a source: what the camera said about time, made into one time that only goes forward.
+
+Pure: stamps and arrival times in, times out. Nothing is read from the machine's clocks here.
+
+Rules, in this order, for the presentation stamp (PTS) of each picture in display order:
+
+* no stamp: the time is the last one plus what passed (by arrival for a live source, by the usual step for a recording);
+* a small step forward is believed; "small" for a live source means that the camera's clock did not run ahead of ours
+  by more than `ahead_s` since the picture before (bursts after a stall or at connect stay inside that), for a recording
+  below an hour or a hundred usual steps;
+* a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
+* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on;
+* anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
+  clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
+  absurd one and nothing has happened.
+
+Between breaks time follows the camera's clock, not ours: a drift of some hundred ppm is no error of the pictures.
+
+The wall clock of a picture is `time_s` plus an offset, from the best witness there is: RTCP sender reports (camera's
+NTP clock), the container (creation time), or arrival: the least delayed picture of the last half minute tells when
+the others were taken, for the network can only delay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+from streampose.messages import WallSource
+
+STUTTER_S = 1.0  # a stamp this little before its predecessor is noise, not a new clock
+RECORDING_STEP_S = 3600.0  # a recording may skip an hour (motion-triggered cameras do) without having changed its clock
+RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
+WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
+MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
+MIN_STEP_S = 1e-4  # two pictures never share a time
+ARRIVAL_WINDOW_S = (
+    30.0  # long enough to meet an undelayed picture, short enough to follow 500 ppm of drift within 15 ms
+)
+ARRIVAL_SIGMA_S = 0.1  # encoder and network delay nobody can see from here; 85 ms is typical of RTSP cameras
+RTCP_SIGMA_S = 0.02  # NTP on a local network
+RTCP_AGREE_S = 0.5  # reports that differ more are of two opinions
+RTCP_VOTES = 3  # so many reports in a row of the new opinion win
+RTCP_EARLY_S = 2.0  # a capture time this far in our future, or
+RTCP_LATE_S = 60.0  # this far in the past, is a camera whose clock is not set: no witness
+CONTAINER_SIGMA_S = 1.0  # creation times are whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The times of one picture; fields as in `messages.Frame`. `jump` is why a new segment begins, or empty."""
+
+    time_s: float
+    wall_s: float | None
+    wall_source: WallSource
+    wall_uncertainty_s: float | None
+    captured_s: float | None
+    jump: str = ""
+
+
+class SourceClock:
+    """Turns the stamps of one run into `Stamp`s whose `time_s` starts at 0 and strictly grows.
+
+    `live`: arrival times mean something. `nominal_step_s`: the step to assume before one was seen. `ahead_s`: how far a
+    live source may run ahead of arrival from one picture to the next (segmented protocols deliver in bursts, so they need
+    more). `start_wall_s`: when the recording began, seconds since the Unix epoch, where its container says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: bool,
+        nominal_step_s: float | None = None,
+        ahead_s: float = 10.0,
+        start_wall_s: float | None = None,
+    ) -> None:
+        self._live = live
+        self._ahead_s = ahead_s
+        self._start_wall_s = start_wall_s
+        self._usual_step_s = nominal_step_s if nominal_step_s and nominal_step_s > 0 else 0.04
+        self._steps_seen = 0
+        self._last: tuple[float, float] | None = None  # (time_s, arrival_s) of the last picture
+        self._good: tuple[float, float, float] | None = (
+            None  # (unwrapped pts_s, time_s, arrival_s) of the last believed
+        )
+        self._good_count = 0  # believed stamps since the anchor: one alone is no authority
+        self._offset_s = 0.0  # time_s = unwrapped pts_s + offset
+        self._wrapped_s = 0.0  # whole counter periods passed
+        self._suspect: tuple[float, float] | None = None  # (raw pts_s, arrival_s)
+        self._arrivals: deque[tuple[float, float]] = deque()  # (arrival_s, arrival_s - time_s), offsets increasing
+        self._lateness_s = 0.0  # mean of how much later than the best picture the others come
+        self._rtcp_s: float | None = None  # wall_s - time_s, by sender reports
+        self._rtcp_votes: list[float] = []
+        self.wraps = 0
+        self.bridged = 0
+
+    def stamp(self, pts: int | None, time_base: Fraction | None, arrival_s: float, arrival_wall_s: float) -> Stamp:
+        """The times of the next picture, given its stamp and when it came (monotonic seconds and Unix seconds)."""
+        jump = ""
+        if pts is None or time_base is None:
+            time_s = self._bridge(arrival_s)
+        else:
+            time_s, jump = self._believe(float(pts * time_base), float(time_base), arrival_s)
+        if self._last is not None:
+            time_s = max(time_s, self._last[0] + MIN_STEP_S)
+        self._last = (time_s, arrival_s)
+        if self._live:
+            self._witness_arrival(time_s, arrival_s)
+        return self._wall(time_s, arrival_s, arrival_wall_s, jump)
+
+    def report(self, pts: int | None, time_base: Fraction | None, wall_s: float, arrival_wall_s: float) -> None:
+        """Take a capture time (`wall_s`, Unix seconds) that the source gave for the packet with this stamp.
+
+        To be called before `stamp` of the packet's own pictures. What is far from arrival is not believed, and an
+        opinion is changed only by several reports in a row.
+        """
+        if pts is None or time_base is None or self._good is None:
+            return
+        if not -RTCP_EARLY_S <= arrival_wall_s - wall_s <= RTCP_LATE_S:
+            return
+        step_s = float(pts * time_base) + self._wrapped_s - self._good[0]
+        if abs(step_s) > self._ahead_s:
+            step_s = self._unwrap(step_s, float(time_base), self._ahead_s)[0]
+            if abs(step_s) > self._ahead_s:
+                return
+        offset_s = wall_s - (self._good[0] + step_s + self._offset_s)
+        if self._rtcp_s is None or abs(offset_s - self._rtcp_s) <= RTCP_AGREE_S:
+            self._rtcp_s = offset_s
+            self._rtcp_votes.clear()
+            return
+        if self._rtcp_votes and abs(offset_s - self._rtcp_votes[-1]) > RTCP_AGREE_S:
+            self._rtcp_votes.clear()
+        self._rtcp_votes.append(offset_s)
+        if len(self._rtcp_votes) >= RTCP_VOTES:
+            self._rtcp_s = offset_s
+            self._rtcp_votes.clear()
+
+    @property
+    def time_s(self) -> float:
+        """`time_s` of the last picture, 0 before the first."""
+        return self._last[0] if self._last is not None else 0.0
+
+    def _bridge(self, arrival_s: float) -> float:
+        """The time of a picture whose stamp says nothing."""
+        if self._last is None:
+            return 0.0
+        self.bridged += 1
+        return self._last[0] + (arrival_s - self._last[1] if self._live else self._usual_step_s)
+
+    def _believe(self, raw_s: float, tick_s: float, arrival_s: float) -> tuple[float, str]:
+        """The time that a stamp stands for, and why the clock broke, if it did."""
+        if self._good is None:
+            return self._anchor(raw_s, self._bridge(arrival_s), arrival_s), ""
+        pts_s, _, good_arrival_s = self._good
+        elapsed_s = arrival_s - good_arrival_s
+        step_s, wrapped_s = self._unwrap(raw_s + self._wrapped_s - pts_s, tick_s, self._limit(elapsed_s))
+        if 0.0 < step_s <= self._limit(elapsed_s):
+            self._suspect = None
+            return self._advance(pts_s + step_s, step_s, wrapped_s, arrival_s), ""
+        if -STUTTER_S < step_s <= 0.0 and not self._young():
+            self._suspect = None
+            return self._bridge(arrival_s), ""
+        return self._doubt(raw_s, step_s, arrival_s)
+
+    def _advance(self, pts_s: float, step_s: float, wrapped_s: float, arrival_s: float) -> float:
+        assert self._last is not None
+        if wrapped_s:
+            self._wrapped_s += wrapped_s
+            self.wraps += 1
+        time_s = pts_s + self._offset_s
+        if time_s <= self._last[0]:  # bridging overtook the stamps: go on from here
+            time_s = self._bridge(arrival_s)
+            offset_s = time_s - pts_s
+            if self._rtcp_s is not None:  # the stamps still mean the same instants
+                self._rtcp_s += self._offset_s - offset_s
+            self._offset_s = offset_s
+        self._good = (pts_s, time_s, arrival_s)
+        self._good_count += 1
+        self._steps_seen += 1
+        weight = max(0.05, 1.0 / self._steps_seen)
+        self._usual_step_s += weight * (step_s - self._usual_step_s)
+        return time_s
+
+    def _doubt(self, raw_s: float, step_s: float, arrival_s: float) -> tuple[float, str]:
+        time_s = self._bridge(arrival_s)
+        if self._suspect is not None:
+            suspect_s, suspect_arrival_s = self._suspect
+            if 0.0 < raw_s - suspect_s <= self._limit(arrival_s - suspect_arrival_s):
+                jump = "" if self._young() else f"clock of the source jumped by {step_s:+.3f} s"
+                return self._anchor(raw_s, time_s, arrival_s), jump
+        self._suspect = (raw_s, arrival_s)
+        return time_s, ""
+
+    def _anchor(self, raw_s: float, time_s: float, arrival_s: float) -> float:
+        """From here on `raw_s` means `time_s`."""
+        self._wrapped_s = 0.0
+        self._offset_s = time_s - raw_s
+        self._good = (raw_s, time_s, arrival_s)
+        self._good_count = 1
+        self._suspect = None
+        self._rtcp_s = None  # reports speak of stamps, and the stamps mean other instants now
+        self._rtcp_votes.clear()
+        return time_s
+
+    def _young(self) -> bool:
+        return self._good_count < 2
+
+    def _limit(self, elapsed_s: float) -> float:
+        if self._live:
+            return max(elapsed_s, 0.0) + self._ahead_s
+        usual_s = self._usual_step_s if self._steps_seen >= 2 else float("inf")
+        return max(RECORDING_STEP_S, RECORDING_STEPS * usual_s)
+
+    @staticmethod
+    def _unwrap(step_s: float, tick_s: float, limit_s: float) -> tuple[float, float]:
+        """The step with a counter's period added where that makes it small, and the period added (0: none)."""
+        if step_s > 0.0:
+            return step_s, 0.0
+        for bits in WRAP_BITS:
+            period_s = 2.0**bits * tick_s
+            if period_s < MIN_PERIOD_S:
+                continue
+            if 0.0 < step_s + period_s <= min(limit_s, period_s / 16):
+                return step_s + period_s, period_s
+        return step_s, 0.0
+
+    def _witness_arrival(self, time_s: float, arrival_s: float) -> None:
+        offset_s = arrival_s - time_s
+        while self._arrivals and self._arrivals[-1][1] >= offset_s:
+            self._arrivals.pop()
+        self._arrivals.append((arrival_s, offset_s))
+        while self._arrivals[0][0] < arrival_s - ARRIVAL_WINDOW_S:
+            self._arrivals.popleft()
+        self._lateness_s += 0.05 * (offset_s - self._arrivals[0][1] - self._lateness_s)
+
+    def _wall(self, time_s: float, arrival_s: float, arrival_wall_s: float, jump: str) -> Stamp:
+        if not self._live:
+            if self._start_wall_s is None:
+                return Stamp(time_s, None, "none", None, None, jump)
+            return Stamp(time_s, self._start_wall_s + time_s, "container", CONTAINER_SIGMA_S, None, jump)
+        wall_minus_monotonic_s = arrival_wall_s - arrival_s
+        if self._rtcp_s is not None:
+            wall_s = time_s + self._rtcp_s
+            sigma_s = RTCP_SIGMA_S + max(0.0, wall_s - arrival_wall_s)
+            captured_s = min(arrival_s, wall_s - wall_minus_monotonic_s)
+            return Stamp(time_s, wall_s, "rtcp", sigma_s, captured_s, jump)
+        captured_s = min(arrival_s, time_s + self._arrivals[0][1])
+        sigma_s = max(ARRIVAL_SIGMA_S, self._lateness_s)
+        return Stamp(time_s, captured_s + wall_minus_monotonic_s, "arrival", sigma_s, captured_s, jump)

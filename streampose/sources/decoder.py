@@ -1,0 +1,209 @@
+"""Packets in, pictures out: decodes one video stream, gives every picture its times, counts what is damaged.
+
+All state that lives as long as one connection is here: the decoder, the clock, whether a key frame was seen yet, and
+since when nothing good has come.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from streampose.errors import TransientSourceError
+from streampose.messages import Image, SourceInfo
+from streampose.sources import probe
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.clock import SourceClock
+from streampose.sources.libav import CLOCKLESS, SEGMENTED, VideoOptions, detail_of
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+PacketTap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream], None]"
+
+KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) is decoded from anywhere after this
+RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
+BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
+CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
+SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
+
+
+class PacketDecoder:
+    """The decoder of one connection. `clock` has the time of the last picture."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        info: SourceInfo,
+        options: VideoOptions,
+        tap: PacketTap | None = None,
+    ) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.stream = stream
+        self._container = container
+        self._info = info
+        self._tap = tap
+        self._base = probe.exact(stream.time_base)
+        formats = set(container.format.name.split(","))
+        self._clockless = info.live and bool(formats & CLOCKLESS)
+        self.clock = SourceClock(
+            live=info.live,
+            nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps else None,
+            ahead_s=SEGMENTED_AHEAD_S if formats & SEGMENTED else 10.0,
+            start_wall_s=None if info.live else probe.creation_s(container, stream),
+        )
+        self._reformatter = VideoReformatter()  # one per thread: PyAV 18 would build a scaler for every frame
+        self._size: tuple[int, int] | None = None
+        self._began_s = time.monotonic()
+        self._last_good_s = self._began_s
+        self._keyed = not info.live
+        self._doubtful_until_s = 0.0
+        self._packets = 0
+        self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
+        self._reports = False
+        context = stream.codec_context
+        context.thread_count = options.threads
+        context.thread_type = "SLICE" if info.live else "AUTO"  # frame threads hold back a picture each
+        if options.skip == "nonref":
+            context.skip_frame = "NONREF"
+        elif options.skip == "nonkey":
+            context.skip_frame = "NONKEY"
+
+    def feed(self, packet: av.Packet[VideoStream]) -> Iterator[Picture | Corrupt]:
+        """The pictures that `packet` completes. Raises TransientSourceError when a live stream stays unusable."""
+        import av
+
+        if packet.size == 0 and packet.pts is None:
+            return  # libav's mark of the end; `finish` drains
+        self._packets += 1
+        if self._base is not None and packet.pts is not None:
+            self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._base))
+        if not self._begun(packet):
+            return
+        self._take_report(packet)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            frames = []
+            yield self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})")
+        if self._tap is not None:
+            self._tap(packet, self.stream)
+        for frame in frames:
+            yield self._picture(frame)
+        if self._info.live and time.monotonic() - self._last_good_s > BLIND_S:
+            raise TransientSourceError(
+                f"{self._info.url} sent no picture that can be decoded for {BLIND_S:g} s", kind="codec"
+            )
+
+    def finish(self) -> Iterator[Picture | Corrupt]:
+        """The pictures that the decoder still holds at the end of the stream."""
+        import av
+
+        if self._packets == 0:
+            return
+        try:
+            frames = self.stream.codec_context.decode(None)
+        except av.error.FFmpegError as error:
+            frames = []
+            yield self._damaged(f"the last pictures cannot be decoded ({detail_of(error)})")
+        for frame in frames:
+            yield self._picture(frame)
+
+    def cut_short(self) -> Corrupt | None:
+        """What is missing at the end of a recording whose container promises more than it holds, None if all is there."""
+        promised_s = probe.duration_s(self._container, self.stream)
+        if promised_s is None:
+            return None
+        if self._base is not None and self.stream.start_time is not None:
+            promised_s += float(self.stream.start_time * self._base)
+        if len(self._container.streams) > 1 and self.stream.duration is None and "DURATION" not in self.stream.metadata:
+            return None  # only the whole container's length is known, and sound may be longer
+        missing_s = promised_s - self._end_s
+        if missing_s <= CUT_SHORT_S:
+            return None
+        text = f"{self._info.url} is cut: it ends at {self._end_s:.2f} s of {promised_s:.2f} s"
+        return Corrupt(text, self.clock.time_s, self.missing_frames() or 1)
+
+    def missing_frames(self) -> int:
+        """How many pictures the container promises beyond those it held, 0 where it does not say."""
+        return max(0, (self.stream.frames or 0) - self._packets)
+
+    def _begun(self, packet: av.Packet[VideoStream]) -> bool:
+        """Whether decoding has begun: a live stream is joined at a key frame."""
+        if not self._keyed:
+            self._keyed = packet.is_keyframe or time.monotonic() - self._began_s > KEY_WAIT_S
+        return self._keyed
+
+    def _take_report(self, packet: av.Packet[VideoStream]) -> None:
+        """Hand the capture time of the packet, where its sender told it, to the clock.
+
+        `prft` is libav's AVProducerReferenceTime: int64 microseconds since the Unix epoch in host byte order, then flags;
+        RTSP fills it from RTCP sender reports.
+        """
+        if not self._info.live or packet.pts is None or self._base is None:
+            return
+        now_s = time.time()
+        if packet.has_sidedata("prft"):
+            self._reports = True
+            wall_s = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], sys.byteorder, signed=True) / 1e6
+            self.clock.report(packet.pts, self._base, wall_s, now_s)
+        elif not self._reports:
+            zero_us = getattr(self._container, "start_time_realtime", None)
+            if zero_us:
+                self.clock.report(packet.pts, self._base, zero_us / 1e6 + float(packet.pts * self._base), now_s)
+
+    def _picture(self, frame: av.VideoFrame) -> Picture | Corrupt:
+        import av
+
+        arrival_s, arrival_wall_s = time.monotonic(), time.time()
+        if frame.is_corrupt:
+            return self._damaged("a picture came damaged")
+        if frame.key_frame:
+            self._doubtful_until_s = 0.0
+        elif self._info.live and arrival_s < self._doubtful_until_s:
+            return Corrupt("a picture refers to a damaged one", self.clock.time_s)
+        base = probe.exact(frame.time_base) or self._base
+        pts = None if self._clockless else frame.pts
+        try:
+            image = probe.upright(self._bgr(frame), frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            return self._damaged(f"a picture cannot be converted ({error})")
+        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s)
+        self._last_good_s = arrival_s
+        return Picture(
+            image=image,
+            pts=pts,
+            time_base=base,
+            time_s=stamp.time_s,
+            wall_s=stamp.wall_s,
+            wall_source=stamp.wall_source,
+            arrival_s=arrival_s,
+            wall_uncertainty_s=stamp.wall_uncertainty_s,
+            jump=stamp.jump or self._size_jump(image),
+            captured_s=stamp.captured_s,
+        )
+
+    def _damaged(self, what: str) -> Corrupt:
+        self._doubtful_until_s = time.monotonic() + RESYNC_S
+        return Corrupt(f"{self._info.url}: {what}", self.clock.time_s)
+
+    def _size_jump(self, image: Image) -> str:
+        """Why a picture of another size than the one before begins a new segment, "" where it is not."""
+        size, before = (image.shape[1], image.shape[0]), self._size
+        self._size = size
+        if before is None or before == size:
+            return ""
+        return f"resolution changed from {before[0]}x{before[1]} to {size[0]}x{size[1]}"
+
+    def _bgr(self, frame: av.VideoFrame) -> Image:
+        """The picture as a contiguous (H, W, 3) BGR uint8 array of its own."""
+        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        return np.ascontiguousarray(image, np.uint8)

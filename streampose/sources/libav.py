@@ -1,0 +1,200 @@
+"""What libav must be told to open an address, and what its errors mean.
+
+libav's exceptions do not say what happened: a camera that accepts and then keeps silent is "invalid data", a stall is
+"timeout" or "exit" by whichever limit struck first. So a failure is classed by when it happened, its code, and how long
+it took, into the few kinds that a caller can act on.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
+from streampose.redact import redact_url
+
+if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
+    from av.container import InputContainer
+
+log = logging.getLogger(__name__)
+
+Phase = Literal["open", "read"]
+NETWORK_SCHEMES = frozenset(
+    {"rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https", "udp", "rtp", "tcp", "srt", "mms", "mmsh"}
+)
+GRACE_S = 1.0  # PyAV's own limit is a second net under libav's: its callback takes the GIL (PyAV issue 1112)
+CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # formats without stamps: libav invents 25 fps
+SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
+HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
+
+_PHRASES: Mapping[FailureKind, str] = {
+    "refused": "refuses the connection; check that it is on, and its address and port",
+    "auth": "refuses the user or password; check both in the URL, or `user` and `password`",
+    "not_found": "has no such stream; check the path behind the host",
+    "tls": "cannot be reached securely (TLS); check its certificate, or use the scheme without s",
+    "timeout": "did not answer in time",
+    "ended": "ended the stream",
+    "codec": "sends no video that can be decoded",
+    "usage": "cannot be asked that way",
+    "other": "cannot be read",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """How a video is opened and decoded.
+
+    `open_timeout_s` and `read_timeout_s` bound every blocking call on the network. `transport` is RTSP's. `skip` leaves
+    out pictures before decoding: those no other refers to, or all but key frames. `threads` per decoder, 0 lets libav
+    choose. `hwaccel`: none, auto, or a device type of libav. `libav` goes to libav as it is.
+    """
+
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 5.0
+    transport: Literal["tcp", "udp"] = "tcp"
+    skip: Literal["none", "nonref", "nonkey"] = "none"
+    threads: int = 0
+    hwaccel: str = "none"
+    libav: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "stimeout" in self.libav:
+            raise PermanentSourceError(
+                "libav option stimeout does nothing since FFmpeg 5; use open_timeout and read_timeout", kind="usage"
+            )
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL in lower case, "" for a path."""
+    scheme, mark, _ = url.partition("://")
+    return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
+
+
+def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> InputContainer:
+    """Open `url` for reading within `options.open_timeout_s`. Raises what `av.open` raises."""
+    import av
+
+    network = scheme_of(url) in NETWORK_SCHEMES
+    timeout = (options.open_timeout_s + GRACE_S, options.read_timeout_s + GRACE_S) if network or webcam else None
+    arguments: dict[str, Any] = {
+        "format": "v4l2" if webcam else None,
+        "options": {**libav_options(url, options), **options.libav},
+        "timeout": timeout,
+        "metadata_encoding": "utf-8",
+    }
+    if int(av.__version__.split(".")[0]) < 19:
+        arguments["metadata_errors"] = "replace"  # 19 always does
+    accel = _hwaccel(options.hwaccel)
+    if accel is not None:
+        try:
+            return cast("InputContainer", av.open(url, "r", hwaccel=accel, **arguments))
+        except (RuntimeError, NotImplementedError, av.error.ExternalError, av.error.UnknownError, OSError) as error:
+            if isinstance(error, (TimeoutError, ConnectionError, FileNotFoundError)):
+                raise
+            log.warning("%s: hardware decoding (%s) is not to be had here, decoding in software",
+                        redact_url(url), options.hwaccel)  # fmt: skip
+    return cast("InputContainer", av.open(url, "r", **arguments))
+
+
+def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
+    """The options that the protocol of `url` needs: limits, transport, short analysis."""
+    scheme = scheme_of(url)
+    limit_us = str(int(max(options.open_timeout_s, options.read_timeout_s) * 1e6))
+    analysis = {"analyzeduration": "1000000"}
+    if scheme in ("rtsp", "rtsps"):
+        return {
+            "rtsp_transport": options.transport,
+            "timeout": limit_us,
+            "allowed_media_types": "video",
+            **analysis,
+        }
+    if scheme in ("http", "https", "mmsh"):
+        return {"rw_timeout": limit_us, "timeout": limit_us}
+    if scheme.startswith("rtmp"):
+        return {"rw_timeout": limit_us, **analysis}  # RTMP's own `timeout` would make it listen
+    if scheme in ("udp", "rtp", "srt", "tcp"):
+        return {"timeout": limit_us, **analysis}
+    return {}
+
+
+def _hwaccel(name: str) -> HWAccel | None:
+    if name == "none":
+        return None
+    from av.codec.hwaccel import HWAccel, hwdevices_available
+
+    built = hwdevices_available()
+    if name == "auto":
+        name = next((device for device in HW_ORDER if device in built and _device_present(device)), "")
+        if not name:
+            log.info("no hardware decoder here, decoding in software")
+            return None
+    elif name not in built:
+        log.warning("hwaccel %s is not in this build of FFmpeg (it has %s), decoding in software",
+                    name, ", ".join(built) or "none")  # fmt: skip
+        return None
+    return HWAccel(device_type=name, allow_software_fallback=True)
+
+
+def _device_present(device: str) -> bool:
+    """Whether asking for `device` is worth it: creating one that is absent costs a failed open."""
+    if device == "cuda":
+        return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    if device in ("vaapi", "qsv", "drm", "vulkan"):
+        return Path("/dev/dri/renderD128").exists()
+    return True
+
+
+def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, limit_s: float) -> FailureKind:
+    """Why `error` happened, by its code, when it happened and how long it took of the limit."""
+    import av
+
+    text = str(error).lower()
+    code = getattr(error, "errno", None)
+    if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError, PermissionError)):
+        return "auth"
+    if isinstance(error, (av.error.HTTPNotFoundError, FileNotFoundError)):
+        return "not_found"
+    if isinstance(error, (TimeoutError, av.error.ExitError)) or code in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return "timeout"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, (av.error.ProtocolNotFoundError, av.error.OptionNotFoundError)):
+        return "usage"
+    if isinstance(error, (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError)):
+        return "codec"
+    if "tls" in text or "ssl" in text or "certificate" in text:
+        return "tls"
+    if elapsed_s >= 0.9 * limit_s:  # "invalid data" after the whole limit is a silent peer
+        return "timeout"
+    if isinstance(error, (EOFError, ConnectionError, BrokenPipeError)):
+        return "ended" if phase == "read" else "refused"
+    return "other"
+
+
+def source_error(error: BaseException, url: str, phase: Phase, elapsed_s: float, limit_s: float) -> SourceError:
+    """The one line for a failed network source; raise it outside the except block, so that no context holds the URL.
+
+    Only what no retry can mend is permanent: the way of asking, the codec, and a refused user or password.
+    """
+    kind = failure_kind(error, phase, elapsed_s, limit_s)
+    what = _PHRASES[kind]
+    if kind == "timeout":
+        what += f" ({elapsed_s:.1f} s of at most {limit_s:g} s, {'connecting' if phase == 'open' else 'reading'})"
+    elif kind == "other":
+        what += f" ({detail_of(error)})"
+    message = f"{redact_url(url)} {what}"
+    if kind in ("auth", "codec", "usage"):
+        return PermanentSourceError(message, kind=kind)
+    return TransientSourceError(message, kind=kind)
+
+
+def detail_of(error: BaseException) -> str:
+    """libav's own words for a failure, without the address in them."""
+    words = getattr(error, "strerror", None)
+    return str(words or type(error).__name__)

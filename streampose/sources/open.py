@@ -1,0 +1,116 @@
+"""Which source an address means: the one place that tells a camera from a file, a folder, a picture and a test pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from streampose.errors import PermanentSourceError
+from streampose.redact import redact_url
+from streampose.sources.base import Source
+from streampose.sources.libav import NETWORK_SCHEMES, VideoOptions, scheme_of
+
+if TYPE_CHECKING:
+    from streampose.sources.decoder import PacketTap
+
+Kind = Literal["video", "stream", "webcam", "images", "synthetic"]
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".gif",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".j2k",
+        ".avif",
+        ".tga",
+        ".ico",
+    }
+)
+MOVING = frozenset({".gif", ".apng"})  # alone they are videos, in a folder pictures
+RECORDED = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv", ".gif"})
+
+
+def kind_of(url: str | int) -> Kind:
+    """What `url` names. Raises PermanentSourceError for a scheme that nothing here reads."""
+    text = str(url)
+    if text.startswith("test:"):
+        return "synthetic"
+    if text.isdecimal() or text.startswith("/dev/video"):
+        return "webcam"
+    scheme = scheme_of(text)
+    if scheme in NETWORK_SCHEMES:
+        return "stream"
+    if scheme not in ("", "file"):
+        known = ", ".join(sorted(NETWORK_SCHEMES))
+        raise PermanentSourceError(
+            f"{redact_url(text)}: scheme {scheme}:// is not known; known are {known}", kind="usage"
+        )
+    path = Path(text.removeprefix("file://"))
+    suffix = path.suffix.lower()
+    if path.is_dir() or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
+        return "images"
+    return "video"
+
+
+def is_live(url: str | int) -> bool:
+    """Whether pictures come whether or not anybody is ready, as far as the address tells before it is opened."""
+    kind = kind_of(url)
+    if kind == "webcam":
+        return True
+    if kind == "stream":
+        path = str(url).partition("?")[0]
+        return not (scheme_of(str(url)) in ("http", "https") and Path(path).suffix.lower() in RECORDED)
+    if kind == "synthetic":
+        from streampose.sources.synthetic import PatternOptions
+
+        return PatternOptions.parse(str(url)).live
+    return False
+
+
+def open_source(
+    url: str | int,
+    *,
+    open_timeout_s: float = 10.0,
+    read_timeout_s: float = 5.0,
+    transport: Literal["tcp", "udp"] = "tcp",
+    skip: Literal["none", "nonref", "nonkey"] = "none",
+    threads: int = 0,
+    hwaccel: str = "none",
+    libav: Mapping[str, str] | None = None,
+    tap: PacketTap | None = None,
+) -> Source:
+    """The source for `url`, not yet opened; options that its kind has no use for are ignored.
+
+    `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`.
+    The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`.
+    """
+    kind = kind_of(url)
+    text = str(url)
+    if kind == "synthetic":
+        from streampose.sources.synthetic import PatternOptions, SyntheticSource
+
+        return SyntheticSource(PatternOptions.parse(text))
+    if kind == "images":
+        from streampose.sources.images import ImageSource
+
+        return ImageSource(text.removeprefix("file://"))
+    from streampose.sources.video import VideoSource
+
+    options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {})
+    if kind == "webcam":
+        return VideoSource(f"/dev/video{text}" if text.isdecimal() else text, options, webcam=True, tap=tap)
+    return VideoSource(text, options, tap=tap)

@@ -1,0 +1,113 @@
+"""What an open container says of its video: which stream, how fast, how long, when it began, which way up."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from streampose.messages import Image
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+MAX_FPS = 1000.0  # "rates" above are time bases of containers that know none
+EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # before is an unset clock (1904 and 1970 are zeros)
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The video of the container: its best stream that is not a cover picture."""
+    from av.stream import Disposition
+
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    if best is not None and any(best.index == stream.index for stream in moving):
+        return next(stream for stream in moving if stream.index == best.index)
+    return moving[0] if moving else None
+
+
+def exact(rational: Any) -> Fraction | None:
+    """A rational of PyAV as a Fraction: up to 18 they are Fractions or None, from 19 on their own type, falsy if unset."""
+    if not rational or not rational.denominator:
+        return None
+    return Fraction(int(rational.numerator), int(rational.denominator))
+
+
+def nominal_fps(stream: VideoStream) -> float | None:
+    """Pictures a second as the container promises, None where it does not or where that is nonsense."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        value = exact(rate)
+        if value is not None and 0 < value <= MAX_FPS:
+            return float(value)
+    return None
+
+
+def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Length of the video, by its stream, its own tag (Matroska), or the container."""
+    base = exact(stream.time_base)
+    if stream.duration is not None and base is not None and stream.duration > 0:
+        return float(stream.duration * base)
+    tagged = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if tagged is not None:
+        return int(tagged[1]) * 3600 + int(tagged[2]) * 60 + float(tagged[3])
+    if container.duration is not None and container.duration > 0:
+        return container.duration / 1e6
+    return None
+
+
+def creation_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """When the recording began in seconds since the Unix epoch, by the container's metadata, None where unknown."""
+    for tags in (container.metadata, stream.metadata):
+        for name in ("com.apple.quicktime.creationdate", "creation_time", "DATE_UTC"):
+            seconds = _utc_s(tags.get(name, ""))
+            if seconds is not None:
+                return seconds
+    return None
+
+
+def _utc_s(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = moment.timestamp()
+    return seconds if seconds >= EARLIEST_S else None
+
+
+def upright(image: Image, frame: av.VideoFrame) -> Image:
+    """`image` (H, W, 3) turned and mirrored as the display matrix of its frame says, contiguous.
+
+    The matrix (ISO/IEC 14496-12, 6.2.2) maps picture to screen, y down, 16.16 fixed point: [[a, b], [c, d]] with
+    x' = ax + cy, y' = bx + dy. Angles that are no quarter turn are rounded to one.
+    """
+    matrix = display_matrix(frame)
+    if matrix is None:
+        return image
+    a, b, c, d = matrix
+    if a * d - b * c < 0:  # mirrored: undo the mirror of x first, what remains is a turn
+        image = image[:, ::-1]
+        a, b = -a, -b
+    clockwise = round(math.degrees(math.atan2(b, a)) / 90.0) % 4
+    return np.ascontiguousarray(np.rot90(image, k=-clockwise))
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float] | None:
+    """(a, b, c, d) of the frame's display matrix, None where it has none, says nothing, or is the identity."""
+    from av.sidedata.sidedata import Type
+
+    data = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
+    if data is None:
+        return None
+    fixed = np.frombuffer(bytes(data), np.int32)
+    a, b, c, d = (float(fixed[place]) / 65536.0 for place in (0, 1, 3, 4))
+    if a * d - b * c == 0.0 or (a, b, c, d) == (1.0, 0.0, 0.0, 1.0):
+        return None
+    return a, b, c, d

@@ -1,0 +1,192 @@
+"""Videos, network streams and webcams by PyAV: one run, every blocking call bounded, errors in one line.
+
+A recording yields every picture it holds, exactly once, in display order. A live stream begins at its first key frame;
+pictures that libav marks as damaged are counted, not shown. Failures of single packets are counted and survived.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
+from streampose.messages import SourceInfo
+from streampose.redact import redact_url, remember
+from streampose.sources import libav, probe
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.decoder import PacketDecoder, PacketTap
+from streampose.sources.libav import VideoOptions
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+
+class VideoSource:
+    """A video file, a URL or a webcam (`/dev/video0`), opened once.
+
+    `tap` is called with every demuxed packet of the video and its stream, after it was decoded: what it keeps can be
+    written elsewhere without encoding anew.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        options: VideoOptions | None = None,
+        *,
+        webcam: bool = False,
+        tap: PacketTap | None = None,
+    ) -> None:
+        self.name = redact_url(url)
+        self._url = url
+        self._options = options or VideoOptions()
+        self._webcam = webcam
+        self._tap = tap
+        self._network = libav.scheme_of(url) in libav.NETWORK_SCHEMES
+        self._container: InputContainer | None = None
+        self._items: Iterator[Picture | Corrupt] | None = None
+        self._pending: list[Picture | Corrupt] = []
+        self._stopped: Callable[[], bool] = lambda: False
+        remember(url)
+
+    def open(self) -> SourceInfo:
+        """Connect and describe. Raises TransientSourceError or PermanentSourceError, in one line, in bounded time."""
+        if not self._network and not self._webcam:
+            _check_file(Path(self._url.removeprefix("file://")))
+        began_s = time.monotonic()
+        container = self._connect(began_s)
+        self._container = container
+        stream = probe.video_stream(container)
+        if stream is None or stream.codec_context is None:
+            self.close()
+            what = "holds no video" if stream is None else "holds a video whose codec is not known here"
+            raise PermanentSourceError(f"{self.name} {what}; a video stream is needed", kind="codec")
+        info = self._describe(container, stream)
+        decoder = PacketDecoder(container, stream, info, self._options, self._tap)
+        self._items = self._run(container, decoder, info)
+        if info.live and info.width > 0:
+            return info
+        return self._with_first_picture(info, began_s)
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
+        """Every picture, in display order. Raises TransientSourceError where a live stream ends or fails."""
+        if self._items is None:
+            raise RuntimeError("frames() before open()")
+        self._stopped = stopped
+        while self._pending:
+            if stopped():
+                return
+            yield self._pending.pop(0)
+        yield from self._items
+
+    def close(self) -> None:
+        """Let go of the file or the connection."""
+        self._items = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _connect(self, began_s: float) -> InputContainer:
+        import av
+
+        try:
+            return libav.open_container(self._url, self._options, webcam=self._webcam)
+        except (av.error.FFmpegError, RuntimeError, ValueError, OSError) as error:
+            failure = self._open_error(error, time.monotonic() - began_s)
+        raise failure
+
+    def _open_error(self, error: BaseException, elapsed_s: float) -> SourceError:
+        if self._network:
+            return libav.source_error(error, self._url, "open", elapsed_s, self._options.open_timeout_s)
+        detail = libav.detail_of(error)
+        if self._webcam:
+            if isinstance(error, FileNotFoundError):
+                return TransientSourceError(f"webcam {self._url} is not there; plug it in or name another", "not_found")
+            return TransientSourceError(f"webcam {self._url} cannot be read ({detail}); is it in use?")
+        return PermanentSourceError(
+            f"{self.name} is not a video that can be read, or it lost its index ({detail})", "codec"
+        )
+
+    def _describe(self, container: InputContainer, stream: VideoStream) -> SourceInfo:
+        duration_s = probe.duration_s(container, stream)
+        scheme = libav.scheme_of(self._url)
+        recorded = not self._network or (scheme in ("http", "https") and duration_s is not None)
+        live = self._webcam or not recorded
+        return SourceInfo(
+            url=self.name,
+            kind="webcam" if self._webcam else "stream" if self._network else "video",
+            live=live,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            nominal_fps=probe.nominal_fps(stream),
+            codec=stream.codec_context.codec.canonical_name,
+            duration_s=None if live else duration_s,
+            frame_count=None if live else stream.frames or None,
+        )
+
+    def _with_first_picture(self, info: SourceInfo, began_s: float) -> SourceInfo:
+        """Decode up to the first picture: only it shows the true size, and that there is anything at all."""
+        assert self._items is not None
+        for item in self._items:
+            self._pending.append(item)
+            if isinstance(item, Picture):
+                height, width = item.image.shape[:2]
+                return replace(info, width=width, height=height)
+            if info.live and time.monotonic() - began_s > self._options.open_timeout_s:
+                break
+        self.close()
+        if info.live:
+            raise TransientSourceError(f"{self.name} sends no picture that can be decoded", kind="codec")
+        raise PermanentSourceError(
+            f"{self.name} holds no picture that can be decoded; it is damaged or cut", kind="codec"
+        )
+
+    def _run(self, container: InputContainer, decoder: PacketDecoder, info: SourceInfo) -> Iterator[Picture | Corrupt]:
+        import av
+
+        packets = container.demux(decoder.stream)
+        while not self._stopped():
+            began_s = time.monotonic()
+            failure: SourceError | None = None
+            packet: av.Packet[VideoStream] | None = None
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                failure = self._read_error(error, info, decoder.clock.time_s, time.monotonic() - began_s)
+            if packet is not None:
+                yield from decoder.feed(packet)
+                continue
+            yield from decoder.finish()
+            if info.live:
+                raise failure or TransientSourceError(f"{self.name} ended the stream", kind="ended")
+            if failure is not None and self._network:
+                raise failure
+            if failure is not None:
+                yield Corrupt(str(failure), decoder.clock.time_s, decoder.missing_frames() or 1)
+            elif (cut := decoder.cut_short()) is not None:
+                yield cut
+            return
+
+    def _read_error(self, error: BaseException, info: SourceInfo, time_s: float, elapsed_s: float) -> SourceError:
+        if self._network:
+            return libav.source_error(error, self._url, "read", elapsed_s, self._options.read_timeout_s)
+        if info.live:
+            return TransientSourceError(f"webcam {self.name} stopped ({libav.detail_of(error)})", kind="ended")
+        return PermanentSourceError(f"{self.name} is damaged or cut at {time_s:.2f} s ({libav.detail_of(error)})")
+
+
+def _check_file(path: Path) -> None:
+    """Say plainly what libav would wrap up: no such file, no permission, a folder, no bytes."""
+    if path.is_dir():
+        raise PermanentSourceError(f"{path} is a folder; name a video in it", kind="usage")
+    if not path.exists():
+        raise PermanentSourceError(f"{path} does not exist; check the path", kind="not_found")
+    if not os.access(path, os.R_OK):
+        raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
+    if path.is_file() and path.stat().st_size == 0:
+        raise PermanentSourceError(f"{path} is empty (0 bytes); a video is needed", kind="codec")
