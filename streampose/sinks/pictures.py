@@ -1,0 +1,81 @@
+"""One annotated picture for every picture of a folder, under the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from streampose.errors import SinkError
+from streampose.messages import Break, Control, PoseResult
+from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
+from streampose.sinks.paths import cannot_write, make_folder
+
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+def picture_name(file: str) -> str:
+    """The name of the annotated picture: JPEG and PNG keep theirs, every other kind gets ".png" behind its own, so
+    that `a.jpg`, `a.png` and `a.bmp` stay apart. Folders below the source are kept."""
+    path = Path(file)
+    inside = path.name if path.is_absolute() or ".." in path.parts else str(path)
+    return inside if path.suffix.lower() in (*_JPEG, ".png") else f"{inside}.png"
+
+
+class PicturesSink:
+    """Writes annotated pictures into `folder`. Pictures without a file name (a video's) are numbered by their index.
+
+    Raises SinkError, also where the annotated picture would replace the one it was made from.
+    """
+
+    name = "pictures"
+
+    def __init__(
+        self,
+        folder: str | Path,
+        camera: str,
+        skeleton: DrawSkeleton,
+        drawing: DrawOptions | None = None,
+        *,
+        quality: int = 92,
+    ) -> None:
+        self.folder = Path(str(folder).replace("{camera}", camera))
+        self._skeleton = skeleton
+        self._drawing = drawing or DrawOptions()
+        self._quality = quality
+        self._source = Path()
+        self._written = 0
+
+    def write(self, message: PoseResult | Control) -> None:
+        if isinstance(message, Break):
+            self._source = Path(message.info.url)
+        elif isinstance(message, PoseResult):
+            self._save(message)
+
+    def close(self) -> None:
+        """Nothing is open between pictures."""
+
+    def outputs(self) -> tuple[str, ...]:
+        return (str(self.folder),) if self._written else ()
+
+    def _save(self, result: PoseResult) -> None:
+        file = result.frame.file or f"{result.frame.index:06d}.jpg"
+        path = self.folder / picture_name(file)
+        make_folder(path)
+        inputs = (self._source, self._source / file, Path(file))
+        if path.exists() and any(place.is_file() and place.samefile(path) for place in inputs):
+            raise SinkError(f"{path}: this is the picture itself; choose another folder for the annotated ones")
+        image = draw_people(result.frame.image, result.people, self._skeleton, self._drawing)
+        jpeg = path.suffix.lower() in _JPEG
+        options = [cv2.IMWRITE_JPEG_QUALITY, self._quality] if jpeg else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+        good, data = cv2.imencode(".jpg" if jpeg else ".png", image, options)
+        if not good:
+            raise SinkError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} cannot be encoded")
+        part = path.with_name(path.name + ".part")
+        try:
+            part.write_bytes(data.tobytes())
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise cannot_write(path, error) from error
+        self._written += 1

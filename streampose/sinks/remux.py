@@ -1,0 +1,147 @@
+"""The source's own stream on disk, packet by packet, without decoding or encoding; cut at key frames.
+
+It hangs on a tap of the video source and is called in the thread that reads the camera, so it never raises: what it
+cannot write it says once and from then on lets pass.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from streampose.errors import SinkError, StreamposeError
+from streampose.sinks.paths import cannot_write, fill, numbered, unused
+from streampose.sinks.retention import Retention
+from streampose.sinks.roll import Roller
+from streampose.sinks.video_file import check_extension, describe, open_container
+
+log = logging.getLogger(__name__)
+
+
+def source_template(template: str) -> str:
+    """Where the source stream goes beside the annotated one: `out/gate.mp4` becomes `out/gate.source.mp4`."""
+    path = Path(template)
+    return str(path.with_name(f"{path.stem}.source{path.suffix}"))
+
+
+class Remuxer:
+    """Writes the packets of one camera's video stream.
+
+    `path` and `segment_s` as in RecordSink. A file begins with a key frame; one is closed where the segment's wall time
+    ends, where another stream comes (a reconnect), and where its clock goes back. `error` holds what ended it early.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        camera: str,
+        *,
+        segment_s: float | None = None,
+        retention: Retention | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        check_extension(Path(path))
+        self._template = str(path)
+        self.camera = camera
+        self.error: SinkError | None = None
+        self._roller = None if segment_s is None else Roller(segment_s)
+        self._retention = retention
+        self._clock = clock
+        self._container: av.container.OutputContainer | None = None
+        self._path = Path()
+        self._source: av.VideoStream | None = None
+        self._target: av.VideoStream | None = None
+        self._first_dts = 0
+        self._last_dts = -1
+        self._outputs: list[str] = []
+
+    def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
+        """Append one packet of `stream`, captured at `wall_s` (now, where that is not known). Leaves it unchanged."""
+        if self.error is not None or not packet.size:
+            return
+        try:
+            self._write(packet, stream, self._clock() if wall_s is None else wall_s)
+        except (SinkError, av.error.FFmpegError) as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Finish the file; may be called twice."""
+        try:
+            self._finish()
+        except SinkError as error:
+            self._give_up(error)
+
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(self._outputs)
+
+    def _write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float) -> None:
+        dts = packet.dts if packet.dts is not None else packet.pts
+        if dts is None or packet.time_base is None:
+            return  # a packet without any time cannot be placed; the next key frame begins anew
+        other = self._container is None or stream is not self._source or dts - self._first_dts <= self._last_dts
+        if packet.is_keyframe and (other or (self._roller is not None and self._roller.due(wall_s))):
+            self._begin(stream, dts, wall_s)
+        elif other:
+            return  # nothing can be decoded before the first key frame
+        assert self._container is not None
+        self._container.mux(self._copy(packet, dts, packet.time_base))
+        self._last_dts = dts - self._first_dts
+
+    def _begin(self, stream: av.VideoStream, dts: int, wall_s: float) -> None:
+        self._finish()
+        if self._roller is None:
+            path = numbered(fill(self._template, self.camera), len(self._outputs) + 1)
+        else:
+            path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
+        if self._retention is not None:
+            self._retention.claim(path)
+            self._retention.sweep(self._clock())
+        self._path = path
+        self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
+        self._outputs.append(str(path))
+        try:
+            self._target = self._container.add_stream_from_template(stream)
+        except ValueError as error:
+            raise SinkError(f"{path}: a {stream.codec_context.name} stream does not fit; name a .mkv file") from error
+        self._source, self._first_dts, self._last_dts = stream, dts, -1
+
+    def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.VideoStream]:
+        """A packet of our own with times from the file's beginning: muxing changes what it is given."""
+        copy: av.Packet[av.VideoStream] = av.Packet(bytes(packet))
+        copy.dts = dts - self._first_dts
+        copy.pts = copy.dts if packet.pts is None else max(packet.pts - self._first_dts, copy.dts)
+        copy.duration = packet.duration or 0
+        copy.time_base = time_base
+        copy.is_keyframe = packet.is_keyframe
+        assert self._target is not None
+        copy.stream = self._target
+        return copy
+
+    def _finish(self) -> None:
+        container, self._container = self._container, None
+        self._source = self._target = None
+        if container is None:
+            return
+        if self._retention is not None:
+            self._retention.release(self._path)
+        try:
+            container.close()
+        except av.error.FFmpegError as error:
+            raise cannot_write(self._path, OSError(error.errno, str(error))) from error
+
+    def _give_up(self, error: StreamposeError | av.error.FFmpegError) -> None:
+        if isinstance(error, SinkError):
+            self.error = error
+        else:
+            assert isinstance(error, av.error.FFmpegError)
+            self.error = cannot_write(self._path, OSError(error.errno, str(error)))
+        log.error("recording of the source stream of %s ended: %s", self.camera, self.error)
+        try:
+            self._finish()
+        except SinkError:
+            log.debug("%s was left as it is", self._path)
