@@ -1,0 +1,98 @@
+"""The training set in memory: every person a crop with room to turn, in one uint8 tensor on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streampose.errors import DataError
+from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson
+from streampose.models.manifest import InputSpec
+from streampose.pose.crop import crop_affines, cut_crops, map_points
+from streampose.train.augment import PersonBatch
+
+MARGIN = 1.25
+"""A stored crop is that much wider than the network's, so that turning and shrinking finds picture, not black."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonStore:
+    """N people: `crops` (N, S, T, 3) uint8 RGB, `points` (N, K, 2) stored pixels, `weights` (N, K), `human` (N, K) bool,
+    `box_px` (N,) height of the box in stored pixels."""
+
+    crops: Tensor
+    points: Tensor
+    weights: Tensor
+    human: Tensor
+    box_px: Tensor
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def batch(self, index: Tensor) -> PersonBatch:
+        """The people of `index` (B,)."""
+        index = index.to(self.crops.device)
+        return PersonBatch(self.crops[index], self.points[index], self.weights[index], self.box_px[index])
+
+
+def split_people(
+    sets: Sequence[KeypointSet], source: str, images: int, sources: Sequence[str]
+) -> tuple[list[list[LabelledPerson]], list[list[LabelledPerson]]]:
+    """People for training and people kept for measurement, a list for each set, never two of one picture on both sides.
+
+    Kept are the `images` pictures of highest id among those of `source` (all of the sets where it is empty); the
+    pictures of `sources` are kept too, out of training, though not measured.
+    """
+    candidates = [image for data in sets for image in data.images.values() if not source or image.source == source]
+    kept = {_name(image) for image in sorted(candidates, key=lambda image: image.id, reverse=True)[:images]}
+    out = {image for image in kept}
+    for data in sets:
+        out |= {_name(image) for image in data.images.values() if image.source in sources}
+    trained = [[p for p in data.people if _name(p.image) not in out and not p.crowd and p.labelled] for data in sets]
+    measured = [[p for p in data.people if _name(p.image) in kept and not p.crowd and p.labelled] for data in sets]
+    if not any(trained):
+        raise DataError("no labelled person is left to train on; hold out fewer pictures")
+    return trained, measured
+
+
+def _name(image: LabelledImage) -> tuple[int, str, str]:
+    return image.id, image.file, image.source
+
+
+def load_people(
+    sets: Sequence[KeypointSet],
+    people: Sequence[Sequence[LabelledPerson]],
+    spec: InputSpec,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> PersonStore:
+    """Cut the stored crops of `people`, a list for each of `sets`."""
+    width, height = round(spec.width * MARGIN), round(spec.height * MARGIN)
+    count = sum(len(part) for part in people)
+    joints = sets[0].joints
+    crops = torch.empty((count, height, width, 3), dtype=torch.uint8)
+    points = np.zeros((count, joints, 2), np.float32)
+    weights = np.zeros((count, joints), np.float32)
+    human = np.zeros((count, joints), bool)
+    box_px = np.zeros(count, np.float32)
+    at = 0
+    for data, part in zip(sets, people, strict=True):
+        image, picture = None, None
+        for person in part:
+            if image is None or image.id != person.image.id:
+                image, picture = person.image, data.read(person.image)
+            assert picture is not None
+            affine = crop_affines(person.box, width, height, spec.box_scale * MARGIN)
+            crops[at] = torch.from_numpy(cut_crops(picture, affine, width, height)[0, :, :, ::-1].copy())
+            points[at] = map_points(affine, person.keypoints[None, :, :2])[0]
+            weights[at], human[at] = person.weights, person.human
+            box_px[at] = (person.box[3] - person.box[1]) * affine[0, 0, 0]
+            at += 1
+            if progress is not None:
+                progress(1)
+    tensors = (torch.from_numpy(array) for array in (points, weights, human, box_px))
+    return PersonStore(crops.to(device), *(tensor.to(device) for tensor in tensors))
