@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -92,11 +92,13 @@ def open_source(
     hwaccel: str = "none",
     libav: Mapping[str, str] | None = None,
     tap: PacketTap | None = None,
+    only: Collection[str] | None = None,
 ) -> Source:
     """The source for `url`, not yet opened; options that its kind has no use for are ignored.
 
     `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`.
-    The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`.
+    The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`,
+    `only` names the pictures of a folder that are wanted.
     """
     kind = kind_of(url)
     text = str(url)
@@ -107,7 +109,7 @@ def open_source(
     if kind == "images":
         from streampose.sources.images import ImageSource
 
-        return ImageSource(text.removeprefix("file://"))
+        return ImageSource(text.removeprefix("file://"), only)
     from streampose.sources.video import VideoSource
 
     options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {})

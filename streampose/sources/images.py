@@ -1,0 +1,185 @@
+"""One picture, or every picture in a folder, as a source: upright, in natural order, one second apart.
+
+Pillow decodes, not OpenCV: it refuses a cut-off file where OpenCV hands out its half-grey picture.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streampose.errors import PermanentSourceError
+from streampose.messages import Image, SourceInfo
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.open import PICTURE_SUFFIXES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+_EXIF_IFD = 0x8769
+_DATE_TIME_ORIGINAL = 0x9003  # EXIF 2.32, table 8
+_OFFSET_TIME_ORIGINAL = 0x9011
+_SUBSEC_TIME_ORIGINAL = 0x9291
+
+
+class ImageSource:
+    """A picture, or the pictures in a folder (not those of folders in it): `time_s` is the index, `file` the name.
+
+    `only` names the pictures of the folder that are wanted. What does not decode is a `Corrupt` and keeps its place in time; the others come all the same.
+    """
+
+    def __init__(self, path: str | Path, only: Collection[str] | None = None) -> None:
+        self._path = Path(path)
+        self._only = None if only is None else set(only)
+        self._files: list[Path] = []
+
+    def open(self) -> SourceInfo:
+        """List the pictures; size and codec are those of the first that decodes. Raises PermanentSourceError."""
+        self._files = self._list()
+        if self._path.is_file():
+            self._files = [self._path]
+        size: tuple[int, int] | None = None
+        first_fault = ""
+        for file in self._files:
+            try:
+                height, width = read_picture(file)[0].shape[:2]
+            except (OSError, ValueError, SyntaxError) as error:
+                first_fault = first_fault or _reason(error)
+                continue
+            size = (width, height)
+            break
+        if size is None:
+            what = (
+                "is not a picture that can be decoded"
+                if self._path.is_file()
+                else "holds no picture that can be decoded"
+            )
+            raise PermanentSourceError(f"{self._path} {what} ({first_fault})", kind="codec")
+        return SourceInfo(
+            url=str(self._path),
+            kind="images",
+            live=False,
+            width=size[0],
+            height=size[1],
+            nominal_fps=1.0,
+            duration_s=float(len(self._files)),
+            frame_count=len(self._files),
+        )
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
+        """Every picture in natural order (picture 2 before picture 10)."""
+        before: tuple[int, ...] | None = None
+        for index, file in enumerate(self._files):
+            if stopped():
+                return
+            try:
+                image, taken_s = read_picture(file)
+            except (OSError, ValueError, SyntaxError) as error:
+                yield Corrupt(f"{file.name} cannot be decoded ({_reason(error)})", float(index))
+                continue
+            jump = "" if before is None or before == image.shape else "the pictures differ in size"
+            before = image.shape
+            yield Picture(
+                image=image,
+                pts=index,
+                time_base=Fraction(1),
+                time_s=float(index),
+                wall_s=taken_s,
+                wall_source="none" if taken_s is None else "container",
+                arrival_s=time.monotonic(),
+                wall_uncertainty_s=None if taken_s is None else 1.0,
+                file=file.name,
+                jump=jump,
+            )
+
+    def close(self) -> None:
+        self._files = []
+
+    def _list(self) -> list[Path]:
+        if not self._path.exists():
+            raise PermanentSourceError(f"{self._path} does not exist; check the path", kind="not_found")
+        if self._path.is_file():
+            return [self._path]
+        try:
+            names = [entry for entry in self._path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES]
+        except PermissionError:
+            raise PermanentSourceError(f"{self._path} may not be read; check its permissions", kind="auth") from None
+        wanted = [entry for entry in names if entry.is_file() and (self._only is None or entry.name in self._only)]
+        files = sorted(wanted, key=natural_order)
+        if not files:
+            raise PermanentSourceError(
+                f"{self._path} holds no pictures; .jpg, .png and the like are looked for, not in folders inside it",
+                kind="not_found",
+            )
+        return files
+
+
+def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """The key under which `img2` sorts before `img10`, whatever the case."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return (*((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part), (1, path.name))
+
+
+def read_picture(path: Path) -> tuple[Image, float | None]:
+    """(H, W, 3) BGR uint8, turned as its EXIF orientation says, and when it was taken (Unix seconds) if EXIF says.
+
+    Raises OSError, ValueError or SyntaxError (Pillow's choice) where the file is no picture or cut off.
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    try:
+        with PIL.Image.open(path) as opened:
+            taken_s = _taken_s(opened)
+            upright = PIL.ImageOps.exif_transpose(opened)
+            return _bgr(upright), taken_s
+    except PIL.Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from None
+
+
+def _bgr(picture: PillowImage) -> Image:
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):  # Pillow would clip 16 bits, not scale them
+        values = np.asarray(picture, np.float64)
+        top = (
+            65535.0 if picture.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 255.0)
+        )
+        grey = np.clip(values * (255.0 / top), 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+    rgb = np.asarray(picture.convert("RGB"), np.uint8)
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def _taken_s(picture: PillowImage) -> float | None:
+    """DateTimeOriginal in Unix seconds; without a time zone of its own it is read in the zone of this machine."""
+    tags = picture.getexif().get_ifd(_EXIF_IFD)
+    try:
+        moment = datetime.strptime(str(tags.get(_DATE_TIME_ORIGINAL, "")).strip(" \0"), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    offset = re.fullmatch(r"([+-])(\d\d):(\d\d)", str(tags.get(_OFFSET_TIME_ORIGINAL, "")).strip(" \0"))
+    if offset is not None:
+        minutes = int(offset[2]) * 60 + int(offset[3])
+        moment = moment.replace(tzinfo=timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes)))
+    fraction = str(tags.get(_SUBSEC_TIME_ORIGINAL, "")).strip(" \0")
+    return moment.astimezone(UTC).timestamp() + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+
+
+def _reason(error: Exception) -> str:
+    """Pillow's words without the path that they repeat."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    return (
+        "not a picture"
+        if text.startswith("cannot identify image file")
+        else text.splitlines()[0]
+        if text
+        else "damaged"
+    )
