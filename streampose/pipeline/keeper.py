@@ -1,0 +1,287 @@
+"""Runs a source for ever, which itself runs only once: reads it in a thread of its own, watches it, and tries again.
+
+Limits inside the source are not enough: libav has calls that no timeout of its own covers, so the watch is kept here,
+outside of it. A reader that does not come back is abandoned (a thread in a native call cannot be ended from Python) and a
+new one takes its place; their number is bounded. A recording is read once and its end is the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
+from streampose.messages import SourceInfo
+from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.workers import Worker, WorkerGroup
+from streampose.sources.base import Corrupt, Picture, Source
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.1  # how often a waiting keeper looks whether it was stopped
+SILENT_PICTURES = 4.0  # so many missing pictures in a row are a stall, whatever the rate
+SLOWEST_FPS = 0.05  # what announces less announces nonsense
+HANDOVER = 4  # pictures between reader and keeper: enough that neither waits for the other's thread to be scheduled
+
+
+class Backoff:
+    """How long to wait before the next try: exponential with full jitter (uniform between 0 and the step) and a cap.
+
+    Full jitter keeps many cameras behind one switch from coming back in step. `draw` gives numbers in 0..1.
+    """
+
+    def __init__(self, first_s: float, cap_s: float, draw: Callable[[], float] = random.random) -> None:
+        if not 0 < first_s <= cap_s:
+            raise ValueError(f"a backoff needs 0 < first_s <= cap_s, got {first_s} and {cap_s}")
+        self._first_s = first_s
+        self._cap_s = cap_s
+        self._draw = draw
+        self.tries = 0
+
+    def next_s(self, at_least_s: float = 0.0) -> float:
+        """The wait before the next try, in seconds; where a cap of `at_least_s` is larger, the wait is up to that."""
+        step_s = min(self._cap_s, self._first_s * 2.0 ** min(self.tries, 32))
+        self.tries += 1
+        return max(step_s, at_least_s) * self._draw()
+
+    def reset(self) -> None:
+        """The source works again: the next failure begins with the shortest wait."""
+        self.tries = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOptions:
+    """When a keeper loses patience, in seconds.
+
+    `live`: the source is a camera and is opened again whenever it ends. `stall_s` without a picture it is said to stall,
+    after `give_up_s` it is given up and opened anew; `open_s` bounds the opening. `backoff_first_s` doubles up to
+    `backoff_cap_s`. A camera that answers, but refuses (user or password, codec), is asked only every
+    `refused_backoff_s` or so: some lock the account of whoever insists. With `retry_refused` off it fails at once.
+    `stop_grace_s`: how long a reader that was told to end may take. `steady_s` of pictures make a failure a new one.
+    `max_stuck` readers may be stuck in native calls at a time.
+    """
+
+    live: bool = False
+    stall_s: float = 2.0
+    give_up_s: float = 8.0
+    open_s: float = 15.0
+    backoff_first_s: float = 0.5
+    backoff_cap_s: float = 4.0
+    refused_backoff_s: float = 30.0
+    retry_refused: bool = True
+    stop_grace_s: float = 1.0
+    steady_s: float = 5.0
+    max_stuck: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The source is connected, but no picture has come yet."""
+
+    info: SourceInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """No picture has come for `silence_s` seconds; the connection still stands."""
+
+    silence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The source ended or could not be opened, for `reason`; the next try is in `wait_s` seconds."""
+
+    reason: str
+    kind: FailureKind
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    error: Exception | None
+
+
+Event: TypeAlias = Opened | Picture | Corrupt | Stalled | Lost
+
+
+class Reading:
+    """One run of a source in its own thread `read:gate`."""
+
+    def __init__(
+        self, name: str, make_source: Callable[[], Source], group: WorkerGroup, stopped: Callable[[], bool]
+    ) -> None:
+        self._make_source = make_source
+        self._stopped = stopped
+        self._told = False
+        self._inbox: Channel[Opened | Picture | Corrupt | _Finished] = Channel(f"read:{name}", HANDOVER, "lossless")
+        self.worker: Worker = group.start(f"read:{name}", self._read, abandonable=True)
+
+    def next(self, timeout_s: float) -> Opened | Picture | Corrupt | _Finished | None:
+        """The next item, None where none came in time."""
+        try:
+            return self._inbox.get(timeout_s)
+        except TimeoutError:
+            return None
+
+    def end(self, grace_s: float) -> bool:
+        """Tell the reader to end; whether it did within `grace_s`."""
+        self._told = True
+        self._inbox.abort()
+        self.worker.thread.join(grace_s)
+        return not self.worker.running
+
+    def _ending(self) -> bool:
+        return self._told or self._stopped()
+
+    def _read(self) -> None:
+        error: Exception | None = None
+        source: Source | None = None
+        try:
+            source = self._make_source()
+            self._inbox.put(Opened(source.open()))
+            for item in source.frames(self._ending):
+                self._inbox.put(item)
+        except ChannelClosed:
+            pass  # told to end while handing over
+        except Exception as failure:  # noqa: BLE001  (a worker boundary: what went wrong is handed to the keeper)
+            error = failure
+        try:
+            self._inbox.put(_Finished(error))
+        except ChannelClosed:
+            log.debug("%s ended late: %s", self.worker.name, error)
+        finally:
+            if source is not None:
+                source.close()
+
+
+class Keeper:
+    """Gives the events of one camera until it is stopped (or, for a recording, until its end).
+
+    `backoff` may be given in place of the one that `options` describe.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_source: Callable[[], Source],
+        group: WorkerGroup,
+        stopped: Callable[[], bool],
+        options: KeepOptions,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._name = name
+        self._make_source = make_source
+        self._group = group
+        self._stopped = stopped
+        self._options = options
+        self._backoff = backoff or Backoff(options.backoff_first_s, options.backoff_cap_s)
+        self._live = options.live
+        self._stuck: list[Worker] = []
+        self.runs = 0
+        self.abandoned = 0
+
+    def events(self) -> Generator[Event, None, None]:
+        """Everything that happens, in order. Raises the error of a recording, or of a camera not to be asked again."""
+        while not self._stopped():
+            if not self._has_room():
+                yield self._lose(
+                    TransientSourceError(f"{len(self._stuck)} readers are stuck in native calls", "timeout")
+                )
+                self._rest(self._options.stall_s)
+                continue
+            self.runs += 1
+            reading = Reading(self._name, self._make_source, self._group, self._stopped)
+            try:
+                error = yield from self._watch(reading)
+            finally:
+                self._release(reading)
+            if error is None:
+                return
+            lost = self._lose(error)
+            yield lost
+            self._rest(lost.wait_s)
+
+    def _watch(self, reading: Reading) -> Generator[Event, None, Exception | None]:
+        """The events of one run; returns why it is over, None where nothing should follow."""
+        info: SourceInfo | None = None
+        first_s: float | None = None
+        last_s = time.monotonic()
+        stalled = False
+        while not self._stopped():
+            item = reading.next(POLL_S)
+            now_s = time.monotonic()
+            if item is None:
+                if not self._live:
+                    continue
+                silence_s = now_s - last_s
+                if silence_s > (self._options.open_s if info is None else self._give_up_s(info)):
+                    what = "no answer" if info is None else "no picture"
+                    return TransientSourceError(f"{what} for {silence_s:.1f} s, given up", "timeout")
+                if info is not None and not stalled and silence_s > self.patience_s(info):
+                    stalled = True
+                    yield Stalled(silence_s)
+                continue
+            if isinstance(item, _Finished):
+                return self._over(item.error)
+            if isinstance(item, Opened):
+                info = item.info
+                self._live = info.live
+                last_s = now_s
+            elif isinstance(item, Picture):
+                first_s = now_s if first_s is None else first_s
+                last_s = now_s
+                stalled = False
+                if now_s - first_s >= self._options.steady_s:
+                    self._backoff.reset()
+            yield item
+        return None
+
+    def patience_s(self, info: SourceInfo) -> float:
+        """How long a camera may be silent; one of a picture in five seconds is not stalled after two."""
+        fps = info.nominal_fps
+        return max(self._options.stall_s, SILENT_PICTURES / fps) if fps and fps > SLOWEST_FPS else self._options.stall_s
+
+    def _give_up_s(self, info: SourceInfo) -> float:
+        return max(self._options.give_up_s, 2.0 * self.patience_s(info))
+
+    def _over(self, error: Exception | None) -> Exception | None:
+        """What the end of a run means: nothing for a recording that was read, another try for a camera."""
+        if not self._live:
+            if error is not None:
+                raise error
+            return None
+        if self._stopped():
+            return None
+        return error or TransientSourceError("ended the stream", "ended")
+
+    def _lose(self, error: Exception) -> Lost:
+        refused = isinstance(error, PermanentSourceError)
+        if refused and not self._options.retry_refused:
+            raise error
+        if not isinstance(error, SourceError):
+            log.error("%s: a bug in its source; it is opened again", self._name, exc_info=error)
+            return Lost(
+                f"bug: {type(error).__name__}: {error}", "other", self._backoff.next_s(self._options.refused_backoff_s)
+            )
+        wait_s = self._backoff.next_s(self._options.refused_backoff_s if refused else 0.0)
+        return Lost(str(error), error.kind, wait_s)
+
+    def _release(self, reading: Reading) -> None:
+        if not reading.end(self._options.stop_grace_s):
+            self._group.abandon(reading.worker)
+            self._stuck.append(reading.worker)
+            self.abandoned += 1
+
+    def _has_room(self) -> bool:
+        self._stuck = [worker for worker in self._stuck if worker.running]
+        return len(self._stuck) < self._options.max_stuck
+
+    def _rest(self, wait_s: float) -> None:
+        until_s = time.monotonic() + wait_s
+        while not self._stopped() and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, POLL_S))

@@ -1,0 +1,281 @@
+"""The producer of one camera: pictures in, numbered and timed frames out, with every word that must be said between them.
+
+It says, in the order in which they happen: `CameraState` when the source changed its state, `Break` before the first frame
+of each segment, `Gap` for what no frame will ever cover (disconnected, stalled, corrupt), and `End`, once, last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from streampose.errors import StreamposeError
+from streampose.messages import Break, CameraState, Control, End, Frame, Gap, GapCause, Image, SourceInfo, SourceState
+from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.keeper import Keeper, KeepOptions, Lost, Opened, Stalled
+from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.workers import WorkerGroup
+from streampose.sources.base import Corrupt, Picture, Source
+
+log = logging.getLogger(__name__)
+
+MIN_STEP_S = 1e-6  # two frames of a camera never share a time
+
+
+class WatchesPicture(Protocol):
+    """What looks at the pictures of a camera for signs that it is blind (`sources.blind.Watch`)."""
+
+    def see(self, image: Image, time_s: float) -> list[tuple[SourceState, str]]: ...
+
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProduceOptions:
+    """`keep`: how the source is kept running. `make_watch` makes the watch for blindness of a live camera, None for none."""
+
+    keep: KeepOptions = field(default_factory=KeepOptions)
+    make_watch: Callable[[], WatchesPicture] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """An instant of a camera: its `time_s`, the monotonic and the wall time of it."""
+
+    time_s: float
+    monotonic_s: float
+    wall_s: float | None
+
+
+@dataclass(slots=True)
+class _Unseen:
+    """A gap whose end is not known yet; it lasts until the next one begins or a picture comes."""
+
+    cause: GapCause
+    start: _Mark
+    frames: int | None = None
+    detail: str = ""
+
+
+class Producer:
+    """The body of thread `produce:gate`. Ends when the recording does, or when `stop` or the group says so.
+
+    Time: a camera that answers at once starts at its first frame; one that does not, at the start of the watch, so that
+    what was missed is in the account. Over a break time goes on by the monotonic clock from the last frame.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        make_source: Callable[[], Source],
+        out: Channel[Frame | Control],
+        ledger: CameraLedger,
+        group: WorkerGroup,
+        options: ProduceOptions | None = None,
+    ) -> None:
+        self.camera = camera
+        self._out = out
+        self._ledger = ledger
+        self._group = group
+        self._options = options or ProduceOptions()
+        self._stop = threading.Event()
+        self.keeper = Keeper(camera, make_source, group, self._stopped, self._options.keep)
+        self._watch = self._options.make_watch() if self._options.make_watch is not None else None
+        self._state: tuple[SourceState, str] | None = None
+        self._kind = ""
+        self._info: SourceInfo | None = None
+        self._live = self._options.keep.live
+        self._index = 0
+        self._segment = -1
+        self._offset_s: float | None = None  # time_s of the camera = time_s of the run + offset
+        self._break_for = "start"
+        self._began = _Mark(0.0, time.monotonic(), None)
+        self._last: _Mark | None = None  # the last frame
+        self._unseen: list[_Unseen] = []  # since the last frame, in order
+
+    def stop(self) -> None:
+        """End this camera; heard within three seconds in every state."""
+        self._stop.set()
+
+    def _stopped(self) -> bool:
+        return self._stop.is_set() or self._group.stopping.is_set()
+
+    def run(self) -> None:
+        """Produce to the end. An error ends this camera in state `failed` and concerns no other."""
+        error: str | None = None
+        try:
+            try:
+                self._produce()
+            except StreamposeError as failure:
+                error = str(failure)
+                log.error("%s: %s", self.camera, failure)
+            except ChannelClosed:
+                raise
+            except Exception as failure:  # a worker boundary: one camera fails, the others go on
+                error = f"bug: {type(failure).__name__}: {failure}"
+                log.error("%s: failed", self.camera, exc_info=failure)
+            self._end(error)
+        finally:
+            self._out.close()
+
+    def _produce(self) -> None:
+        self._began = _Mark(0.0, time.monotonic(), time.time() if self._live else None)
+        self._say("connecting", "")
+        with closing(self.keeper.events()) as events:
+            for event in events:
+                if isinstance(event, Picture):
+                    self._picture(event)
+                elif isinstance(event, Corrupt):
+                    self._corrupt(event)
+                elif isinstance(event, Opened):
+                    self._info, self._live, self._offset_s = event.info, event.info.live, None
+                elif isinstance(event, Stalled):
+                    self._say("stalled", f"no picture for {event.silence_s:.1f} s")
+                else:
+                    self._lost(event)
+
+    def _corrupt(self, corrupt: Corrupt) -> None:
+        self._ledger.corrupt(corrupt.frames)
+        if self._unseen and self._unseen[-1].cause == "corrupt":
+            self._unseen[-1].frames = (self._unseen[-1].frames or 0) + corrupt.frames
+            return
+        start = self._now()
+        if self._offset_s is not None or not self._live:
+            time_s = corrupt.time_s + (self._offset_s or 0.0)
+            start = replace(start, time_s=max(time_s, self._last.time_s if self._last else 0.0))
+        self._unseen.append(_Unseen("corrupt", start, corrupt.frames, corrupt.what))
+
+    def _lost(self, lost: Lost) -> None:
+        self._note_outage(lost.reason)
+        self._offset_s = None
+        self._break_for = lost.reason
+        self._say("reconnecting", lost.reason, lost.kind)
+        log.debug("%s: next try in %.1f s", self.camera, lost.wait_s)
+
+    def _note_outage(self, reason: str) -> None:
+        """From now on nothing is seen; had the picture stood still before, it was not seen since then."""
+        if self._unseen and self._unseen[-1].cause == "disconnected":
+            return
+        start = self._now()
+        if self._last is None:
+            start = self._began
+        elif self._stalls() and not self._unseen:
+            self._unseen.append(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
+        elif not self._unseen:
+            start = self._last
+        self._unseen.append(_Unseen("disconnected", start, None, reason))
+
+    def _stalls(self) -> bool:
+        return self._state is not None and self._state[0] == "stalled"
+
+    def _picture(self, picture: Picture) -> None:
+        assert self._info is not None
+        height, width = picture.image.shape[:2]
+        resized = (width, height) != (self._info.width, self._info.height)
+        captured_s = picture.arrival_s if picture.captured_s is None else picture.captured_s
+        begins = self._offset_s is None
+        if self._offset_s is None:
+            self._offset_s = self._time_at(captured_s) - picture.time_s
+        time_s = picture.time_s + self._offset_s
+        if self._last is not None:
+            time_s = max(time_s, self._last.time_s + MIN_STEP_S)
+            late_s = time_s - self._last.time_s
+            if self._live and not self._unseen and late_s > self.keeper.patience_s(self._info):
+                self._unseen.append(_Unseen("stalled", self._last, None, f"no picture for {late_s:.1f} s"))
+        here = _Mark(time_s, captured_s, picture.wall_s)
+        self._account(here)
+        if begins or picture.jump or (resized and self._segment >= 0):
+            self._begin_segment(picture, begins)
+        self._say("live", "", at=here)
+        self._hand_on(picture, here)
+
+    def _time_at(self, monotonic_s: float) -> float:
+        """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""
+        if self._last is not None:
+            return self._last.time_s + max(monotonic_s - self._last.monotonic_s, 0.0)
+        if self._unseen and self._live:
+            return max(monotonic_s - self._began.monotonic_s, 0.0)
+        return 0.0
+
+    def _now(self) -> _Mark:
+        now_s = time.monotonic()
+        if not self._live:
+            return _Mark(self._last.time_s if self._last else 0.0, now_s, None)
+        return _Mark(self._time_at(now_s), now_s, time.time())
+
+    def _account(self, until: _Mark) -> None:
+        """Tell of everything unseen since the last frame, now that its end is known."""
+        if not self._unseen:
+            return
+        self._ledger.interrupted(self._unseen[0].start.time_s, self._unseen[0].start.wall_s)
+        ends = [later.start for later in self._unseen[1:]] + [until]
+        for unseen, end in zip(self._unseen, ends, strict=True):
+            start_s = min(unseen.start.time_s, until.time_s)
+            end_s = min(max(end.time_s, start_s), until.time_s)
+            if end_s > start_s or unseen.frames:
+                self._out.put(
+                    Gap(self.camera, unseen.cause, start_s, end_s, unseen.frames,
+                        unseen.start.wall_s, end.wall_s, unseen.detail)
+                )  # fmt: skip
+        self._unseen.clear()
+
+    def _begin_segment(self, picture: Picture, run_begins: bool) -> None:
+        assert self._info is not None
+        height, width = picture.image.shape[:2]
+        reason = picture.jump
+        if not reason:
+            reason = self._break_for if run_begins else f"size changed to {width}x{height}"
+        self._info = replace(self._info, width=width, height=height)
+        self._segment += 1
+        if self._watch is not None:
+            self._watch.reset()
+        self._out.put(Break(self.camera, self._segment, self._info, reason))
+
+    def _hand_on(self, picture: Picture, here: _Mark) -> None:
+        frame = Frame(
+            camera=self.camera,
+            index=self._index,
+            segment=self._segment,
+            pts=picture.pts,
+            time_base=picture.time_base,
+            pts_s=None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base),
+            time_s=here.time_s,
+            wall_s=picture.wall_s,
+            wall_source=picture.wall_source,
+            arrival_s=picture.arrival_s,
+            image=picture.image,
+            wall_uncertainty_s=picture.wall_uncertainty_s,
+            captured_s=picture.captured_s,
+            file=picture.file,
+        )
+        self._index += 1
+        self._last = here
+        self._ledger.decoded(frame)
+        if self._live and self._watch is not None:
+            for state, reason in self._watch.see(frame.image, frame.time_s):
+                self._out.put(CameraState(self.camera, state, reason, frame.time_s, frame.wall_s))
+        self._out.put(frame)
+
+    def _say(self, state: SourceState, reason: str, kind: str = "", at: _Mark | None = None) -> None:
+        """Say a state once: again only when it, or the kind of reason, changes."""
+        if self._state is not None and (self._state[0], self._kind) == (state, kind):
+            return
+        self._state, self._kind = (state, reason), kind
+        now = at or self._now()
+        level = logging.WARNING if state in ("stalled", "reconnecting") else logging.DEBUG
+        log.log(level, "%s: %s%s", self.camera, state, f" ({reason})" if reason else "")
+        self._out.put(CameraState(self.camera, state, reason, now.time_s, now.wall_s))
+
+    def _end(self, error: str | None) -> None:
+        """The last words. What was not seen until now is told; the counts are those of this moment, for frames that are
+        still on their way the stage that ends them completes the account."""
+        if self._live and (self._stalls() or self._last is None) and not self._unseen:
+            self._note_outage(error or "stopped before a picture came")
+        self._account(self._now())
+        self._say("ended" if error is None else "failed", error or "")
+        self._out.put(End(self.camera, self._ledger.counts, error))
