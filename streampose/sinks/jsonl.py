@@ -76,7 +76,7 @@ def person_record(person: Person) -> dict[str, Any]:
 def _points(points: np.ndarray[Any, np.dtype[np.float32]]) -> list[list[float]]:
     exact = points.astype(np.float64)
     exact[:, :2] = np.round(exact[:, :2], 2)
-    exact[:, 2] = np.round(exact[:, 2], 3)
+    exact[:, 2] = np.round(np.clip(exact[:, 2], 0.0, 1.0), 3)  # a heatmap may overshoot
     rows: list[list[float]] = exact.tolist()
     return rows
 

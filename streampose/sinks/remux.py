@@ -110,9 +110,9 @@ class Remuxer:
             raise SinkError(f"{path}: a {stream.codec_context.name} stream does not fit; name a .mkv file") from error
         self._source, self._first_dts, self._last_dts = stream, dts, -1
 
-    def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.VideoStream]:
+    def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.stream.Stream]:
         """A packet of our own with times from the file's beginning: muxing changes what it is given."""
-        copy: av.Packet[av.VideoStream] = av.Packet(bytes(packet))
+        copy = av.Packet(bytes(packet))
         copy.dts = dts - self._first_dts
         copy.pts = copy.dts if packet.pts is None else max(packet.pts - self._first_dts, copy.dts)
         copy.duration = packet.duration or 0
