@@ -1,0 +1,52 @@
+"""`streampose train detector RECIPE`: train the person detector, or go on with a training that was cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_detector_command(
+    recipe: Annotated[Path, typer.Argument(help="the recipe, for example configs/train/detector.yaml")],
+    init: Annotated[Path | None, typer.Option(help="weights to start from, instead of the recipe's")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder in which the sets lie, instead of the recipe's")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run, instead of the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(help="how many steps, instead of the recipe's")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
+) -> None:
+    """Train the person detector by a recipe; writes best.safetensors, metrics.jsonl and metrics.png."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from streampose.train.detector import train_detector
+    from streampose.train.detector_config import read_recipe
+
+    changes = {"init": init and str(init), "out": out and str(out), "steps": steps}
+    plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
+    if data is not None:
+        plan = plan.model_copy(update={"data": plan.data.model_copy(update={"root": str(data)})})
+    console = Console()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(plan.name, total=plan.steps)
+
+        def progress(step: int, parts: dict[str, float]) -> None:
+            told = " ".join(f"{name} {value:.2f}" for name, value in parts.items())
+            bar.update(task, completed=step, description=f"{plan.name} {told}")
+
+        train_detector(plan, resume=resume, say=lambda line: console.print(line, highlight=False), progress=progress)

@@ -1,0 +1,92 @@
+"""The detector: pictures of any shapes in, person boxes out, in batches over cameras."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from streampose.detect import letterbox, nms
+from streampose.errors import ConfigError
+from streampose.messages import Array, Image
+from streampose.models.manifest import Manifest
+from streampose.runtime.base import Runtime
+
+RuntimeFor = Callable[[int, int], Runtime]
+"""Compiles the network for an input of (width, height) pixels; called once for each shape that comes."""
+
+
+class Detector:
+    """Finds people in pictures.
+
+    `runtime_for` gives the compiled network for an input shape, `size` is the long side in pixels to which pictures are
+    resized (the manifest's where it is None), and `threshold` the least score of a box. Shapes are compiled on first
+    use; `warm_up` does it before. Stateless otherwise.
+    """
+
+    def __init__(
+        self,
+        runtime_for: RuntimeFor,
+        manifest: Manifest,
+        *,
+        threshold: float = 0.4,
+        size: int | None = None,
+        iou: float = nms.NMS_IOU,
+    ) -> None:
+        if manifest.output.kind not in ("yolo", "yolo_end2end"):
+            raise ConfigError(f"detect.model: {manifest.name} gives {manifest.output.kind}, not boxes; name a detector")
+        if size is not None and not 64 <= size <= 4096:
+            raise ConfigError(f"detect.size: {size} pixels; the long side must be 64 to 4096")
+        if not 0 < threshold < 1:
+            raise ConfigError(f"detect.threshold: {threshold}; a score between 0 and 1 is needed")
+        self.manifest = manifest
+        self.threshold = threshold
+        self.size = size or max(manifest.input.width, manifest.input.height)
+        self.iou = iou
+        self._runtime_for = runtime_for
+        self._runtimes: dict[tuple[int, int], Runtime] = {}
+
+    def input_shape(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels at which a picture of `width` x `height` enters the network."""
+        return letterbox.plan(width, height, self.size).size
+
+    def warm_up(self, width: int, height: int) -> Runtime:
+        """Compile for pictures of `width` x `height` before the first one comes; gives the runtime, to say what it got."""
+        return self._runtime(self.input_shape(width, height))
+
+    def __call__(self, images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        """Boxes (N, 4) float32 xyxy in pixels of each (H, W, 3) BGR uint8 picture, and scores (N,) float32, best first.
+
+        Boxes may reach outside the picture, where a person does. Pictures of one input shape share a batch.
+        """
+        plans = [letterbox.plan(image.shape[1], image.shape[0], self.size) for image in images]
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, plan in enumerate(plans):
+            groups[plan.size].append(index)
+        found: dict[int, tuple[Array, Array]] = {}
+        for (width, height), members in groups.items():
+            batch = np.empty((len(members), height, width, 3), np.uint8)
+            for row, index in enumerate(members):
+                letterbox.apply(images[index], plans[index], batch[row])
+            raw = self._runtime((width, height))(batch)[0]
+            for row, index in enumerate(members):
+                boxes, scores = self._decode(raw[row])
+                found[index] = plans[index].to_picture(boxes), scores
+        return [found[index] for index in range(len(images))]
+
+    def close(self) -> None:
+        """Free the compiled networks."""
+        for runtime in self._runtimes.values():
+            runtime.close()
+        self._runtimes.clear()
+
+    def _decode(self, raw: Array) -> tuple[Array, Array]:
+        if self.manifest.output.kind == "yolo_end2end":
+            return nms.decode_end2end(raw, self.threshold)
+        return nms.decode_yolo(raw, self.threshold, self.iou)
+
+    def _runtime(self, shape: tuple[int, int]) -> Runtime:
+        if shape not in self._runtimes:
+            self._runtimes[shape] = self._runtime_for(*shape)
+        return self._runtimes[shape]

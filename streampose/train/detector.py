@@ -1,0 +1,254 @@
+"""Training of the person detector: one loop over deterministic batches, resumable to the very step after a kill.
+
+A batch is a function of the recipe's seed and the step alone, so a resumed run sees what it would have seen.
+Evaluation uses the running average of the weights (EMA), and the best one is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from streampose.detect.network import PeopleNetwork, bare_model, load_weights
+from streampose.errors import DataError, UsageError
+from streampose.train.detector_augment import Sample
+from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
+from streampose.train.detector_config import Recipe
+from streampose.train.detector_data import read_set, split_held_out
+from streampose.train.detector_loss import DetectorLoss, floats
+from streampose.train.detector_measure import find_people, measure
+from streampose.train.ema import WeightAverage
+from streampose.train.run_folder import RunFolder
+from streampose.train.schedule import warmup_cosine
+
+Say = Callable[[str], None]
+Progress = Callable[[int, dict[str, float]], None]
+
+
+def read_pictures(recipe: Recipe, say: Say) -> Pictures:
+    """Read the recipe's sets; labels that may be incomplete are completed by the start (once; kept beside the run)."""
+    everything = [picture for name in recipe.data.sets for picture in read_set(Path(recipe.data.root) / name)]
+    training, held, unseen = split_held_out(everything, recipe.data.held_out_val, recipe.data.held_out_sources)
+    training = [p for p in training if recipe.data.weights.get(p.source, 1.0) > 0]
+    if not training:
+        raise DataError(f"{', '.join(recipe.data.sets)}: nothing is left to train on once the held-out part is taken")
+    say(f"{len(training)} pictures to train on, {len(held)} held out, {len(unseen)} of unseen cameras")
+    doubtful = [p for p in training if p.source in recipe.data.guess_sources]
+    if recipe.init is not None and doubtful:
+        doubtful += [p for p in training if p.source not in recipe.data.guess_sources and len(p.boxes) >= 10]
+        kept = Path(recipe.out) / "guesses.npz"
+        if not kept.is_file():
+            say(f"the start looks at {len(doubtful)} pictures whose labels may be incomplete")
+            found = find_people(start_network(recipe), doubtful, recipe.size, 0.05, has_fast_bf16())
+            rows = {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(doubtful, found, strict=True)}
+            part = kept.with_suffix(".part.npz")
+            np.savez_compressed(part, allow_pickle=False, **rows)
+            os.replace(part, kept)
+        training = complete_labels(training, dict(np.load(kept)), recipe.data)
+    return Pictures(training, held, unseen)
+
+
+def start_network(recipe: Recipe) -> PeopleNetwork:
+    """The network at the beginning: the recipe's architecture, with the weights of `init` where it is given."""
+    torch.manual_seed(recipe.seed)
+    model = bare_model(recipe.architecture)
+    if recipe.init is not None:
+        load_weights(model, Path(recipe.init))
+    network: PeopleNetwork = PeopleNetwork(model.float()).to(memory_format=torch.channels_last)
+    return network
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bf16 by instruction; where it only emulates, bf16 is twenty times slower."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class DetectorTraining:
+    """A training in progress: network, its running average, optimiser, step, and the best figure so far."""
+
+    def __init__(self, recipe: Recipe, pictures: Pictures, folder: RunFolder, say: Say) -> None:
+        self.recipe, self.pictures, self.folder, self.say = recipe, pictures, folder, say
+        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device
+        self.network = start_network(recipe).to(self.device)
+        self.average = WeightAverage(self.network, recipe.ema)
+        self.loss = DetectorLoss(self.network.model)
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=recipe.lr)
+        self.step, self.best, self.bf16 = 0, -1.0, False
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Decay for convolution kernels only; the fixed DFL kernel does not learn."""
+        kernels, others = [], []  # type: ignore[var-annotated, unused-ignore]
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(".dfl." not in name)
+            if parameter.requires_grad:
+                (kernels if parameter.ndim > 1 else others).append(parameter)
+        return [{"params": kernels, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+    def choose_precision(self) -> None:
+        """Time two steps in float32 and in bf16, and take the faster; nothing is learnt in them."""
+        samples = Batches(self.pictures.training, self.recipe, 0)[0]
+        times = {}
+        for bf16 in (False, True):
+            self.bf16 = bf16
+            self._backward(samples)
+            start = time.perf_counter()
+            self._backward(samples)
+            times[bf16] = time.perf_counter() - start
+        self.network.zero_grad(set_to_none=True)
+        self.bf16 = times[True] < times[False]
+        rates = {name: self.recipe.batch / times[key] for name, key in (("float32", False), ("bf16", True))}
+        told = ", ".join(f"{name} {rate:.1f} pictures/s" for name, rate in rates.items())
+        self.say(f"precision {'bf16' if self.bf16 else 'float32'}, channels last, on {self.device} ({told})")
+
+    def _backward(self, samples: list[Sample]) -> dict[str, float]:
+        self.network.train()
+        if self.recipe.freeze_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        images = np.stack([np.ascontiguousarray(s.image[..., ::-1]) for s in samples])
+        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16):
+            outputs = self.network.model(batch.contiguous(memory_format=torch.channels_last))
+        loss, parts = self.loss(floats(outputs), samples)
+        if not math.isfinite(value := loss.item()):
+            raise DataError(f"step {self.step}: the loss is {value}; lower lr, or look at the labels")
+        loss.backward()
+        return parts
+
+    def train_step(self, samples: list[Sample]) -> dict[str, float]:
+        """One step of the optimiser; returns the parts of the loss."""
+        parts = self._backward(samples)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.average.update(self.network)
+        self.step += 1
+        return parts
+
+    def rate(self) -> float:
+        """The learning rate of the step that is next."""
+        recipe = self.recipe
+        return recipe.lr * warmup_cosine(self.step, recipe.steps, recipe.warmup_steps, recipe.final_lr)
+
+    def evaluate(self) -> None:
+        """Measure the running average, say and record it, and keep the weights where they are the best so far.
+
+        The best is that with the highest AP50 of all held-out people.
+        """
+        network, size = self.average.network, self.recipe.size
+        unseen = self.pictures.unseen
+        unseen = unseen[:: max(1, len(unseen) // self.recipe.evaluate_unseen)] if self.recipe.evaluate_unseen else []
+        figures: dict[str, float] = {}
+        for name, pictures in (("held_out", self.pictures.held_out), ("unseen", unseen)):
+            if pictures:
+                scores = measure(network, pictures, size, self.bf16, self.device)
+                figures[f"{name}_ap"] = scores["all"].ap
+                figures |= {f"{name}_ap50_{people}": score.ap50 for people, score in scores.items()}
+        self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        self.folder.log(step=self.step, **figures)
+        self.save_weights("last")
+        goal = figures.get("held_out_ap50_all", float(self.step))
+        if goal > self.best:
+            self.best = goal
+            self.save_weights("best")
+
+    def save_state(self) -> None:
+        """Write everything a resumed run needs."""
+        self.folder.save({
+            "recipe": self.recipe.model_dump(mode="json"), "step": self.step, "best": self.best, "bf16": self.bf16,
+            "network": self.network.model.state_dict(), "average": self.average.state(),
+            "optimiser": self.optimiser.state_dict(),
+        })  # fmt: skip
+
+    def load_state(self) -> None:
+        """Go on where `save_state` left off; raises UsageError where that was another recipe."""
+        state = self.folder.load()
+        mine = self.recipe.model_dump(mode="json")
+        for key in ("architecture", "batch", "seed", "canvases"):
+            if state.get("recipe", {}).get(key) != mine[key]:
+                raise UsageError(f"{self.folder.last}: was made with another `{key}`; give this recipe its own `out`")
+        self.network.model.load_state_dict(state["network"])
+        self.average.restore(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.best, self.bf16 = state["step"], state["best"], state["bf16"]
+
+    def save_weights(self, name: str) -> None:
+        """The running average as safetensors in half precision, as it ships."""
+        from safetensors.torch import save_file
+
+        state = {
+            key: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+            for key, tensor in self.average.network.model.state_dict().items()
+        }
+        part = self.folder.path / f"{name}.safetensors.part"
+        save_file(state, str(part))
+        os.replace(part, self.folder.path / f"{name}.safetensors")
+
+    def run(self, progress: Progress) -> None:
+        """Train to the recipe's last step; `progress` hears of every step."""
+        recipe = self.recipe
+        batches: Iterator[list[Sample]] = iter(
+            DataLoader(
+                Batches(self.pictures.training, recipe, self.step), batch_size=None, shuffle=False,
+                num_workers=recipe.workers, worker_init_fn=start_worker, prefetch_factor=3 if recipe.workers else None,
+            )
+        )  # fmt: skip
+        if self.step == 0:
+            self.evaluate()
+        recent: list[dict[str, float]] = []
+        start = time.perf_counter()
+        for samples in batches:
+            rate = self.rate()
+            recent.append(self.train_step(samples))
+            progress(self.step, recent[-1])
+            last = self.step == recipe.steps
+            if self.step % 20 == 0 or last:
+                speed = len(recent) * recipe.batch / (time.perf_counter() - start)
+                mean = {name: float(np.mean([parts[name] for parts in recent])) for name in recent[0]}
+                self.folder.log(step=self.step, rate=rate, pictures_per_s=speed, **mean)
+                recent = []
+            if self.step % recipe.evaluate_every == 0 or last:
+                self.evaluate()
+            if self.step % recipe.checkpoint_every == 0 or last:
+                self.save_state()
+            if not recent:
+                start = time.perf_counter()
+
+
+def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
+    """All of `streampose train detector`: data, precision, steps, curves. Raises a StreamposeError child, in one line."""
+    folder = RunFolder(recipe.out)
+    if not resume and folder.last.exists():
+        raise UsageError(f"{folder.path} holds a run already; go on with --resume, or name another `out`")
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    cv2.setNumThreads(0)
+    training = DetectorTraining(recipe, read_pictures(recipe, say), folder, say)
+    if resume:
+        training.load_state()
+        say(f"going on at step {training.step} of {recipe.steps}")
+    else:
+        folder.start_fresh()
+        training.choose_precision()
+    training.run(progress)
+    sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]
+    folder.plot(("box", "cls", "dfl"), sets, recipe.name)
+    say(f"done: best AP50 {training.best:.3f} in {folder.path / 'best.safetensors'}")
+    return training

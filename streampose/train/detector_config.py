@@ -1,0 +1,86 @@
+"""The recipe of a detector's training: a YAML file as a typed model; what is wrong with it ends in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streampose.errors import ConfigError
+from streampose.train.detector_augment import AugmentOptions
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataOptions(_Strict):
+    """What is trained on and what is kept for measuring."""
+
+    root: str = Field("data", description="the folder in which the sets lie")
+    sets: list[str] = Field(min_length=1, description="COCO-format zips or folders, each with an annotations.json")
+    held_out_val: int = Field(300, ge=0, description="so many val2017 pictures with the highest ids are measured on")
+    held_out_sources: list[str] = Field(default_factory=list, description="whole sources kept as unseen cameras")
+    weights: dict[str, float] = Field(default_factory=dict, description="how often a source's picture is drawn; else 1")
+    guess_sources: list[str] = Field(default_factory=list, description="labels incomplete: the start completes them")
+    guess_sure: float = Field(0.55, gt=0, le=1, description="a guess of this score becomes a label")
+    guess_doubt: float = Field(0.1, gt=0, le=1, description="a guess of this score becomes a region to ignore")
+    guess_background: float = Field(0.3, ge=0, le=1, description="how far the rest of such a picture is background")
+    crowd_doubt: float = Field(
+        0.25, gt=0, le=1, description="with 10 or more people labelled, such guesses are ignored"
+    )
+
+
+class Recipe(_Strict):
+    """All of it; `streampose train detector RECIPE.yaml`."""
+
+    name: str
+    out: str = Field(description="folder of the run: checkpoints, metrics.jsonl, metrics.png")
+    architecture: dict[str, Any] = Field(
+        default_factory=lambda: {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 80}
+    )
+    init: str | None = Field(None, description="safetensors to start from; without, the training starts from nothing")
+    data: DataOptions
+    augment: AugmentOptions = AugmentOptions()
+    canvases: list[tuple[int, int]] = Field(
+        default=[(640, 480), (512, 512), (480, 640)], description="width, height of a batch, multiples of 32"
+    )
+    steps: int = Field(gt=0)
+    batch: int = Field(8, gt=0)
+    lr: float = Field(2e-4, gt=0)
+    final_lr: float = Field(0.02, ge=0, le=1, description="the cosine ends at this share of lr")
+    warmup_steps: int = Field(150, ge=0)
+    weight_decay: float = Field(5e-4, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    clip_norm: float = Field(10.0, gt=0)
+    freeze_batch_norm: bool = Field(True, description="keep the start's statistics; scale and shift still learn")
+    size: int = Field(640, gt=0, description="long side of the pictures that are measured on")
+    evaluate_every: int = Field(600, gt=0)
+    evaluate_unseen: int = Field(120, ge=0, description="so many pictures of the unseen cameras at each evaluation")
+    checkpoint_every: int = Field(100, gt=0)
+    threads: int | None = None
+    workers: int = Field(1, ge=0, description="processes that make samples; 0 makes them in this one")
+    device: str = "auto"
+    seed: int = 0
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe; raises ConfigError that names the key."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; configs/train/ holds the project's own") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    for width, height in recipe.canvases:
+        if width % 32 or height % 32:
+            raise ConfigError(f"{path}: canvases: {width}x{height} is not made of multiples of 32")
+    return recipe
