@@ -95,10 +95,20 @@ class SourceClock:
         self.wraps = 0
         self.bridged = 0
 
-    def stamp(self, pts: int | None, time_base: Fraction | None, arrival_s: float, arrival_wall_s: float) -> Stamp:
-        """The times of the next picture, given its stamp and when it came (monotonic seconds and Unix seconds)."""
+    def stamp(
+        self,
+        pts: int | None,
+        time_base: Fraction | None,
+        arrival_s: float,
+        arrival_wall_s: float,
+        next_pts: int | None = None,
+    ) -> Stamp:
+        """The times of the next picture, given its stamp and when it came (monotonic seconds and Unix seconds).
+
+        `next_pts` is the stamp after this one, where the source can look ahead: a stamp beyond its successor is absurd.
+        """
         jump = ""
-        if pts is None or time_base is None:
+        if pts is None or time_base is None or self._absurd(pts, next_pts, float(time_base)):
             time_s = self._bridge(arrival_s)
         else:
             time_s, jump = self._believe(float(pts * time_base), float(time_base), arrival_s)
@@ -147,6 +157,13 @@ class SourceClock:
             return 0.0
         self.bridged += 1
         return self._last[0] + (arrival_s - self._last[1] if self._live else self._usual_step_s)
+
+    def _absurd(self, pts: int, next_pts: int | None, tick_s: float) -> bool:
+        """Whether the stamp leaps ahead and its successor is back where it should be."""
+        if next_pts is None or self._good is None or next_pts >= pts:
+            return False
+        before_s, next_s = self._good[0] - self._wrapped_s, next_pts * tick_s
+        return before_s < next_s <= before_s + 2 * STUTTER_S + 3 * self._usual_step_s
 
     def _believe(self, raw_s: float, tick_s: float, arrival_s: float) -> tuple[float, str]:
         """The time that a stamp stands for, and why the clock broke, if it did."""

@@ -6,6 +6,7 @@ since when nothing good has come.
 
 from __future__ import annotations
 
+import heapq
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) i
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
+UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
 SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
 
 
@@ -69,6 +71,9 @@ class PacketDecoder:
         self._packets = 0
         self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
         self._reports = False
+        self._held: list[av.VideoFrame | Corrupt] = []
+        self._unordered = bool(formats & UNORDERED)
+        self._stamps: list[int] = []  # a heap: the n-th picture shown has the n-th stamp
         context = stream.codec_context
         context.thread_count = options.threads
         context.thread_type = "SLICE" if info.live else "AUTO"  # frame threads hold back a picture each
@@ -93,11 +98,14 @@ class PacketDecoder:
             frames = packet.decode()
         except av.error.FFmpegError as error:
             frames = []
-            yield self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})")
+            yield from self._next(self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})"))
+        else:
+            if self._unordered and packet.pts is not None:
+                heapq.heappush(self._stamps, packet.pts)
         if self._tap is not None:
             self._tap(packet, self.stream)
         for frame in frames:
-            yield self._picture(frame)
+            yield from self._next(frame)
         if self._info.live and time.monotonic() - self._last_good_s > BLIND_S:
             raise TransientSourceError(
                 f"{self._info.url} sent no picture that can be decoded for {BLIND_S:g} s", kind="codec"
@@ -113,9 +121,10 @@ class PacketDecoder:
             frames = self.stream.codec_context.decode(None)
         except av.error.FFmpegError as error:
             frames = []
-            yield self._damaged(f"the last pictures cannot be decoded ({detail_of(error)})")
+            self._held.append(self._damaged(f"the last pictures cannot be decoded ({detail_of(error)})"))
         for frame in frames:
-            yield self._picture(frame)
+            yield from self._next(frame)
+        yield from self._release(None)
 
     def cut_short(self) -> Corrupt | None:
         """What is missing at the end of a recording whose container promises more than it holds, None if all is there."""
@@ -160,23 +169,46 @@ class PacketDecoder:
             if zero_us:
                 self.clock.report(packet.pts, self._base, zero_us / 1e6 + float(packet.pts * self._base), now_s)
 
-    def _picture(self, frame: av.VideoFrame) -> Picture | Corrupt:
+    def _next(self, item: av.VideoFrame | Corrupt) -> Iterator[Picture | Corrupt]:
+        """What may go out now that `item` has come: at once where live; a recording holds one frame back, so that its
+        clock sees the stamp that follows."""
+        if isinstance(item, Corrupt):
+            if self._held:
+                self._held.append(item)
+            else:
+                yield item
+            return
+        if self._unordered and self._stamps:
+            item.pts = heapq.heappop(self._stamps)
+        if item.is_corrupt:
+            yield from self._next(self._damaged("a picture came damaged"))
+        elif self._info.live:
+            yield self._picture(item, None)
+        else:
+            yield from self._release(item.pts)
+            self._held.append(item)
+
+    def _release(self, next_pts: int | None) -> Iterator[Picture | Corrupt]:
+        """The frame held back and what was damaged after it."""
+        held, self._held = self._held, []
+        for item in held:
+            yield item if isinstance(item, Corrupt) else self._picture(item, next_pts)
+
+    def _picture(self, frame: av.VideoFrame, next_pts: int | None) -> Picture | Corrupt:
         import av
 
         arrival_s, arrival_wall_s = time.monotonic(), time.time()
-        if frame.is_corrupt:
-            return self._damaged("a picture came damaged")
         if frame.key_frame:
             self._doubtful_until_s = 0.0
         elif self._info.live and arrival_s < self._doubtful_until_s:
-            return Corrupt("a picture refers to a damaged one", self.clock.time_s)
+            return Corrupt(f"{self._info.url}: a picture refers to a damaged one", self.clock.time_s)
         base = probe.exact(frame.time_base) or self._base
         pts = None if self._clockless else frame.pts
         try:
             image = probe.upright(self._bgr(frame), frame)
         except (av.error.FFmpegError, ValueError) as error:
             return self._damaged(f"a picture cannot be converted ({error})")
-        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s)
+        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts)
         self._last_good_s = arrival_s
         return Picture(
             image=image,

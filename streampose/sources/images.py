@@ -32,7 +32,8 @@ _SUBSEC_TIME_ORIGINAL = 0x9291
 class ImageSource:
     """A picture, or the pictures in a folder (not those of folders in it): `time_s` is the index, `file` the name.
 
-    `only` names the pictures of the folder that are wanted. What does not decode is a `Corrupt` and keeps its place in time; the others come all the same.
+    `only` names the pictures of the folder that are wanted. What does not decode is a `Corrupt` and keeps its place in
+    time; the others come all the same.
     """
 
     def __init__(self, path: str | Path, only: Collection[str] | None = None) -> None:
