@@ -6,6 +6,7 @@ cannot write it says once and from then on lets pass.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import av
 
-from streampose.errors import SinkError, StreamposeError
+from streampose.errors import SinkError
 from streampose.sinks.paths import cannot_write, fill, numbered, unused
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller
-from streampose.sinks.video_file import check_extension, describe, open_container
+from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Remuxer:
         self._clock = clock
         self._container: av.container.OutputContainer | None = None
         self._path = Path()
+        self._codec = ""
         self._source: av.VideoStream | None = None
         self._target: av.VideoStream | None = None
         self._first_dts = 0
@@ -104,11 +106,9 @@ class Remuxer:
         self._path = path
         self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
         self._outputs.append(str(path))
-        try:
-            self._target = self._container.add_stream_from_template(stream)
-        except ValueError as error:
-            raise SinkError(f"{path}: a {stream.codec_context.name} stream does not fit; name a .mkv file") from error
+        self._codec = stream.codec_context.name
         self._source, self._first_dts, self._last_dts = stream, dts, -1
+        self._target = self._container.add_stream_from_template(stream)
 
     def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.stream.Stream]:
         """A packet of our own with times from the file's beginning: muxing changes what it is given."""
@@ -129,19 +129,20 @@ class Remuxer:
             return
         if self._retention is not None:
             self._retention.release(self._path)
-        try:
-            container.close()
-        except av.error.FFmpegError as error:
-            raise cannot_write(self._path, OSError(error.errno, str(error))) from error
+        close_container(container, self._path)
 
-    def _give_up(self, error: StreamposeError | av.error.FFmpegError) -> None:
+    def _give_up(self, error: SinkError | av.error.FFmpegError) -> None:
+        container, self._container = self._container, None
         if isinstance(error, SinkError):
             self.error = error
         else:
-            assert isinstance(error, av.error.FFmpegError)
             self.error = cannot_write(self._path, OSError(error.errno, str(error)))
+            if self._last_dts < 0 and error.errno == errno.EINVAL:
+                self.error = SinkError(
+                    f"{self._path}: {self._codec} does not fit into {self._path.suffix}; name a .mkv"
+                )
+        if container is not None:
+            release(container, self._path)
+        if self._retention is not None:
+            self._retention.release(self._path)
         log.error("recording of the source stream of %s ended: %s", self.camera, self.error)
-        try:
-            self._finish()
-        except SinkError:
-            log.debug("%s was left as it is", self._path)

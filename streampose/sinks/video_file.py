@@ -5,6 +5,7 @@ Frames carry their own times in 1/90000 s; nothing is made evenly spaced and gap
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from fractions import Fraction
@@ -16,8 +17,9 @@ import cv2
 import numpy as np
 from av.video.frame import PictureType
 
-from streampose.errors import ConfigError, SinkError
+from streampose.errors import ConfigError
 from streampose.messages import Image
+from streampose.sinks.fragments import trim_to_whole_fragments
 from streampose.sinks.paths import cannot_write, make_folder
 
 TIME_BASE = Fraction(1, 90000)
@@ -128,12 +130,9 @@ class VideoFile:
         """Flush the encoder and finish the file; may be called twice. Raises SinkError where the rest does not fit."""
         if self._container is None:
             return
-        try:
-            self._encode(None)
-        finally:
-            container, self._container = self._container, None
-            if container is not None:
-                _finish(container, self.path)
+        self._encode(None)
+        container, self._container = self._container, None
+        close_container(container, self.path)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         assert self._container is not None
@@ -141,24 +140,27 @@ class VideoFile:
             for packet in self._stream.encode(frame):
                 self._container.mux(packet)
         except av.error.FFmpegError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: av.error.FFmpegError) -> SinkError:
-        """Give the file up: release it as it is. It plays up to its last whole fragment."""
-        container, self._container = self._container, None
-        if container is not None:
-            try:
-                _finish(container, self.path)
-            except SinkError:
-                return cannot_write(self.path, OSError(error.errno, str(error)))
-        return cannot_write(self.path, OSError(error.errno, str(error)))
+            container, self._container = self._container, None
+            if container is not None:
+                release(container, self.path)
+            raise cannot_write(self.path, OSError(error.errno, str(error))) from error
 
 
-def _finish(container: av.container.OutputContainer, path: Path) -> None:
+def close_container(container: av.container.OutputContainer, path: Path) -> None:
+    """Finish a file; raises SinkError where its end does not fit, after taking back what is half written."""
     try:
         container.close()
     except av.error.FFmpegError as error:
+        release(container, path)
         raise cannot_write(path, OSError(error.errno, str(error))) from error
+
+
+def release(container: av.container.OutputContainer, path: Path) -> None:
+    """Let go of a file that cannot be written on, as far as it plays."""
+    with contextlib.suppress(av.error.FFmpegError):  # the end does not fit either; that the disk said no is known
+        container.close()
+    with contextlib.suppress(OSError):  # trimming is a kindness to strict players, most stop at the half fragment
+        trim_to_whole_fragments(path)
 
 
 def _encoder_options(crf: int, preset: str) -> dict[str, str]:

@@ -1,0 +1,135 @@
+"""The window: shown on a display that is really there (Xvfb), and quietly absent where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_results import make_result
+
+from streampose.messages import Counts, End
+from streampose.sinks.display import DisplaySink, mark_stale, no_display, tile
+from streampose.sinks.memory import MemorySink
+
+NO_DISPLAY = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+
+
+@pytest.fixture(scope="module")
+def xvfb() -> Iterator[dict[str, str]]:
+    if shutil.which("Xvfb") is None:
+        pytest.skip("Xvfb is not installed (apt-get install xvfb)")
+    read_end, write_end = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "800x600x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, pass_fds=[write_end], stderr=subprocess.DEVNULL)
+    os.close(write_end)
+    with os.fdopen(read_end) as ready:
+        number = ready.readline().strip()
+    if not number:
+        server.wait()
+        pytest.skip("Xvfb does not start here")
+    yield {**NO_DISPLAY, "DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb"}
+    server.terminate()
+    server.wait()
+
+
+def test_without_a_display_it_says_so() -> None:
+    assert no_display(NO_DISPLAY) == "no display (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+
+
+def test_a_display_that_is_not_there_does_not_end_the_process() -> None:
+    reason = no_display({**NO_DISPLAY, "DISPLAY": ":4711"})
+    assert reason is not None
+    assert "cannot be opened" in reason
+
+
+SHOW = """
+import sys, time
+sys.path.insert(0, {here!r})
+import cv2, numpy as np
+from made_results import make_person, make_result
+from streampose.messages import Counts, End
+from streampose.pose.skeleton import load_skeleton
+from streampose.sinks.display import Display
+from streampose.sinks.draw import DrawSkeleton
+from dataclasses import replace
+coco = load_skeleton("coco17")
+display = Display(DrawSkeleton(coco.sides, coco.edges), size=(640, 480))
+sinks = [display.sink(name) for name in ("gate", "yard")]
+print(display.poll(0.01))
+for index in range(20):
+    for sink in sinks:
+        result = make_result(index, people=[make_person(1)], size=(320, 240), camera=sink.camera)
+        sink.write(replace(result, frame=replace(result.frame, arrival_s=time.monotonic())))
+    assert display.poll(0.02)
+sinks[0].write(End("gate", Counts()))
+print(display.poll(0.02))
+key = sys.argv[1]
+if key == "close":
+    cv2.destroyAllWindows()
+    cv2.waitKey(1)
+else:
+    cv2.waitKey = lambda wait: int(key)
+print(display.poll(0.01))
+display.close()
+display.close()
+"""
+
+
+@pytest.mark.parametrize("key", ["27", "113", "close"])
+def test_a_window_shows_and_ends_when_asked(xvfb: dict[str, str], key: str) -> None:
+    assert no_display(xvfb) is None
+    code = SHOW.format(here=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code, key], env=xvfb, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "False"]
+
+
+def test_only_the_newest_is_kept() -> None:
+    sink = DisplaySink("gate")
+    for index in range(3):
+        sink.write(make_result(index))
+    assert sink.newest is not None
+    assert sink.newest.frame.index == 2
+    sink.write(End("gate", Counts()))
+    assert sink.ended
+    assert sink.outputs() == ()
+
+
+def test_tiles_show_every_camera_whole() -> None:
+    images = [np.full((90 + number, 160, 3), 40 + 40 * number, np.uint8) for number in range(5)]
+    out = tile(images, [f"c{number}" for number in range(5)], (900, 600))
+    assert out.shape == (600, 900, 3)
+    assert {40, 80, 120, 160, 200} <= set(np.unique(out).tolist())
+    alone = tile(images[:1], ["c0"], (900, 600))
+    assert alone.shape == (90, 160, 3)
+    big = tile([np.zeros((2160, 3840, 3), np.uint8)], ["x"], (1280, 720))
+    assert big.shape == (720, 1280, 3)
+
+
+def test_a_picture_that_stands_still_does_not_look_alive() -> None:
+    image = np.zeros((120, 400, 3), np.uint8)
+    image[..., 2] = 200
+    out = mark_stale(image, 7.2)
+    assert (out[:60, :, 0] == out[:60, :, 2]).all(), "no colour is left"
+    assert out.max() > 200, "and a text stands there"
+    assert image[..., 2].min() == 200
+
+
+def test_memory_keeps_everything_in_order() -> None:
+    sink = MemorySink()
+    messages = [make_result(0), make_result(1), End("gate", Counts(decoded=2))]
+    for message in messages:
+        sink.write(message)
+    sink.close()
+    assert sink.messages == messages
+    assert [result.frame.index for result in sink.results] == [0, 1]
+    assert sink.end is not None
+    assert sink.closed
+    assert replace(sink.end, error="x").error == "x"

@@ -1,0 +1,59 @@
+"""Annotated pictures: one for each, under its name, never on top of another or of the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from made_results import make_info, make_person, make_result
+
+from streampose.errors import SinkError
+from streampose.messages import Break
+from streampose.sinks.draw import DrawSkeleton
+from streampose.sinks.pictures import PicturesSink
+
+
+def test_one_for_each_in_its_own_format(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    sink = PicturesSink(tmp_path / "{camera}", "shop", skeleton)
+    sink.write(Break("shop", 0, make_info(url=str(tmp_path / "in"), kind="images")))
+    names = ["a.jpg", "a.png", "a.bmp", "B.JPG", "sub/a.jpeg", "c.tiff"]
+    for index, name in enumerate(names):
+        sink.write(make_result(index, file=name, people=[make_person()], size=(100 + index, 80)))
+    sink.close()
+    expected = {"a.jpg": b"\xff\xd8", "a.png": b"\x89P", "a.bmp.png": b"\x89P", "B.JPG": b"\xff\xd8",
+                "sub/a.jpeg": b"\xff\xd8", "c.tiff.png": b"\x89P"}  # fmt: skip
+    made = {str(p.relative_to(tmp_path / "shop")): p.read_bytes()[:2] for p in (tmp_path / "shop").rglob("*.*")}
+    assert made == expected
+    picture = cv2.imread(str(tmp_path / "shop" / "a.bmp.png"))
+    assert picture.shape == (80, 102, 3)
+    assert np.unique(picture).size > 5
+    assert sink.outputs() == (str(tmp_path / "shop"),)
+
+
+def test_the_original_is_never_replaced(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    before = (tmp_path / "a.png").read_bytes()
+    for url in (tmp_path, tmp_path / "a.png"):
+        sink = PicturesSink(tmp_path, "x", skeleton)
+        sink.write(Break("x", 0, make_info(url=str(url), kind="images")))
+        with pytest.raises(SinkError, match="this is the picture itself; choose another folder"):
+            sink.write(make_result(0, file="a.png"))
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_names_cannot_leave_the_folder(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    sink = PicturesSink(tmp_path / "out", "x", skeleton)
+    sink.write(make_result(0, file="../../evil.jpg"))
+    sink.write(make_result(1, file="/etc/other.png"))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["evil.jpg", "other.png"]
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    (tmp_path / "out").write_text("")
+    sink = PicturesSink(tmp_path / "out", "x", skeleton)
+    with pytest.raises(SinkError, match="is a file, not a folder") as caught:
+        sink.write(make_result(0, file="a.jpg"))
+    assert "\n" not in str(caught.value)
+    assert sink.outputs() == ()

@@ -1,0 +1,153 @@
+"""The source stream on disk: the same pictures at the same distances, cut at key frames."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from streampose.sinks.remux import Remuxer, source_template
+
+
+def make_video(path: Path, codec: str = "libx264", frames: int = 120, noise: bool = False, **options: str) -> None:
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"g": "25", **options})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(frames):
+            image = np.full((64, 96, 3), index * 2 % 256, np.uint8)
+            if noise:
+                image = rng.integers(0, 255, image.shape).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def read(path: Path) -> tuple[list[float], list[np.ndarray]]:
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return [float(f.pts * f.time_base) for f in frames], [f.to_ndarray() for f in frames]
+
+
+def feed(source: Path, remuxer: Remuxer, wall_s: float = 1.8e9, start: int = 0) -> int:
+    """Feed the packets from the `start`-th on and decode the very same packets, as a source does."""
+    decoded = 0
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        for number, packet in enumerate(container.demux(stream)):
+            if number >= start:
+                wall = wall_s + float((packet.pts or 0) * stream.time_base)
+                remuxer.write(packet, stream, wall)
+            decoded += len(packet.decode())
+    return decoded
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {}),
+        ("libx264", {"bf": "3", "preset": "medium"}),
+        ("libx265", {"x265-params": "log-level=none"}),
+        ("mpeg4", {}),
+    ],
+)
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_pictures_and_times_are_those_of_the_source(
+    codec: str, options: dict[str, str], ending: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source.mp4"
+    make_video(source, codec, **options)
+    remuxer = Remuxer(tmp_path / f"{{camera}}.{ending}", "gate")
+    assert feed(source, remuxer) == 120, "the tap must leave the packets as they are"
+    remuxer.close()
+    remuxer.close()
+    assert remuxer.error is None
+    assert remuxer.outputs() == (str(tmp_path / f"gate.{ending}"),)
+    (times, pictures), (copied_times, copied) = read(source), read(tmp_path / f"gate.{ending}")
+    assert len(copied) == 120
+    assert all((a == b).all() for a, b in zip(pictures, copied, strict=True))
+    assert np.abs(np.diff(times) - np.diff(copied_times)).max() < 2e-3
+
+
+def test_files_are_cut_at_key_frames_by_the_wall_clock(tmp_path: Path) -> None:
+    source = tmp_path / "source.mp4"
+    make_video(source, bf="2")
+    remuxer = Remuxer(tmp_path / "{camera}.mp4", "gate", segment_s=2)
+    feed(source, remuxer, wall_s=1_800_000_001.0)
+    remuxer.close()
+    names = [Path(path).name for path in remuxer.outputs()]
+    assert names == ["08-00-00.mp4", "08-00-02.mp4", "08-00-04.mp4"]
+    parts = [read(Path(path))[1] for path in remuxer.outputs()]
+    assert [len(part) for part in parts] == [25, 50, 45]
+    whole = read(source)[1]
+    assert all((a == b).all() for a, b in zip(whole, [picture for part in parts for picture in part], strict=True))
+
+
+def test_nothing_is_written_before_the_first_key_frame(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.mp4")
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate")
+    feed(tmp_path / "source.mp4", remuxer, start=3)
+    remuxer.close()
+    assert len(read(tmp_path / "out.mp4")[1]) == 95
+
+
+def test_a_reconnect_begins_another_file(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.mp4", frames=50)
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate")
+    feed(tmp_path / "source.mp4", remuxer)
+    feed(tmp_path / "source.mp4", remuxer)
+    remuxer.close()
+    assert remuxer.outputs() == (str(tmp_path / "out.mp4"), str(tmp_path / "out-2.mp4"))
+    assert [len(read(Path(path))[1]) for path in remuxer.outputs()] == [50, 50]
+
+
+def test_a_full_disk_never_costs_the_camera(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.mp4", frames=400, noise=True)
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_remux import feed
+from streampose.sinks.remux import Remuxer
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+remuxer = Remuxer({str(tmp_path / "out.mp4")!r}, "gate")
+print(feed(Path({str(tmp_path / "source.mp4")!r}), remuxer))
+remuxer.close()
+print(remuxer.error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, error = done.stdout.splitlines()
+    assert count == "400"
+    assert error.startswith(f"{tmp_path / 'out.mp4'}: cannot be written: the file reached the largest size")
+    assert len(read(tmp_path / "out.mp4")[1]) > 20
+
+
+def test_a_codec_that_does_not_fit_is_said(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.webm", "libvpx")
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate")
+    feed(tmp_path / "source.webm", remuxer)
+    assert str(remuxer.error) == f"{tmp_path / 'out.mp4'}: vp8 does not fit into .mp4; name a .mkv file"
+    remuxer = Remuxer(tmp_path / "out.mkv", "gate")
+    feed(tmp_path / "source.webm", remuxer)
+    remuxer.close()
+    assert remuxer.error is None
+    assert len(read(tmp_path / "out.mkv")[1]) == 120
+
+
+def test_an_unwritable_path_is_kept_as_an_error(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.mp4", frames=30)
+    (tmp_path / "x").write_text("")
+    remuxer = Remuxer(tmp_path / "x" / "out.mp4", "gate")
+    assert feed(tmp_path / "source.mp4", remuxer) == 30
+    assert remuxer.error is not None
+    assert "is a file, not a folder" in str(remuxer.error)
+
+
+def test_the_source_has_a_name_of_its_own_beside_the_annotated_one() -> None:
+    assert source_template("out/{camera}.mp4") == "out/{camera}.source.mp4"
