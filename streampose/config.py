@@ -57,6 +57,7 @@ class CameraConfig(Section):
     """One camera, recording or folder."""
 
     url: str = Field(description="file, folder, picture, rtsp://…, http://…, 0 for a webcam, test:people")
+    only: tuple[str, ...] | None = Field(None, description="a folder of pictures: only those of these names")
     user: str | None = Field(None, description="user name, quoted into the URL for you")
     password: str | None = Field(
         None, repr=False, description="write ${VAR} or ${file:PATH} here, never the word itself"
@@ -65,9 +66,10 @@ class CameraConfig(Section):
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout: Duration = 10.0
     read_timeout: Duration = 5.0
-    stall_after: Duration = 2.0
+    stall_after: Duration = Field(2.0, description="live: so long without a picture is a stall")
+    give_up_after: Duration = Field(8.0, description="live: so long without a picture, and the camera is opened anew")
     backoff: Duration = Field(0.5, description="the first wait before a reconnect; doubles, with jitter")
-    backoff_max: Duration = 30.0
+    backoff_max: Duration = 4.0
     max_age: Duration | None = Field(None, description="live: a frame older than this before the networks is dropped")
     degrade: tuple[Rung, ...] = ("detect_every", "pose_every", "resolution", "fps")
     skip: Literal["none", "nonref", "nonkey"] = "none"

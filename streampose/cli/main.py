@@ -74,10 +74,10 @@ def main() -> None:
         if bugs is not None:
             code = _bug(bugs)
         else:
-            errors = [e for e in _leaves(expected) if isinstance(e, StreamposeError)]
-            for error in errors:
-                _say(str(error))
-            code = max(error.exit_code for error in errors)
+            leaves = [leaf for leaf in _leaves(expected) if isinstance(leaf, StreamposeError)]
+            for leaf in leaves:
+                _say(str(leaf))
+            code = max(leaf.exit_code for leaf in leaves)
     except KeyboardInterrupt:
         _say("interrupted")
         code = 130

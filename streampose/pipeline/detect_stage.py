@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from streampose.messages import Array, Control, Detections, Frame, Image
+from streampose.messages import Array, Break, Control, Detections, Frame, Image
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.lane import Lane
 
@@ -99,7 +99,7 @@ class DetectStage:
     def _work(self, taken: list[tuple[Lane, Frame | Control]]) -> None:
         now_s = time.monotonic()
         kept = [(lane, item) for lane, item in taken if not isinstance(item, Frame) or _is_wanted(lane, item, now_s)]
-        due = [isinstance(item, Frame) and _is_due(lane) for lane, item in kept]
+        due = [_is_due(lane, item) for lane, item in kept]
         found: dict[int, tuple[Array, Array]] = {}
         for scale, detector in self._detectors.items():
             chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and self._scale(lane) == scale]
@@ -133,8 +133,12 @@ def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
     return True
 
 
-def _is_due(lane: Lane) -> bool:
-    """Whether people are looked for on this frame; between, the tracks carry their boxes."""
+def _is_due(lane: Lane, item: Frame | Control) -> bool:
+    """Whether people are looked for on this frame; between, the tracks carry their boxes. A segment begins with it."""
+    if isinstance(item, Break):
+        lane.since_detection = 0
+    if not isinstance(item, Frame):
+        return False
     every = max(lane.detect_every, lane.effort.detect_every)
     due = lane.since_detection % every == 0
     lane.since_detection = 1 if due else lane.since_detection + 1

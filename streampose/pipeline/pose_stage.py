@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from streampose.messages import Array, Break, Control, Detections, End, Image, Person, PoseResult
@@ -86,11 +87,10 @@ class PoseStage:
         self._lanes.add(lane)
         if isinstance(message, Break):
             lane.tracker.reset()
-            lane.since_detection = 0
         if isinstance(message, End):
             for gap in lane.ledger.finish():
                 lane.put_out(gap)
-            lane.put_out(message)
+            lane.put_out(replace(message, counts=lane.ledger.counts))
             for output in lane.outputs:
                 output.close()
             self._lanes.discard(lane)

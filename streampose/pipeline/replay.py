@@ -10,8 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from streampose.messages import End, Frame, Person, PoseResult
+from streampose.messages import Control, End, Frame, Person, PoseResult
 from streampose.pipeline.lane import Lane
+
+
+class KeptResults:
+    """The sink of the first reading: the results of one recording without their pictures."""
+
+    name = "keep"
+
+    def __init__(self) -> None:
+        self.people: list[tuple[int, float, tuple[Person, ...]]] = []
+        self.detected: dict[int, bool] = {}
+
+    def write(self, message: PoseResult | Control) -> None:
+        if isinstance(message, PoseResult):
+            self.people.append((message.frame.index, message.frame.time_s, message.people))
+            self.detected[message.frame.index] = message.detected
+
+    def close(self) -> None:
+        """Nothing to close: what is kept is in memory."""
+
+    def outputs(self) -> tuple[str, ...]:
+        return ()
 
 
 class Replay:
@@ -24,10 +45,12 @@ class Replay:
         self,
         lane: Lane,
         people: Mapping[int, tuple[Person, ...]],
+        detected: Mapping[int, bool],
         stop: Callable[[], None],
     ) -> None:
         self._lane = lane
         self._people = people
+        self._detected = detected
         self._stop = stop
 
     def run(self) -> None:
@@ -36,14 +59,17 @@ class Replay:
             while True:
                 item = self._lane.frames.get()
                 if isinstance(item, Frame):
+                    self._lane.ledger.settle(item)
                     people = self._people.get(item.index)
                     if people is None:
                         beyond += 1
                         self._stop()
                     else:
-                        self._lane.put_out(PoseResult(item, people))
+                        self._lane.put_out(PoseResult(item, people, self._detected[item.index]))
                 elif isinstance(item, End):
-                    counts = replace(item.counts, decoded=item.counts.decoded - beyond)
+                    self._lane.ledger.finish()
+                    counts = self._lane.ledger.counts
+                    counts = replace(counts, decoded=counts.decoded - beyond)
                     self._lane.put_out(replace(item, counts=counts))
                 else:
                     self._lane.put_out(item)

@@ -10,15 +10,26 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from streampose.errors import SinkError, SourceError, StreamposeError
 from streampose.pipeline.lane import Lane
 from streampose.pipeline.produce import Producer
 from streampose.pipeline.sink_worker import SinkWorker
-from streampose.pipeline.workers import Worker, WorkerGroup
+from streampose.pipeline.workers import WorkerGroup
 
 log = logging.getLogger(__name__)
 DRAIN_S = 10.0  # what is queued when a run is stopped must be done in this time, then everything is aborted
+
+
+class Tap(Protocol):
+    """What records the source's own packets, in the thread that reads them."""
+
+    error: SinkError | None
+
+    def close(self) -> None: ...
+
+    def outputs(self) -> tuple[str, ...]: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -28,13 +39,15 @@ class CameraRun:
     lane: Lane
     producer: Producer
     sinks: list[SinkWorker]
+    tap: Tap | None = None
 
     @property
     def name(self) -> str:
         return self.lane.camera
 
     def outputs(self) -> list[str]:
-        return [path for worker in self.sinks for path in worker.sink.outputs()]
+        tapped = () if self.tap is None else self.tap.outputs()
+        return [path for worker in self.sinks for path in worker.sink.outputs()] + list(tapped)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +61,7 @@ class Run:
     no_more_lanes: Callable[[], None]
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
-    _stopped_at: float | None = None
+    _stopped_s: float | None = None
 
     def add(self, camera: CameraRun) -> None:
         """Start the threads of a camera: sinks first, so that nothing is made before it is taken."""
@@ -60,6 +73,10 @@ class Run:
         self.join_lane(camera.lane)
         self.group.start(f"produce:{camera.name}", camera.producer.run)
 
+    def all_cameras(self) -> list[CameraRun]:
+        """Those that run and those that were removed."""
+        return [*self.gone, *self.cameras.values()]
+
     def remove(self, name: str) -> None:
         """End one camera; the others go on. Its files are closed when its last frame is written."""
         camera = self.cameras.pop(name)
@@ -68,44 +85,51 @@ class Run:
 
     def stop(self) -> None:
         """Take no more frames, finish those that are queued, close the files."""
-        self._stopped_at = self._stopped_at or time.monotonic()
+        if self._stopped_s is None:
+            self._stopped_s = time.monotonic()
         self.group.stop()
 
     def abort(self) -> None:
         """Close the files now."""
         self.group.abort()
 
-    def execute(self, tick: Callable[[], None], every_s: float = 0.1, *, grows: bool = False) -> None:
-        """Run to the end; `tick` is called in this thread every `every_s` seconds. With `grows`, cameras may be added
-        until `stop`. Raises what failed the run as a whole."""
+    def execute(self, tick: Callable[[], None], every_s: float = 0.1) -> None:
+        """Run to the end; `tick` is called in this thread every `every_s` seconds and may add and remove cameras while
+        one still runs. Raises what failed the run as a whole."""
+        finishing = False
         with self.group:
-            workers: list[Worker] = [self.group.start(name, body) for name, body in self.stages]
+            for name, body in self.stages:
+                self.group.start(name, body)
             for camera in list(self.cameras.values()):
                 self.add(camera)
-            if not grows:
-                self.no_more_lanes()
             while not self.group.wait(every_s):
                 tick()
-                if grows and self._stopped_at is not None:
+                if not finishing and (self._stopped_s is not None or self._all_ended()):
+                    finishing = True
                     self.no_more_lanes()
-                    grows = False
-                if self._stopped_at is not None and time.monotonic() - self._stopped_at > DRAIN_S:
+                if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
                     log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
-                    self._stopped_at = float("inf")
                     self.abort()
                     break
-            tick()
-        log.debug("%d stages ended", len(workers))
+        for camera in self.all_cameras():
+            if camera.tap is not None:
+                camera.tap.close()
+        tick()
 
-    def failures(self) -> list[StreamposeError | Exception]:
+    def _all_ended(self) -> bool:
+        return all(camera.lane.tally.state in ("ended", "failed") for camera in self.cameras.values())
+
+    def failures(self) -> list[Exception]:
         """What went wrong for single cameras and sinks, for the exit code."""
-        found: list[StreamposeError | Exception] = []
-        for camera in [*self.gone, *self.cameras.values()]:
+        found: list[Exception] = []
+        for camera in self.all_cameras():
             if camera.lane.tally.error is not None:
                 found.append(SourceError(f"{camera.name}: {camera.lane.tally.error}"))
             for worker in camera.sinks:
                 if worker.error is not None:
                     found.append(worker.error if isinstance(worker.error, StreamposeError) else _as_bug(worker))
+            if camera.tap is not None and camera.tap.error is not None:
+                found.append(camera.tap.error)
         return found
 
 
@@ -113,7 +137,7 @@ def _as_bug(worker: SinkWorker) -> Exception:
     return RuntimeError(f"sink {worker.sink.name} of {worker.camera} failed: {worker.error!r}")
 
 
-def worst(failures: list[StreamposeError | Exception]) -> StreamposeError | Exception | None:
+def worst(failures: list[Exception]) -> Exception | None:
     """The failure that decides the exit code: a bug before a sink before a camera."""
     for kind in (None, SinkError, StreamposeError):
         for failure in failures:

@@ -1,0 +1,325 @@
+"""From a configuration to a pipeline: the only reader of both the configuration and the registry.
+
+What happens to a frame: a `Producer` (thread `produce:gate`) brings it into the lane's `frames` channel; `DetectStage`
+(thread `detect`) takes what waits from all lanes and finds the people; `PoseStage` (thread `pose`) places the key points,
+keeps identity and smooths; the lane hands the result to one channel for each sink, each emptied by its own thread.
+Recordings smoothed offline are read twice: `first_reading` keeps the results, `second_reading` draws and writes them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from streampose import __version__
+from streampose.config import CameraConfig, Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
+from streampose.detect.detector import Detector
+from streampose.errors import ConfigError
+from streampose.messages import Control, Frame
+from streampose.models.load import load_detector, load_pose
+from streampose.pipeline.channel import Channel, Policy
+from streampose.pipeline.detect_stage import Detected, DetectStage
+from streampose.pipeline.governor import LoadGovernor
+from streampose.pipeline.keeper import KeepOptions
+from streampose.pipeline.lane import Lane, Result
+from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.pose_stage import PoseStage
+from streampose.pipeline.produce import ProduceOptions, Producer
+from streampose.pipeline.replay import KeptResults, Replay
+from streampose.pipeline.run import CameraRun, Run
+from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.workers import WorkerGroup
+from streampose.pose.estimator import PoseEstimator
+from streampose.registry import SINKS, load
+from streampose.sinks.base import Sink
+from streampose.sinks.display import Display, no_display
+from streampose.sinks.draw import DrawOptions, DrawSkeleton
+from streampose.sinks.paths import rolled_pattern
+from streampose.sinks.remux import Remuxer, source_template
+from streampose.sinks.retention import Retention, Rules
+from streampose.sources.base import Source
+from streampose.sources.blind import Watch
+from streampose.sources.open import is_live, open_source
+from streampose.track.offline import smooth_recording
+from streampose.track.options import SmoothOptions, TrackOptions
+from streampose.track.tracker import CameraTracker
+
+log = logging.getLogger(__name__)
+OPEN_GRACE_S = 5.0  # the watchdog leaves FFmpeg so much longer than its own limit before it gives a reader up
+GOVERNED_SCALES = (1.0, 0.5)  # detector input sizes the governor may choose, as parts of the configured one
+RECORDING_DEPTH = 4  # frames of a recording that wait for the networks: enough to hide the decoder's jitter
+RESULT_DEPTH = 2  # results between detector and pose: few, so that age is bounded by design
+SINK_DEPTH = 8  # results that wait for a sink, to ride out a slow write
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """The two networks, loaded once and shared by all cameras. `detectors` by input scale, 1.0 always among them."""
+
+    detectors: Mapping[float, Detector]
+    pose: PoseEstimator
+
+    @property
+    def draw_skeleton(self) -> DrawSkeleton:
+        return DrawSkeleton(self.pose.skeleton.sides, self.pose.skeleton.edges)
+
+    def facts(self) -> dict[str, Any]:
+        """Names and sha256 of both, for the record's header."""
+        detector, pose = self.detectors[1.0].manifest, self.pose.manifest
+        return {
+            "detector": {"name": detector.name, "sha256": detector.sha256},
+            "pose": {"name": pose.name, "sha256": pose.sha256},
+        }
+
+
+def load_models(config: Config) -> Models:
+    """Load what the configuration names; raises ModelError, one line, where that cannot be."""
+    where = {"device": config.device, "runtime": config.runtime, "precision": config.precision}
+    governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
+    detect = config.detect
+    detectors = {
+        scale: load_detector(
+            detect.model,
+            size=max(32, round(detect.size * scale / 32) * 32),
+            threshold=min(detect.threshold, config.track.low_threshold),
+            trust=detect.trust,
+            **where,
+        )
+        for scale in (GOVERNED_SCALES if governed else (1.0,))
+    }
+    pose = load_pose(
+        config.pose.model,
+        flip_test=config.pose.flip_test,
+        trust=config.pose.trust,
+        small=config.pose.small_model,
+        small_below_px=config.pose.small_below,
+        **where,
+    )
+    return Models(detectors, pose)
+
+
+@dataclass(slots=True, eq=False)
+class Built:
+    """A run ready to start, its window where there is one, and how to add a camera to it later."""
+
+    run: Run
+    display: Display | None
+    make_camera: Callable[[str, CameraConfig], CameraRun]
+    kept: dict[str, KeptResults] = field(default_factory=dict)
+
+
+def first_reading(config: Config, models: Models) -> Built:
+    """The pipeline of a configuration. With offline smoothing its results are kept, not written: see second_reading."""
+    group = WorkerGroup()
+    between: Channel[Detected] = Channel("detect-pose", RESULT_DEPTH, "lossless")
+    group.adopt(between)
+    detect = DetectStage(models.detectors, between, config.detect.batch)
+    pose = PoseStage(models.pose, between, config.detect.batch)
+    run = Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
+    offline = config.smooth.offline
+    display = None if offline else _display(config, models)
+    kept: dict[str, KeptResults] = {}
+
+    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
+        if offline:
+            if is_live(camera.full_url):
+                raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
+            kept[name] = KeptResults()
+        sinks: list[Sink] = [kept[name]] if offline else make_sinks(config, models, name, display)
+        return _camera(config, models, name, camera, sinks, group)
+
+    for name, camera in config.cameras.items():
+        run.cameras[name] = make_camera(name, camera)
+    return Built(run, display, make_camera, kept)
+
+
+def second_reading(config: Config, models: Models, first: Built) -> Built:
+    """Smooths what the first reading kept, forwards and backwards, and reads the recordings again to write it."""
+    group = WorkerGroup()
+    display = _display(config, models)
+    run = Run(group, [], lambda lane: None, lambda: None)
+
+    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
+        made = _camera(config, models, name, camera, make_sinks(config, models, name, display), group)
+        kept = first.kept[name]
+        people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
+        replay = Replay(made.lane, people, kept.detected, made.producer.stop)
+        run.stages.append((f"replay:{name}", replay.run))
+        return made
+
+    for name, camera in config.cameras.items():
+        run.cameras[name] = make_camera(name, camera)
+    return Built(run, display, make_camera)
+
+
+def policy_of(camera: CameraConfig) -> Policy:
+    """Lossless for recordings, latest for live cameras, unless the configuration says otherwise."""
+    if camera.policy != "auto":
+        return camera.policy
+    return "latest" if is_live(camera.full_url) else "lossless"
+
+
+def describe(config: Config) -> list[str]:
+    """What a configuration would do, a line a camera."""
+    return [
+        f"{name}: policy {policy_of(camera)}, to {', '.join(sink for sink, _ in config.sinks)}"
+        for name, camera in config.cameras.items()
+    ]
+
+
+def _camera(
+    config: Config, models: Models, name: str, camera: CameraConfig, sinks: Sequence[Sink], group: WorkerGroup
+) -> CameraRun:
+    policy = policy_of(camera)
+    live = is_live(camera.full_url)
+    ledger = CameraLedger(name)
+    frames: Channel[Frame | Control] = Channel(
+        f"frames:{name}",
+        1 if policy == "latest" else RECORDING_DEPTH,
+        policy,
+        partial(ledger.drop, detail="newest wins"),
+    )
+    workers = [SinkWorker(name, sink, _sink_channel(name, sink)) for sink in sinks]
+    governor = None
+    if camera.max_age is not None and policy == "latest":
+        governor = LoadGovernor(name, camera.max_age, camera.degrade)
+    lane = Lane(
+        name,
+        frames,
+        ledger,
+        CameraTracker(models.pose.skeleton.sigmas, track_options(config), smooth_options(config)),
+        [worker.inbox for worker in workers],
+        detect_every=config.detect.every,
+        max_age_s=camera.max_age if policy == "latest" else None,
+        governor=governor,
+    )
+    tap = _source_recording(config, name)
+    keep = KeepOptions(
+        live=live,
+        stall_s=camera.stall_after,
+        give_up_s=camera.give_up_after,
+        open_s=camera.open_timeout + OPEN_GRACE_S,
+        backoff_first_s=camera.backoff,
+        backoff_cap_s=camera.backoff_max,
+    )
+    options = ProduceOptions(keep, Watch if live and camera.blind else None)
+    producer = Producer(name, partial(_open, camera, tap), frames, ledger, group, options)
+    return CameraRun(lane, producer, workers, tap)
+
+
+def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
+    return open_source(
+        camera.detect_url or camera.full_url,
+        open_timeout_s=camera.open_timeout,
+        read_timeout_s=camera.read_timeout,
+        transport=camera.transport,
+        skip=camera.skip,
+        threads=camera.threads,
+        hwaccel=camera.hwaccel,
+        tap=None if tap is None else tap.write,
+        only=camera.only,
+    )
+
+
+def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:
+    """A record is never dropped; a window wants the newest. A slow video waits a little, then costs only itself."""
+    if sink.name == "display":
+        return Channel(f"{sink.name}:{camera}", 1, "latest")
+    return Channel(f"{sink.name}:{camera}", SINK_DEPTH, "lossless")
+
+
+def track_options(config: Config) -> TrackOptions:
+    return TrackOptions(
+        high_threshold=config.detect.threshold,
+        low_threshold=min(config.track.low_threshold, config.detect.threshold),
+        new_threshold=config.detect.threshold,
+        confirm_after=config.track.confirm_after,
+        lost_after_s=config.track.lost_after,
+        pose_every=config.pose.every,
+    )
+
+
+def smooth_options(config: Config) -> SmoothOptions:
+    chosen = {key: value for key, value in config.smooth.model_dump().items() if value is not None}
+    return SmoothOptions(**chosen)
+
+
+def make_sinks(config: Config, models: Models, camera: str, display: Display | None) -> list[Sink]:
+    """The sinks of one camera, in the configuration's order; a display that cannot be is left out."""
+    made: list[Sink] = []
+    for name, options in config.sinks:
+        if isinstance(options, DisplayConfig):
+            if display is not None:
+                made.append(display.sink(camera))
+        elif not (isinstance(options, RecordConfig) and options.mode == "source"):
+            made.append(_make_sink(config, models, camera, name, options))
+    return made
+
+
+def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section) -> Sink:
+    kind = load(SINKS, name)
+    skeleton = models.draw_skeleton
+    sink: Sink
+    if isinstance(options, JsonlConfig):
+        sink = kind(options.path, camera, _header(config, models, camera), segment_s=options.segment)
+    elif isinstance(options, PicturesConfig):
+        sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
+    elif isinstance(options, RecordConfig):
+        size = None if options.size is None else tuple(int(side) for side in options.size.split("x"))
+        sink = kind(
+            options.path,
+            camera,
+            skeleton,
+            DrawOptions(background=options.background),
+            crf=options.crf,
+            preset=options.preset,
+            size=size,
+            segment_s=options.segment,
+            retention=_retention(options, options.path, camera),
+        )
+    else:
+        raise ConfigError(f'sinks: "{name}" has no builder')
+    return sink
+
+
+def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
+    """What the first line of a record says, beside what the source itself brings."""
+    public = config.public()
+    return {
+        "version": __version__,
+        "source": public["cameras"][camera]["url"],
+        "models": models.facts(),
+        "keypoints": list(models.pose.skeleton.keypoints),
+        "config": public,
+    }
+
+
+def _retention(options: RecordConfig, template: str, camera: str) -> Retention | None:
+    if options.segment is None or (options.keep, options.keep_bytes, options.min_free) == (None, None, None):
+        return None
+    rules = Rules(options.keep, options.keep_bytes, options.min_free)
+    return Retention([rolled_pattern(template, camera)], rules)
+
+
+def _source_recording(config: Config, camera: str) -> Remuxer | None:
+    """The tap that records the source's own stream, where a record sink asks for it."""
+    for _, options in config.sinks:
+        if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
+            template = source_template(options.path)
+            retention = _retention(options, template, camera)
+            return Remuxer(template, camera, segment_s=options.segment, retention=retention)
+    return None
+
+
+def _display(config: Config, models: Models) -> Display | None:
+    """The window, where one is asked for and there is a display; otherwise one line says why not."""
+    for _, options in config.sinks:
+        if isinstance(options, DisplayConfig):
+            reason = no_display()
+            if reason is None:
+                return Display(models.draw_skeleton, DrawOptions(background=options.background))
+            log.info("display: %s; everything else goes on", reason)
+    return None

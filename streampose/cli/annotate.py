@@ -1,0 +1,54 @@
+"""`streampose annotate`: recordings and pictures in, JSONL and annotated video or pictures out, one after the other."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streampose.cli.run import Settings
+
+
+def annotate(
+    paths: Annotated[list[Path], typer.Argument(help="Videos, pictures, or folders of pictures.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made where it is missing.")],
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Also draw: a video or pictures.")] = True,
+    print_: Annotated[
+        bool,
+        typer.Option("--print", help="Print {name: {bounding_box: N×4, key_points: N×17×3}} of pictures as JSON."),
+    ] = False,
+    settings: Settings = None,
+) -> None:
+    """Annotate recordings and pictures.
+
+    A video gives OUT/<stem>.jsonl and OUT/<stem>.mp4, smoothed without lag (--set smooth.offline=false turns that off).
+    Pictures and folders give one OUT/<folder>.jsonl and a picture each.
+    """
+    from streampose.annotate import jobs_for, people_of_pictures
+    from streampose.build import load_models
+    from streampose.cli.execute import Signals, execute_with, finish
+    from streampose.errors import StreamposeError
+
+    started_s = time.monotonic()
+    jobs = jobs_for(paths, out, overlay=overlay, settings=settings or [])
+    failures: list[Exception] = []
+    printed: dict[str, Any] = {}
+    models = load_models(jobs[0].config)
+    with Signals() as signals:
+        for job in jobs:
+            if signals.times:
+                break
+            try:
+                failures += execute_with(job.config, models, signals, started_s=started_s)
+            except StreamposeError as error:
+                failures.append(error)
+            if print_ and job.pictures and job.jsonl.is_file():
+                printed.update(people_of_pictures(job.jsonl))
+    if print_:
+        json.dump(printed, sys.stdout)
+        print()
+    finish(failures, signals)

@@ -1,0 +1,158 @@
+"""Executes a configuration from the terminal: signals, reload, window, status line, report and exit code."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from streampose.config import Config
+from streampose.errors import InterruptedRun, StreamposeError
+
+if TYPE_CHECKING:
+    from streampose.build import Built, Models
+    from streampose.cli.status import Status
+
+log = logging.getLogger(__name__)
+
+
+class Signals:
+    """SIGINT and SIGTERM: once finishes what is queued, twice closes the files now. SIGHUP asks for a reload.
+
+    Handlers only take notes; the main loop acts on them, since nothing may be locked inside a handler.
+    """
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.last = 0
+        self.reload = False
+
+    def __enter__(self) -> Signals:
+        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        if hasattr(signal, "SIGHUP"):
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_reload)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.times += 1
+        self.last = number
+
+    def _note_reload(self, _: int, __: FrameType | None) -> None:
+        self.reload = True
+
+
+def execute(load: Callable[[], Config]) -> None:
+    """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code."""
+    from streampose.build import load_models
+
+    started_s = time.monotonic()
+    config = load()
+    with Signals() as signals:
+        failures = execute_with(config, load_models(config), signals, reload=load, started_s=started_s)
+    finish(failures, signals)
+
+
+def finish(failures: list[Exception], signals: Signals) -> None:
+    """Raise the failure that decides the exit code, having said the others."""
+    from streampose.pipeline.run import worst
+
+    chosen = worst(failures)
+    for failure in failures:
+        if failure is not chosen:
+            print(f"streampose: {failure}", file=sys.stderr)
+    if chosen is not None:
+        raise chosen
+    if signals.times:
+        name = signal.Signals(signals.last).name
+        raise InterruptedRun(f"ended by {name}; every file is closed", 128 + signals.last)
+
+
+def execute_with(
+    config: Config,
+    models: Models,
+    signals: Signals,
+    *,
+    reload: Callable[[], Config] | None = None,
+    started_s: float | None = None,
+) -> list[Exception]:
+    """Run one configuration with loaded models: the live way, or, for offline smoothing, in two readings."""
+    from streampose.build import first_reading, second_reading
+    from streampose.cli.status import Status, report
+
+    first = first_reading(config, models)
+    if not config.smooth.offline:
+        with Status(first.run.all_cameras) as status:
+            _loop(first, status, signals, config, reload)
+        print(report(first.run.all_cameras()))
+        if started_s is not None and status.first_result_s is not None:
+            log.debug("first result %.2f s after the start", status.first_result_s - started_s)
+        return first.run.failures()
+    with Status(first.run.all_cameras, "1/2 look: ") as status:
+        _loop(first, status, signals, config)
+    second = second_reading(config, models, first)
+    with Status(second.run.all_cameras, "2/2 write: ") as status:
+        _loop(second, status, signals, config, handled=signals.times)
+    print(report(second.run.all_cameras()))
+    return second.run.failures()
+
+
+def _loop(
+    built: Built,
+    status: Status,
+    signals: Signals,
+    config: Config,
+    reload: Callable[[], Config] | None = None,
+    handled: int = 0,
+) -> None:
+    """The main thread while the others work: signals, reload, window, status."""
+    run = built.run
+    heard = 0
+
+    def tick() -> None:
+        nonlocal heard, handled, config
+        while handled < signals.times:
+            handled, heard = handled + 1, heard + 1
+            if heard == 1:
+                run.stop()
+            else:
+                run.abort()
+        if signals.reload:
+            signals.reload = False
+            if reload is not None:
+                config = _reload(built, config, reload)
+        if built.display is not None and not built.display.poll(0.001):
+            run.stop()
+        status.tick()
+
+    try:
+        run.execute(tick, 0.1 if built.display is None else 0.02)
+    finally:
+        if built.display is not None:
+            built.display.close()
+
+
+def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
+    """Add, remove and restart cameras after the configuration changed; other sections need a new start, and it is said."""
+    try:
+        after = load()
+    except StreamposeError as error:
+        log.error("reload: %s; nothing is changed", error)
+        return before
+    if after.model_copy(update={"cameras": before.cameras}) != before:
+        log.warning("reload: only `cameras` can change while running; the other changes wait for the next start")
+    removed = [name for name, camera in before.cameras.items() if after.cameras.get(name) != camera]
+    added = [name for name, camera in after.cameras.items() if before.cameras.get(name) != camera]
+    for name in removed:
+        built.run.remove(name)
+    for name in added:
+        built.run.add(built.make_camera(name, after.cameras[name]))
+    log.info("reload: %s removed, %s added", ", ".join(removed) or "none", ", ".join(added) or "none")
+    return before.model_copy(update={"cameras": after.cameras})

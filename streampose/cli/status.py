@@ -1,0 +1,122 @@
+"""What a run says on the terminal while it goes: a progress bar for recordings, a line a second for live cameras."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from streampose.pipeline.run import CameraRun
+
+PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
+
+
+class Status:
+    """Called a few times a second from the main thread; prints to standard error, never to standard output."""
+
+    def __init__(self, cameras: Callable[[], Sequence[CameraRun]], title: str = "") -> None:
+        self._cameras = cameras
+        self._title = title
+        self._console = Console(stderr=True)
+        self._tty = sys.stderr.isatty()
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._announced: dict[str, object] = {}
+        self._last_s = time.monotonic()
+        self._seen: dict[str, tuple[float, int, int]] = {}
+        self.first_result_s: float | None = None
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tick(self) -> None:
+        now_s = time.monotonic()
+        cameras = self._cameras()
+        for camera in cameras:
+            self._announce(camera)
+            if self.first_result_s is None and camera.lane.tally.frames:
+                self.first_result_s = now_s
+        recordings = [c for c in cameras if c.lane.tally.info is not None and not c.lane.tally.info.live]
+        if self._tty and recordings:
+            self._progress(recordings)
+        live = [c for c in cameras if c not in recordings]
+        due_s = 1.0 if self._tty else PLAIN_EVERY_S
+        if now_s - self._last_s >= due_s:
+            for camera in live if self._tty else cameras:
+                self._line(camera, now_s)
+            self._last_s = now_s
+
+    def _print(self, text: str) -> None:
+        (self._bar.console if self._bar is not None else self._console).print(text, highlight=False, markup=False)
+
+    def _announce(self, camera: CameraRun) -> None:
+        tally = camera.lane.tally
+        if tally.info is not None and self._announced.get(camera.name) is not tally.info:
+            self._announced[camera.name] = tally.info
+            info = tally.info
+            rate = f", {info.nominal_fps:g} fps" if info.nominal_fps else ""
+            codec = f", {info.codec}" if info.codec else ""
+            self._print(
+                f"{camera.name}: {info.url} ({info.width}×{info.height}{rate}{codec}), "
+                f"{'live' if info.live else info.kind}, policy {camera.lane.frames.policy}"
+            )
+
+    def _progress(self, recordings: Sequence[CameraRun]) -> None:
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} s  {task.fields[people]} people"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+        for camera in recordings:
+            tally = camera.lane.tally
+            info = tally.info
+            if info is None or not info.duration_s:
+                continue
+            if camera.name not in self._tasks:
+                name = f"{self._title}{camera.name}"
+                self._tasks[camera.name] = self._bar.add_task(name, total=info.duration_s, people=0)
+            done_s = info.duration_s if tally.state in ("ended", "failed") else tally.time_s
+            self._bar.update(self._tasks[camera.name], completed=min(done_s, info.duration_s), people=tally.people)
+
+    def _line(self, camera: CameraRun, now_s: float) -> None:
+        tally = camera.lane.tally
+        before_s, put, frames = self._seen.get(camera.name, (self._last_s, 0, 0))
+        put_now = camera.lane.frames.stats().put
+        span_s = max(now_s - before_s, 1e-3)
+        self._seen[camera.name] = (now_s, put_now, tally.frames)
+        reason = f" ({tally.reason})" if tally.reason else ""
+        self._print(
+            f"{camera.name}: {tally.state}{reason}, {(put_now - put) / span_s:.1f} fps in, "
+            f"{(tally.frames - frames) / span_s:.1f} fps out, {tally.people} people, "
+            f"age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
+        )
+
+
+def report(cameras: Sequence[CameraRun]) -> str:
+    """The last words: for each camera what was seen, and where the files are."""
+    lines = []
+    for camera in cameras:
+        tally = camera.lane.tally
+        ages = camera.lane.age.summary_ms()
+        lost = f", {tally.dropped} dropped" if tally.dropped else ""
+        corrupt = f", {tally.counts.corrupt} corrupt" if tally.counts is not None and tally.counts.corrupt else ""
+        age = f", age p95 {ages['p95']:.0f} ms" if ages and tally.info is not None and tally.info.live else ""
+        people = len(tally.ids)
+        lines.append(
+            f"{camera.name}: {tally.frames} frames, {tally.time_s:.1f} s, "
+            f"{people} {'person' if people == 1 else 'people'}{lost}{corrupt}{age}"
+        )
+        lines += [f"  {path}" for path in camera.outputs()]
+    return "\n".join(lines)

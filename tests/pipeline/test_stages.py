@@ -1,0 +1,170 @@
+"""The stages together, with networks that are plain functions: order, batching, endings, and nothing lost uncounted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from streampose.messages import Array, Break, Control, Counts, End, Frame, Image, PoseResult, SourceInfo
+from streampose.pipeline.channel import Channel, Policy
+from streampose.pipeline.detect_stage import Detected, DetectsPeople, DetectStage
+from streampose.pipeline.lane import Lane, Result
+from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
+from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.workers import WorkerGroup
+from streampose.sinks.memory import MemorySink
+from streampose.track.options import SmoothOptions, TrackOptions
+from streampose.track.tracker import CameraTracker
+
+INFO = SourceInfo("test", "synthetic", False, 64, 48)
+BOX = np.array([[10, 5, 30, 45]], np.float32)
+
+
+def one_person(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+    return [(BOX.copy(), np.array([0.9], np.float32)) for _ in images]
+
+
+def centred_points(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+    found = []
+    for own in boxes:
+        points = np.zeros((len(own), 17, 3), np.float32)
+        points[:, :, :2] = ((own[:, :2] + own[:, 2:]) / 2)[:, None]
+        points[:, :, 2] = 0.8
+        found.append(points)
+    return found
+
+
+def make_frame(camera: str, index: int, age_s: float = 0.0) -> Frame:
+    now_s = time.monotonic() - age_s
+    image = np.zeros((48, 64, 3), np.uint8)
+    return Frame(camera, index, 0, index, Fraction(1, 10), index / 10, index / 10, None, "none", now_s, image)
+
+
+def make_lane(camera: str, policy: Policy = "lossless", **options: float) -> tuple[Lane, MemorySink, SinkWorker]:
+    ledger = CameraLedger(camera)
+    frames: Channel[Frame | Control] = Channel(f"frames:{camera}", 4, policy, ledger.drop)
+    sink = MemorySink()
+    worker = SinkWorker(camera, sink, Channel[Result](f"memory:{camera}", 8, "lossless"))
+    tracker = CameraTracker(np.full(17, 0.07, np.float32), TrackOptions(), SmoothOptions())
+    return Lane(camera, frames, ledger, tracker, [worker.inbox], **options), sink, worker  # type: ignore[arg-type]
+
+
+def feed(lane: Lane, frames: Sequence[Frame]) -> None:
+    lane.frames.put(Break(lane.camera, 0, INFO))
+    for frame in frames:
+        lane.ledger.decoded(frame)
+        lane.frames.put(frame)
+    lane.frames.put(End(lane.camera, Counts()))
+    lane.frames.close()
+
+
+def run_stages(
+    lanes: Sequence[tuple[Lane, SinkWorker, Sequence[Frame]]],
+    detector: DetectsPeople = one_person,
+    estimator: EstimatesPose = centred_points,
+) -> None:
+    between: Channel[Detected] = Channel("between", 2, "lossless")
+    detect, pose = DetectStage({1.0: detector}, between, 4), PoseStage(estimator, between, 4)
+    with WorkerGroup() as group:
+        group.adopt(between)
+        for lane, worker, frames in lanes:
+            group.adopt(lane.frames)
+            group.adopt(worker.inbox)
+            detect.add(lane)
+            group.start(f"memory:{lane.camera}", worker.run)
+            group.start(f"feed:{lane.camera}", lambda lane=lane, frames=frames: feed(lane, frames))
+        group.start("detect", detect.run)
+        group.start("pose", pose.run)
+        detect.finish()
+
+
+def test_every_frame_of_every_camera_has_one_result_in_order() -> None:
+    made = [make_lane(name) for name in ("a", "b", "c")]
+    counts = (30, 7, 1)
+    run_stages(
+        [
+            (lane, worker, [make_frame(lane.camera, i) for i in range(n)])
+            for (lane, _, worker), n in zip(made, counts, strict=True)
+        ]
+    )
+    for (lane, sink, _), n in zip(made, counts, strict=True):
+        assert [result.frame.index for result in sink.results] == list(range(n))
+        assert isinstance(sink.messages[0], Break)
+        assert isinstance(sink.messages[-1], End)
+        assert sink.closed
+        assert sink.end is not None
+        assert sink.end.counts == Counts(decoded=n)
+        assert lane.tally.frames == n
+
+
+def test_a_person_keeps_one_id_and_detection_may_be_seldom() -> None:
+    lane, sink, worker = make_lane("a", detect_every=3)
+    run_stages([(lane, worker, [make_frame("a", i) for i in range(20)])])
+    assert [result.detected for result in sink.results] == [i % 3 == 0 for i in range(20)]
+    assert {person.id for result in sink.results[4:] for person in result.people} == {1}
+    assert all(result.people for result in sink.results[4:])
+
+
+def test_a_frame_that_is_too_old_is_dropped_and_counted() -> None:
+    lane, sink, worker = make_lane("a", max_age_s=0.5)
+    frames = [make_frame("a", i, age_s=5.0 if i in (3, 4) else 0.0) for i in range(8)]
+    run_stages([(lane, worker, frames)])
+    assert [result.frame.index for result in sink.results] == [0, 1, 2, 5, 6, 7]
+    (gap,) = sink.gaps
+    assert (gap.cause, gap.frames, gap.start_s, gap.end_s) == ("dropped", 2, 0.3, 0.5)
+    assert sink.end is not None
+    assert sink.end.counts == Counts(8, 0, {"older than max_age": 2})
+    order = [m.frame.index if isinstance(m, PoseResult) else type(m).__name__ for m in sink.messages]
+    assert order == ["Break", 0, 1, 2, "Gap", 5, 6, 7, "End"]
+
+
+def test_newest_wins_and_every_frame_is_accounted_for() -> None:
+    lane, sink, worker = make_lane("a", "latest")
+
+    def slow(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        time.sleep(0.01)
+        return one_person(images)
+
+    run_stages([(lane, worker, [make_frame("a", i) for i in range(60)])], detector=slow)
+    assert sink.end is not None
+    counts = sink.end.counts
+    assert counts.decoded == 60 == len(sink.results) + sum(counts.dropped.values())
+    assert sum(gap.frames or 0 for gap in sink.gaps) == sum(counts.dropped.values()) > 0
+    assert sink.results[-1].frame.index == 59
+
+
+@pytest.mark.parametrize("place", ["detect", "pose"])
+def test_a_stage_that_fails_ends_all_and_closes_the_sinks(place: str) -> None:
+    def broken(*_: object) -> list[object]:
+        raise RuntimeError("broken network")
+
+    lane, sink, worker = make_lane("a")
+    frames = [make_frame("a", i) for i in range(50)]
+    networks = {"detector": broken} if place == "detect" else {"estimator": broken}
+    with pytest.raises(RuntimeError, match="broken network"):
+        run_stages([(lane, worker, frames)], **networks)  # type: ignore[arg-type]
+    assert sink.closed
+
+
+def test_a_sink_that_fails_ends_alone() -> None:
+    class Full(MemorySink):
+        def write(self, message: Result) -> None:
+            if len(self.messages) > 3:
+                raise OSError("no space")
+            super().write(message)
+
+    lane, sink, worker = make_lane("a")
+    full = Full()
+    bad = SinkWorker("a", full, Channel[Result]("full:a", 2, "lossless"))
+    lane.outputs.append(bad.inbox)
+    with WorkerGroup() as group:
+        group.start("full:a", bad.run)
+        run_stages([(lane, worker, [make_frame("a", i) for i in range(20)])])
+    assert isinstance(bad.error, OSError)
+    assert full.closed
+    assert len(sink.results) == 20

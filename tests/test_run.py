@@ -1,0 +1,212 @@
+"""`streampose run` from the outside: a real process, real files, and every way in which it may end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "samples" / "cctv.mp4"
+LIVE = "test:people?live=1&fps=10&size=320x240&people=2"
+
+
+def start(arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "streampose", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        **options,
+    )
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    process = start(arguments)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def write_config(folder: Path, cameras: dict[str, str], more: str = "") -> Path:
+    lines = ["cameras:"]
+    lines += [f'  {name}: {{url: "{url}", stall_after: 1s, open_timeout: 2s}}' for name, url in cameras.items()]
+    lines += [
+        "sinks:",
+        f'  - record: {{path: "{folder}/{{camera}}.mp4"}}',
+        f'  - jsonl: {{path: "{folder}/{{camera}}.jsonl"}}',
+    ]
+    path = folder / "config.yaml"
+    path.write_text("\n".join(lines) + "\n" + more)
+    return path
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def video_times(path: Path) -> list[float]:
+    """Seconds of every picture that the video really holds."""
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+def wait_for_frames(path: Path, count: int, timeout_s: float = 60.0) -> None:
+    """Until the record holds so many lines: the run is under way."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if path.is_file() and path.read_bytes().count(b"\n") > count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no {count} lines after {timeout_s} s")
+
+
+@pytest.fixture(scope="module")
+def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first three seconds of the bundled clip, stream-copied."""
+    path = tmp_path_factory.mktemp("clip") / "short.mp4"
+    with av.open(str(CLIP)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is None or packet.pts * packet.time_base >= 3:
+                continue
+            packet.stream = copied
+            target.mux(packet)
+    return path
+
+
+@pytest.mark.slow
+def test_the_bundled_clip_becomes_video_and_record(tmp_path: Path) -> None:
+    code, out, err = call("run", "configs/cctv.yaml", "--set", f"sinks.record.path={tmp_path}/{{camera}}.mp4",
+                          "--set", f"sinks.jsonl.path={tmp_path}/{{camera}}.jsonl")  # fmt: skip
+    assert code == 0, err
+    assert str(tmp_path / "gate.mp4") in out
+    lines = records(tmp_path / "gate.jsonl")
+    frames = [line for line in lines if line["type"] == "frame"]
+    assert lines[0]["type"] == "header"
+    assert lines[-1]["type"] == "footer"
+    assert lines[-1]["decoded"] == len(frames) == 200
+    assert [frame["index"] for frame in frames] == list(range(200))
+    assert video_times(tmp_path / "gate.mp4") == pytest.approx([frame["time"] for frame in frames], abs=1e-3)
+    confirmed = [p for frame in frames for p in frame["people"] if p["state"] == "confirmed"]
+    assert len(confirmed) > 500  # up to eight people, most of the time several
+    assert all(len(person["keypoints"]) == 17 for person in confirmed)
+
+
+def test_a_file_has_exactly_one_line_for_every_frame_and_says_where(tmp_path: Path, short_clip: Path) -> None:
+    code, out, err = call("run", str(write_config(tmp_path, {"a": str(short_clip)})))
+    assert code == 0, err
+    frames = [line for line in records(tmp_path / "a.jsonl") if line["type"] == "frame"]
+    assert len(frames) == len(video_times(short_clip)) == len(video_times(tmp_path / "a.mp4"))
+    assert f"{tmp_path}/a.jsonl" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path, number: int, code: int) -> None:
+    process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
+    wait_for_frames(tmp_path / "gate.jsonl", 8)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code, err
+    lines = records(tmp_path / "gate.jsonl")
+    footer = lines[-1]
+    assert footer["type"] == "footer"
+    assert footer["decoded"] == footer["written"] + sum(footer["dropped"].values()) + footer["corrupt"]
+    assert len(video_times(tmp_path / "gate.mp4")) == footer["written"]
+    assert "Traceback" not in err
+
+
+def test_two_signals_close_the_files_now(tmp_path: Path) -> None:
+    process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
+    wait_for_frames(tmp_path / "gate.jsonl", 5)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert records(tmp_path / "gate.jsonl")[-1]["type"] == "footer"
+    assert video_times(tmp_path / "gate.mp4")
+
+
+def test_kill_9_leaves_whole_lines_and_a_video_that_plays(tmp_path: Path) -> None:
+    process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
+    wait_for_frames(tmp_path / "gate.jsonl", 40)
+    process.kill()
+    process.communicate(timeout=20)
+    text = (tmp_path / "gate.jsonl").read_text()
+    assert text.endswith("\n")
+    frames = [line for line in records(tmp_path / "gate.jsonl") if line["type"] == "frame"]
+    times = video_times(tmp_path / "gate.mp4")
+    assert times
+    assert times[-1] >= frames[-1]["time"] - 2.5  # a fragment of two seconds may be missing
+
+
+def test_of_two_cameras_one_dies_and_the_other_goes_on(tmp_path: Path, short_clip: Path) -> None:
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(b"not a video at all")
+    code, _, err = call("run", str(write_config(tmp_path, {"good": str(short_clip), "bad": str(torn)})))
+    assert code == 3
+    assert "torn.mp4" in err
+    assert "Traceback" not in err
+    assert records(tmp_path / "good.jsonl")[-1]["complete"]
+    assert len(video_times(tmp_path / "good.mp4")) == len(video_times(short_clip))
+
+
+def test_a_sink_that_fails_costs_only_itself(tmp_path: Path, short_clip: Path) -> None:
+    (tmp_path / "a.mp4").mkdir()
+    code, _, err = call("run", str(write_config(tmp_path, {"a": str(short_clip)})))
+    assert code == 6
+    assert "a.mp4" in err
+    assert "Traceback" not in err
+    assert records(tmp_path / "a.jsonl")[-1]["complete"]
+
+
+def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:
+    config = write_config(tmp_path, {"one": LIVE})
+    process = start(["run", str(config)])
+    wait_for_frames(tmp_path / "one.jsonl", 5)
+    write_config(tmp_path, {"two": LIVE})
+    process.send_signal(signal.SIGHUP)
+    wait_for_frames(tmp_path / "two.jsonl", 5)
+    deadline = time.monotonic() + 10
+    while records(tmp_path / "one.jsonl")[-1]["type"] != "footer" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert records(tmp_path / "one.jsonl")[-1]["type"] == "footer"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert records(tmp_path / "two.jsonl")[-1]["type"] == "footer"
+
+
+def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    cases = [
+        (["run", str(tmp_path / "none.yaml")], 2, "no such configuration"),
+        (["run", str(write_config(tmp_path, {"a": str(tmp_path / "none.mp4")}))], 3, "none.mp4"),
+        (["annotate", str(tmp_path / "empty.mp4"), "--out", str(tmp_path / "out")], 3, "empty.mp4"),
+        (["annotate", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")], 3, "nothing"),
+        (["run"], 2, "CONFIG"),
+        (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),
+    ]
+    for arguments, expected, said in cases:
+        code, _, err = call(*arguments)
+        assert code == expected, (arguments, err)
+        assert said in err
+        assert "Traceback" not in err
+
+
+def test_check_opens_nothing(tmp_path: Path) -> None:
+    code, out, _ = call("check", str(write_config(tmp_path, {"gate": "rtsp://me:secret@127.0.0.1:9/x"})))
+    assert code == 0
+    assert "secret" not in out
+    assert "policy latest" in out
+    assert os.listdir(tmp_path) == ["config.yaml"]
