@@ -108,7 +108,10 @@ class Remuxer:
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         self._source, self._first_dts, self._last_dts = stream, dts, -1
-        self._target = self._container.add_stream_from_template(stream)
+        try:
+            self._target = self._container.add_stream_from_template(stream)
+        except ValueError as error:
+            raise self._unfit() from error
 
     def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.stream.Stream]:
         """A packet of our own with times from the file's beginning: muxing changes what it is given."""
@@ -121,6 +124,9 @@ class Remuxer:
         assert self._target is not None
         copy.stream = self._target
         return copy
+
+    def _unfit(self) -> SinkError:
+        return SinkError(f"{self._path}: {self._codec} does not fit into {self._path.suffix}; name a .mkv file")
 
     def _finish(self) -> None:
         container, self._container = self._container, None
@@ -138,9 +144,7 @@ class Remuxer:
         else:
             self.error = cannot_write(self._path, OSError(error.errno, str(error)))
             if self._last_dts < 0 and error.errno == errno.EINVAL:
-                self.error = SinkError(
-                    f"{self._path}: {self._codec} does not fit into {self._path.suffix}; name a .mkv"
-                )
+                self.error = self._unfit()
         if container is not None:
             release(container, self._path)
         if self._retention is not None:
