@@ -19,7 +19,7 @@ from streampose.messages import Array, Image
 Blindness: TypeAlias = Literal["frozen", "dark", "bright", "covered", "defocused", "moved", "no_signal"]
 
 EVERY_S = 0.2  # a look a fifth of a second is enough for conditions of seconds
-COLUMNS = 160  # sampling points in a row
+POINTS = 160 * 90  # sampling points
 REACH = 4  # pixels; the longer of the two distances
 CLEAR_S = 1.0  # a condition must be absent for so long
 HOLD_S: dict[Blindness, float] = {
@@ -61,20 +61,23 @@ def look(image: Image) -> Look | None:
     height, width = image.shape[:2]
     if height <= 4 * REACH or width <= 4 * REACH:
         return None
-    step = max(1, width // COLUMNS)
+    step = max(1, int((height * width / POINTS) ** 0.5))
     rows, columns = slice(0, height - REACH, step), slice(0, width - REACH, step)
-    points = image[rows, columns]
-    grey = points[:, :, 1].astype(np.float32)
-    beside = image[rows, 1 : width - REACH + 1 : step, 1].astype(np.float32) - grey
-    right = image[rows, REACH:width:step, 1].astype(np.float32) - grey
-    below = image[REACH:height:step, columns, 1].astype(np.float32) - grey
-    colour = float(np.mean(points.max(axis=2).astype(np.float32) - points.min(axis=2)))
-    return Look(grey, np.stack([right, below]), float(np.mean(beside * beside)) / max(float(grey.var()), 1.0), colour)
+    blue, green, red = (image[rows, columns, channel].astype(np.float32) for channel in range(3))
+    beside = image[rows, 1 : width - REACH + 1 : step, 1] - green
+    edges = np.empty((2, *green.shape), np.float32)
+    np.subtract(image[rows, REACH:width:step, 1], green, out=edges[0])
+    np.subtract(image[REACH:height:step, columns, 1], green, out=edges[1])
+    colour = np.maximum(np.maximum(blue, green), red) - np.minimum(np.minimum(blue, green), red)
+    detail = float(np.mean(beside * beside)) / max(float(green.var()), 1.0)
+    return Look(green, edges, detail, float(colour.mean()))
 
 
 def plain_blindness(seen: Look, still: bool) -> Blindness | None:
     """What one picture alone shows; `still`: it does not differ from the one before."""
-    low, mean, high = float(np.percentile(seen.grey, 5)), float(seen.grey.mean()), float(np.percentile(seen.grey, 99.5))
+    shares = np.cumsum(np.bincount(seen.grey.astype(np.uint8).ravel(), minlength=256)) / seen.grey.size
+    low, high = np.searchsorted(shares, (0.05, 0.995))
+    mean = float(seen.grey.mean())
     steps = np.abs(seen.edges).max(axis=0)
     flat = float(np.mean(steps <= FLAT_STEP))
     if still and flat >= CARD_FLAT and (seen.colour >= SATURATED or (flat < 0.999 and high - mean > 100.0)):
