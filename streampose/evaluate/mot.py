@@ -1,0 +1,215 @@
+"""How well identity is kept: IDF1, MOTA, identity switches and HOTA of a JSONL result against MOTChallenge ground truth.
+
+Counted by TrackEval, a box match at IoU 0.5 (HOTA over 0.05 to 0.95). Ground truth lines are
+`frame,id,left,top,width,height[,flag[,class[,visibility]]]`, frames from 1, so frame n is the record with index n - 1.
+As MOTChallenge does: people with flag 0 and classes other than pedestrian are not looked for, and whoever is found
+on them is not counted as wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import DataError, UsageError
+from streampose.track.association import assign, iou
+
+PEDESTRIAN = (1, -1)
+"""Classes that count: MOTChallenge's pedestrian, and -1 where the file has no classes."""
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBoxes:
+    """The people of one frame: `ids` (N,) int64, `boxes` (N, 4) float64 xyxy px, `counted` (N,) bool."""
+
+    ids: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.float64]
+    counted: npt.NDArray[np.bool_]
+
+
+NOBODY = FrameBoxes(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, bool))
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingFigures:
+    """IDF1, MOTA, HOTA, IDP, IDR as fractions (MOTA may be negative); the rest are counts."""
+
+    idf1: float
+    mota: float
+    hota: float
+    idp: float
+    idr: float
+    id_switches: int
+    fragmentations: int
+    false_positives: int
+    missed: int
+    people: int
+    ids: int
+    boxes: int
+    frames: int
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers by name, the well-known ones under their well-known names."""
+        known = {"idf1": "IDF1", "mota": "MOTA", "hota": "HOTA", "idp": "IDP", "idr": "IDR"}
+        return {known.get(name, name): round(value, 5) for name, value in asdict(self).items()}
+
+
+def read_truth(path: str | Path) -> dict[int, FrameBoxes]:
+    """Ground truth by frame number (from 1); raises DataError naming the line at fault."""
+    path = Path(path)
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as MOT text ({getattr(error, 'strerror', None) or error})") from None
+    rows: dict[int, list[tuple[int, list[float], bool]]] = defaultdict(list)
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            frame, who, box, counted = _truth_line(line, f"{path}: line {number}")
+            if any(other == who for other, _, _ in rows[frame]):
+                raise DataError(f"{path}: line {number}: id {who} stands twice in frame {frame}")
+            rows[frame].append((who, box, counted))
+    if not any(counted for people in rows.values() for _, _, counted in people):
+        raise DataError(f"{path}: no person in it; expected lines frame,id,left,top,width,height,1,1,1")
+    return {frame: _frame(people) for frame, people in rows.items()}
+
+
+def _truth_line(line: str, where: str) -> tuple[int, int, list[float], bool]:
+    try:
+        values = [float(value) for value in line.split(",") if value.strip()]
+    except ValueError:
+        values = []
+    if len(values) < 6 or not np.isfinite(values).all():
+        raise DataError(f"{where}: expected frame,id,left,top,width,height and numbers only, got {line!r:.60}")
+    frame, who, (left, top, width, height) = int(values[0]), int(values[1]), values[2:6]
+    if frame < 1 or width <= 0 or height <= 0:
+        raise DataError(f"{where}: frames count from 1 and boxes have a width and height, got {line!r:.60}")
+    flag = values[6] if len(values) > 6 else 1.0
+    kind = int(values[7]) if len(values) > 7 else PEDESTRIAN[0]
+    return frame, who, [left, top, left + width, top + height], flag != 0 and kind in PEDESTRIAN
+
+
+def read_result(path: str | Path, *, camera: str | None = None, coasting: bool = True) -> dict[int, FrameBoxes]:
+    """People by frame number (record index + 1) out of a JSONL result; tentative ones are left out, and coasting ones
+    unless `coasting`. Every frame of the record is there, also an empty one. Raises DataError."""
+    path = Path(path)
+    wanted = {"confirmed", "coasting"} if coasting else {"confirmed"}
+    frames: dict[int, FrameBoxes] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                record = _record(line, f"{path}: line {number}")
+                if record.get("type") != "frame" or (camera is not None and record.get("camera") != camera):
+                    continue
+                frame, people = _people(record, wanted, f"{path}: line {number}")
+                if frame in frames:
+                    raise DataError(
+                        f"{path}: line {number}: frame index {frame - 1} stands there twice; one camera a file"
+                    )
+                frames[frame] = people
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not frames:
+        raise DataError(f"{path}: no frame record in it; expected what the jsonl sink writes")
+    return frames
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected an object, got {line!r:.40}")
+    return record
+
+
+def _people(record: dict[str, Any], wanted: set[str], where: str) -> tuple[int, FrameBoxes]:
+    try:
+        people = [(int(p["id"]), [float(v) for v in p["box"]], True) for p in record["people"] if p["state"] in wanted]
+        frame = _frame(people)
+        return int(record["index"]) + 1, frame
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{where}: not a frame record of schema 1 ({error!r:.80})") from None
+
+
+def _frame(people: Iterable[tuple[int, list[float], bool]]) -> FrameBoxes:
+    rows = list(people)
+    boxes = np.array([box for _, box, _ in rows], np.float64).reshape(-1, 4)
+    return FrameBoxes(np.array([i for i, _, _ in rows], np.int64), boxes, np.array([c for _, _, c in rows], bool))
+
+
+def without_ignored(truth: FrameBoxes, found: FrameBoxes) -> tuple[FrameBoxes, FrameBoxes]:
+    """Both without the people who are not counted, and without those found on them (matched one to one over all)."""
+    gone = np.zeros(len(found.ids), bool)
+    if not truth.counted.all() and len(found.ids):
+        overlap = iou(truth.boxes, found.boxes)
+        preferred = np.where(overlap >= MATCH_IOU, overlap + truth.counted[:, None], 0.0)
+        for row, column in assign(preferred, MATCH_IOU):
+            gone[column] = not truth.counted[row]
+    keep, stay = truth.counted, ~gone
+    return (
+        FrameBoxes(truth.ids[keep], truth.boxes[keep], truth.counted[keep]),
+        FrameBoxes(found.ids[stay], found.boxes[stay], found.counted[stay]),
+    )
+
+
+def measure_tracking(
+    truth: dict[int, FrameBoxes], found: dict[int, FrameBoxes], frames: int | None = None
+) -> TrackingFigures:
+    """Compare over frames 1 to `frames` (None: the last one that either of them has).
+
+    Raises UsageError where TrackEval is not installed.
+    """
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            from trackeval.metrics import CLEAR, HOTA, Identity
+    except ImportError:
+        raise UsageError("measuring identity needs trackeval: pip install 'streampose[eval]'") from None
+    last = frames or max([*truth, *found])
+    pairs = [without_ignored(truth.get(n, NOBODY), found.get(n, NOBODY)) for n in range(1, last + 1)]
+    data = _sequence(pairs)
+    with contextlib.redirect_stdout(io.StringIO()):
+        identity = Identity({"PRINT_CONFIG": False}).eval_sequence(data)
+        clear = CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
+        hota = HOTA().eval_sequence(data)
+    return TrackingFigures(
+        idf1=float(identity["IDF1"]),
+        mota=float(clear["MOTA"]),
+        hota=float(np.mean(hota["HOTA"])),
+        idp=float(identity["IDP"]),
+        idr=float(identity["IDR"]),
+        id_switches=int(clear["IDSW"]),
+        fragmentations=int(clear["Frag"]),
+        false_positives=int(clear["CLR_FP"]),
+        missed=int(clear["CLR_FN"]),
+        people=data["num_gt_ids"],
+        ids=data["num_tracker_ids"],
+        boxes=data["num_gt_dets"],
+        frames=last,
+    )
+
+
+def _sequence(pairs: list[tuple[FrameBoxes, FrameBoxes]]) -> dict[str, Any]:
+    """What TrackEval's metrics read: ids counted from 0 without holes, and the IoU of each pair, frame by frame."""
+    truth_ids = np.unique(np.concatenate([t.ids for t, _ in pairs]))
+    found_ids = np.unique(np.concatenate([f.ids for _, f in pairs]))
+    return {
+        "num_timesteps": len(pairs),
+        "gt_ids": [np.searchsorted(truth_ids, t.ids) for t, _ in pairs],
+        "tracker_ids": [np.searchsorted(found_ids, f.ids) for _, f in pairs],
+        "similarity_scores": [iou(t.boxes, f.boxes) for t, f in pairs],
+        "num_gt_ids": len(truth_ids),
+        "num_tracker_ids": len(found_ids),
+        "num_gt_dets": int(sum(len(t.ids) for t, _ in pairs)),
+        "num_tracker_dets": int(sum(len(f.ids) for _, f in pairs)),
+    }

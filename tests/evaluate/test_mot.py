@@ -1,0 +1,127 @@
+"""Identity figures against cases that can be counted by hand, and the files they are read from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streampose.errors import DataError
+from streampose.evaluate.mot import measure_tracking, read_result, read_truth
+
+
+def box_at(frame: int, lane: int) -> list[float]:
+    return [10.0 + 4 * frame, 100.0 * lane, 40.0 + 4 * frame, 80.0 + 100.0 * lane]
+
+
+def write_truth(path: Path, people: dict[int, range], extra: str = "") -> Path:
+    """One person a lane, walking to the right, in the frames (from 1) given."""
+    rows = []
+    for who, frames in people.items():
+        for frame in frames:
+            x1, y1, x2, y2 = box_at(frame, who)
+            rows.append(f"{frame},{who},{x1},{y1},{x2 - x1},{y2 - y1},1,1,1.0")
+    path.write_text("\n".join(rows) + "\n" + extra)
+    return path
+
+
+def write_result(path: Path, frames: list[list[tuple[int, int, str]]]) -> Path:
+    """For each frame, (id, lane, state) of the people."""
+    lines: list[dict[str, Any]] = [{"type": "header", "schema": 1}]
+    for index, people in enumerate(frames):
+        rows = [{"id": who, "state": state, "box": box_at(index + 1, lane)} for who, lane, state in people]
+        lines.append({"type": "frame", "camera": "gate", "index": index, "people": rows})
+    lines.append({"type": "footer"})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_a_perfect_result_is_perfect(tmp_path: Path) -> None:
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 21), 2: range(5, 16)}))
+    frames = [[(7, 1, "confirmed")] + ([(9, 2, "confirmed")] if 5 <= frame < 16 else []) for frame in range(1, 21)]
+    figures = measure_tracking(truth, read_result(write_result(tmp_path / "r.jsonl", frames)))
+    assert (figures.idf1, figures.mota, figures.hota, figures.id_switches) == (1.0, 1.0, 1.0, 0)
+    assert (figures.people, figures.boxes, figures.frames) == (2, 31, 20)
+
+
+def test_a_switch_costs_what_it_must(tmp_path: Path) -> None:
+    """One person, 20 frames, id 1 for 12 of them and id 2 for 8: IDTP 12, so IDF1 = 2·12 / (20 + 20)."""
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 21)}))
+    frames = [[(1 if frame <= 12 else 2, 1, "confirmed")] for frame in range(1, 21)]
+    figures = measure_tracking(truth, read_result(write_result(tmp_path / "r.jsonl", frames)))
+    assert figures.idf1 == pytest.approx(0.6)
+    assert figures.mota == pytest.approx(1 - 1 / 20)
+    assert figures.id_switches == 1
+
+
+def test_states_decide_who_is_counted(tmp_path: Path) -> None:
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}))
+    states = ["tentative"] * 2 + ["confirmed"] * 5 + ["coasting"] * 3
+    path = write_result(tmp_path / "r.jsonl", [[(1, 1, state)] for state in states])
+    assert measure_tracking(truth, read_result(path)).missed == 2
+    assert measure_tracking(truth, read_result(path, coasting=False)).missed == 5
+
+
+def test_people_flagged_out_are_neither_missed_nor_wrong(tmp_path: Path) -> None:
+    flagged = "".join(f"{f},5,{10 + 4 * f},300,30,80,0,1,0.2\n" for f in range(1, 11))
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}, flagged))
+    both = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed"), (2, 3, "confirmed")]] * 10)
+    only = write_result(tmp_path / "s.jsonl", [[(1, 1, "confirmed")]] * 10)
+    for path in (both, only):
+        figures = measure_tracking(truth, read_result(path))
+        assert (figures.idf1, figures.false_positives, figures.missed) == (1.0, 0, 0)
+
+
+def test_frames_without_truth_count_against_ghosts(tmp_path: Path) -> None:
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}))
+    path = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed")]] * 14)
+    assert measure_tracking(truth, read_result(path)).false_positives == 4
+    assert measure_tracking(truth, read_result(path), frames=10).false_positives == 0
+
+
+def test_somebody_never_found_and_nobody_at_all(tmp_path: Path) -> None:
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}))
+    figures = measure_tracking(truth, read_result(write_result(tmp_path / "r.jsonl", [[]] * 10)))
+    assert (figures.idf1, figures.missed) == (0.0, 10)
+    assert np.isfinite(list(figures.as_dict().values())).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("1,1,10,20,30\n", "line 1"),
+        ("1,1,10,20,30,40,1\n1,2,nan,20,30,40,1\n", "line 2"),
+        ("0,1,10,20,30,40\n", "from 1"),
+        ("1,1,10,20,0,40\n", "width"),
+        ("1,1,10,20,30,40\n1,1,11,20,30,40\n", "twice"),
+        ("a,b\n", "numbers only"),
+        ("", "no person"),
+    ],
+)
+def test_bad_truth_is_one_line(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "gt.txt").write_text(text)
+    with pytest.raises(DataError, match=word) as caught:
+        read_truth(tmp_path / "gt.txt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('{"type": "frame", "index": 0, "people": [{"id": 1}]}\n', "not a frame record"),
+        ("{cut", "line 1: not JSON"),
+        ("[]\n", "expected an object"),
+        ('{"type": "header"}\n', "no frame record"),
+        ('{"type":"frame","index":0,"people":[]}\n{"type":"frame","index":0,"people":[]}\n', "twice"),
+    ],
+)
+def test_bad_results_are_one_line(tmp_path: Path, text: str, word: str) -> None:
+    (tmp_path / "r.jsonl").write_text(text)
+    with pytest.raises(DataError, match=word) as caught:
+        read_result(tmp_path / "r.jsonl")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_result(tmp_path / "none.jsonl")
