@@ -30,8 +30,11 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.transformer = type(head_of(model)).__name__ == "RTDETRDecoder"
-        head_of(model).export = True
+        head = head_of(model)
+        self.transformer = type(head).__name__ == "RTDETRDecoder"
+        head.export = True
+        if getattr(head, "one2one_cv2", None) is not None:
+            head.end2end = True  # a head of YOLOv10 or 26 gives (B, N, 6) only when told so
 
     @property
     def end2end(self) -> bool:
@@ -109,8 +112,6 @@ def bare_model(architecture: dict[str, Any]) -> Any:
         raise ModelError(
             f"detector architecture {config}: is not a detector (its head is {type(head_of(model)).__name__})"
         )
-    if getattr(head_of(model), "one2one_cv2", None) is not None:
-        head_of(model).end2end = True  # a YOLO26 head built by hand says (B, N, 6) only when told so
     cut_to_person(model)
     return model
 
