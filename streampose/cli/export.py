@@ -1,0 +1,89 @@
+"""`streampose export`: a JSONL result in the formats that others read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streampose.errors import UsageError
+
+
+class Format(StrEnum):
+    """What a result can become."""
+
+    coco = "coco"
+    mot = "mot"
+    openpose = "openpose"
+    csv = "csv"
+    parquet = "parquet"
+
+
+ENDINGS = {
+    Format.coco: ".coco.json",
+    Format.mot: ".mot.txt",
+    Format.openpose: "_openpose",
+    Format.csv: ".csv",
+    Format.parquet: ".parquet",
+}
+
+
+def export(
+    result: Annotated[Path, typer.Argument(help="A JSONL result, such as out/gate.jsonl.")],
+    format: Annotated[  # noqa: A002  (the option is called --format)
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            help="coco: key-point results; mot: boxes and ids; openpose: a JSON for each frame; "
+            "csv, parquet: a row for each person and joint.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to; beside the result if not given. openpose: a folder.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="coco: an annotation file whose image ids to use, by file name.")
+    ] = None,
+    states: Annotated[
+        str, typer.Option("--states", help="mot: which people, of confirmed, tentative, coasting; by comma.")
+    ] = "confirmed",
+) -> None:
+    """Write RESULT in another format."""
+    from streampose.export.reader import ResultReader
+
+    if images is not None and format is not Format.coco:
+        raise UsageError("--images belongs to --format coco")
+    reader = ResultReader(result)
+    target = out if out is not None else result.with_name(result.stem + ENDINGS[format])
+    if format is Format.coco:
+        from streampose.export.coco import export_coco, read_image_ids
+
+        written = export_coco(reader, target, None if images is None else read_image_ids(images))
+    elif format is Format.mot:
+        from streampose.export.mot import export_mot
+
+        written = export_mot(reader, target, _states(states))
+    elif format is Format.openpose:
+        from streampose.export.openpose import export_openpose
+
+        written = export_openpose(reader, target)
+    elif format is Format.csv:
+        from streampose.export.csv_table import export_csv
+
+        written = export_csv(reader, target)
+    else:
+        from streampose.export.parquet import export_parquet
+
+        written = export_parquet(reader, target)
+    print(written)
+
+
+def _states(text: str) -> set[str]:
+    known = {"confirmed", "tentative", "coasting"}
+    chosen = {word.strip() for word in text.split(",") if word.strip()}
+    if not chosen or not chosen <= known:
+        raise UsageError(f"--states {text}: give some of confirmed, tentative, coasting, by comma")
+    return chosen

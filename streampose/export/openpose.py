@@ -1,0 +1,56 @@
+"""OpenPose JSON: a folder with one file for each frame, as Pose2Sim and the Blender add-ons read it.
+
+Format: OpenPose, doc/02_output.md, version 1.3. The points keep the record's order (for the shipped models COCO's 17,
+which readers call COCO_17); a point that nobody knows is 0, 0, 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from streampose.export.output import write_text
+from streampose.export.reader import Record, ResultReader
+
+_EMPTY = (
+    "face_keypoints_2d",
+    "hand_left_keypoints_2d",
+    "hand_right_keypoints_2d",
+    "pose_keypoints_3d",
+    "face_keypoints_3d",
+    "hand_left_keypoints_3d",
+    "hand_right_keypoints_3d",
+)
+
+
+def export_openpose(reader: ResultReader, out: Path) -> Path:
+    """Write `out/<stem>_<index>_keypoints.json` for every frame; gives the folder.
+
+    `<stem>` is the picture's name, or the result's; the index has 12 digits, as OpenPose counts. Pictures of one name in
+    different folders stay apart by the index.
+    """
+    stems: set[str] = set()
+    for frame in reader.frames():
+        name = f"{reader.path.stem}_{frame['index']:012d}"
+        if frame.get("file"):
+            stem = Path(frame["file"]).stem
+            name = stem if stem not in stems else f"{stem}_{frame['index']:012d}"
+            stems.add(stem)
+        write_text(out / f"{name}_keypoints.json", _pieces(frame))
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _pieces(frame: Record) -> Iterator[str]:
+    people = [openpose_person(person) for person in frame["people"]]
+    yield json.dumps({"version": 1.3, "people": people}, separators=(",", ":"))
+
+
+def openpose_person(person: Record) -> dict[str, Any]:
+    """One person; `person_id` carries the track's id, where OpenPose itself writes -1."""
+    points: list[float] = []
+    for (x, y, score), std in zip(person["keypoints"], person["std"], strict=True):
+        points.extend((0, 0, 0) if score <= 0 or std is None else (x, y, score))
+    return {"person_id": [person["id"]], "pose_keypoints_2d": points, **{name: [] for name in _EMPTY}}
