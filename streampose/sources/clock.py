@@ -85,6 +85,7 @@ class SourceClock:
             None  # (unwrapped pts_s, time_s, arrival_s) of the last believed
         )
         self._good_count = 0  # believed stamps since the anchor: one alone is no authority
+        self._between = 0  # pictures bridged since then
         self._offset_s = 0.0  # time_s = unwrapped pts_s + offset
         self._wrapped_s = 0.0  # whole counter periods passed
         self._suspect: tuple[float, float] | None = None  # (raw pts_s, arrival_s)
@@ -156,6 +157,7 @@ class SourceClock:
         if self._last is None:
             return 0.0
         self.bridged += 1
+        self._between += 1
         return self._last[0] + (arrival_s - self._last[1] if self._live else self._usual_step_s)
 
     def _absurd(self, pts: int, next_pts: int | None, tick_s: float) -> bool:
@@ -196,7 +198,8 @@ class SourceClock:
         self._good_count += 1
         self._steps_seen += 1
         weight = max(0.05, 1.0 / self._steps_seen)
-        self._usual_step_s += weight * (step_s - self._usual_step_s)
+        self._usual_step_s += weight * (step_s / (1 + self._between) - self._usual_step_s)
+        self._between = 0
         return time_s
 
     def _doubt(self, raw_s: float, step_s: float, arrival_s: float) -> tuple[float, str]:
@@ -215,6 +218,7 @@ class SourceClock:
         self._offset_s = time_s - raw_s
         self._good = (raw_s, time_s, arrival_s)
         self._good_count = 1
+        self._between = 0
         self._suspect = None
         self._rtcp_s = None  # reports speak of stamps, and the stamps mean other instants now
         self._rtcp_votes.clear()
@@ -257,7 +261,7 @@ class SourceClock:
                 return Stamp(time_s, None, "none", None, None, jump)
             return Stamp(time_s, self._start_wall_s + time_s, "container", CONTAINER_SIGMA_S, None, jump)
         wall_minus_monotonic_s = arrival_wall_s - arrival_s
-        if self._rtcp_s is not None:
+        if self._rtcp_s is not None and time_s + self._rtcp_s <= arrival_wall_s + RTCP_EARLY_S:
             wall_s = time_s + self._rtcp_s
             sigma_s = RTCP_SIGMA_S + max(0.0, wall_s - arrival_wall_s)
             captured_s = min(arrival_s, wall_s - wall_minus_monotonic_s)

@@ -1,0 +1,288 @@
+"""The clock of a source: wraps, resets, jumps, drift, missing and absurd stamps, and the wall clock."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streampose.sources.clock import RTCP_EARLY_S, RTCP_VOTES, SourceClock, Stamp
+
+TB = Fraction(1, 90_000)
+WALL = 1_790_000_000.0  # Unix time of monotonic zero in these tests
+
+
+def run(
+    clock: SourceClock, pts: list[int | None], arrivals: list[float] | None = None, tb: Fraction = TB
+) -> list[Stamp]:
+    """Stamps for `pts`; arrivals default to the exact times that the stamps tell, 10 fps where they tell none."""
+    times = arrivals if arrivals is not None else [0.1 * n for n in range(len(pts))]
+    return [clock.stamp(p, tb, a, WALL + a) for p, a in zip(pts, times, strict=True)]
+
+
+def steps(stamps: list[Stamp]) -> np.ndarray:
+    return np.diff([stamp.time_s for stamp in stamps])
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize(("bits", "tb"), [(33, TB), (32, TB), (32, Fraction(1, 1000))])
+def test_a_counter_that_wraps_changes_nothing(live: bool, bits: int, tb: Fraction) -> None:
+    tick = int(Fraction(1, 10) / tb)
+    start = 2**bits - 5 * tick
+    pts = [(start + n * tick) % 2**bits for n in range(40)]
+    clock = SourceClock(live=live, nominal_step_s=0.1)
+    stamps = run(clock, pts, tb=tb)
+    assert clock.wraps == 1
+    assert [stamp.jump for stamp in stamps] == [""] * 40
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-9)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("to", [0, 90_000 * 7200, 2**32 - 17])
+def test_a_reset_begins_one_new_segment_and_time_goes_on(live: bool, to: int) -> None:
+    pts = [10_000_000_000 // 3 + 9000 * n for n in range(20)] + [to + 9000 * n for n in range(20)]
+    stamps = run(SourceClock(live=live, nominal_step_s=0.1), pts)
+    jumps = [n for n, stamp in enumerate(stamps) if stamp.jump]
+    assert jumps == [21]  # the second picture of the new clock proves that it is one
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("hours", [-30.0, -3.0, 3.0, 26.5])
+def test_one_frame_that_jumps_hours_is_bridged(live: bool, hours: float) -> None:
+    pts = [90_000 * 200_000 + 9000 * n for n in range(40)]
+    pts[20] += int(hours * 3600 * 90_000)
+    stamps = run(SourceClock(live=live, nominal_step_s=0.1), pts)
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
+def test_a_recording_sees_a_single_absurd_stamp_by_the_next_one() -> None:
+    pts = [9000 * n for n in range(40)]
+    pts[20] += 90_000 * 47  # far too little to be suspicious by its size
+    clock = SourceClock(live=False, nominal_step_s=0.1)
+    following = [*pts[1:], None]
+    stamps = [clock.stamp(p, TB, 0.0, WALL, after) for p, after in zip(pts, following, strict=True)]
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
+def test_a_variable_rate_recording_keeps_every_stamp_exactly() -> None:
+    pts = [0, 3000, 3001, 90_000, 90_000 * 600, 90_000 * 600 + 1, 90_000 * 3000]
+    stamps = run(SourceClock(live=False), pts)
+    np.testing.assert_allclose([stamp.time_s for stamp in stamps[:2]], [0, 3000 / 90_000], atol=1e-12)
+    np.testing.assert_allclose([stamp.time_s for stamp in stamps], np.array(pts) / 90_000, atol=2e-4)
+
+
+def test_time_lapse_with_steps_of_hours_is_no_break() -> None:
+    pts = [90_000 * 3600 * 2 * n for n in range(10)]
+    stamps = run(SourceClock(live=False), pts)
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 7200.0)
+
+
+def test_first_pictures_without_stamps_are_neither_lost_nor_doubled() -> None:
+    pts: list[int | None] = [None, None, None, *[777_000 + 9000 * n for n in range(10)]]
+    stamps = run(SourceClock(live=True), pts)
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
+def test_an_absurd_first_stamp_is_forgotten_without_a_break() -> None:
+    pts: list[int | None] = [27_000_000_000, *[9000 * n for n in range(10)]]
+    stamps = run(SourceClock(live=True), pts)
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
+def test_stamps_that_stand_still_leave_time_to_arrival() -> None:
+    pts: list[int | None] = [0] * 50 + [9000 * n for n in range(1, 20)]
+    stamps = run(SourceClock(live=True), pts)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+    assert not any(stamp.jump for stamp in stamps)
+
+
+def test_a_repeated_stamp_moves_no_later_one() -> None:
+    pts: list[int | None] = [0, 9000, 9000, 27_000, 36_000]
+    stamps = run(SourceClock(live=False, nominal_step_s=0.1), pts)
+    np.testing.assert_allclose([stamp.time_s for stamp in stamps], [0, 0.1, 0.2, 0.3, 0.4], atol=1e-3)
+
+
+def test_a_camera_clock_set_back_half_a_second_is_absorbed() -> None:
+    pts: list[int | None] = [90_000 + 9000 * n for n in range(20)] + [45_000 + 9000 * n for n in range(20, 40)]
+    stamps = run(SourceClock(live=True), pts)
+    assert not any(stamp.jump for stamp in stamps)
+    assert steps(stamps).min() > 0
+    assert abs(stamps[-1].time_s - 3.9) < 0.11
+
+
+@pytest.mark.parametrize("ppm", [-300, 300])
+def test_a_week_of_drift_is_no_break_and_the_wall_clock_follows(ppm: int) -> None:
+    clock = SourceClock(live=True)
+    arrivals = [20.0 * n for n in range(30_240)]
+    for arrival_s in arrivals:
+        stamp = clock.stamp(round(arrival_s * (1 + ppm * 1e-6) * 90_000), TB, arrival_s, WALL + arrival_s)
+        assert not stamp.jump
+        assert stamp.wall_s is not None
+        assert abs(stamp.wall_s - (WALL + arrival_s)) < 0.02
+    assert stamp.time_s == pytest.approx(arrivals[-1] * (1 + ppm * 1e-6), abs=1e-3)
+
+
+def test_a_burst_after_a_stall_keeps_capture_times() -> None:
+    """Five seconds of silence, then everything at once: the pictures say when they were taken, not when they came."""
+    arrivals = [0.1 * n if n < 50 or n >= 100 else 10.0 for n in range(150)]
+    pts: list[int | None] = [9000 * n for n in range(150)]
+    stamps = run(SourceClock(live=True), pts, arrivals)
+    walls = np.array([stamp.wall_s for stamp in stamps], np.float64) - WALL
+    np.testing.assert_allclose(walls, 0.1 * np.arange(150), atol=1e-3)
+    assert stamps[50].captured_s == pytest.approx(5.0, abs=1e-3)
+
+
+def test_the_host_clock_being_set_shows_at_once_in_the_wall_clock() -> None:
+    clock = SourceClock(live=True)
+    run(clock, [9000 * n for n in range(20)])
+    stamp = clock.stamp(9000 * 20, TB, 2.0, WALL + 2.0 + 3600.0)
+    assert stamp.wall_s == pytest.approx(WALL + 3602.0)
+
+
+def test_sender_reports_are_preferred_to_arrival_and_carried_between_reports() -> None:
+    clock = SourceClock(live=True)
+    late_s = 0.4  # the network's part, which arrival cannot see
+    first = clock.stamp(0, TB, late_s, WALL + late_s)
+    assert first.wall_source == "arrival"
+    clock.report(9000, TB, WALL + 0.1, WALL + 0.1 + late_s)
+    for n in range(1, 300):
+        stamp = clock.stamp(9000 * n, TB, 0.1 * n + late_s, WALL + 0.1 * n + late_s)
+        assert stamp.wall_source == "rtcp"
+        assert stamp.wall_s == pytest.approx(WALL + 0.1 * n, abs=1e-3)
+        assert stamp.captured_s == pytest.approx(0.1 * n, abs=1e-3)
+        assert stamp.wall_uncertainty_s is not None
+        assert stamp.wall_uncertainty_s < 0.1
+
+
+@pytest.mark.parametrize("wrong_s", [-86_400 * 365 * 30, -3600.0, 3600.0, -20.0])
+def test_one_absurd_report_changes_nothing(wrong_s: float) -> None:
+    clock = SourceClock(live=True)
+    clock.stamp(0, TB, 0.0, WALL)
+    for n in range(1, 20):
+        clock.report(9000 * n, TB, WALL + 0.1 * n + (wrong_s if n == 10 else 0.0), WALL + 0.1 * n)
+        stamp = clock.stamp(9000 * n, TB, 0.1 * n, WALL + 0.1 * n)
+        assert stamp.wall_s == pytest.approx(WALL + 0.1 * n, abs=1e-3)
+
+
+def test_reports_that_agree_with_each_other_win() -> None:
+    clock = SourceClock(live=True)
+    clock.stamp(0, TB, 10.0, WALL + 10.0)
+    for n in range(1, 20):
+        shift_s = 0.0 if n < 10 else -2.0
+        clock.report(9000 * n, TB, WALL + 0.1 * n + 9.9 + shift_s, WALL + 0.1 * n + 10.0)
+        stamp = clock.stamp(9000 * n, TB, 0.1 * n + 10.0, WALL + 0.1 * n + 10.0)
+        expected_s = WALL + 0.1 * n + 9.9 + (0.0 if n < 9 + RTCP_VOTES else -2.0)
+        assert stamp.wall_s == pytest.approx(expected_s, abs=1e-3)
+
+
+def test_a_camera_whose_clock_was_never_set_is_no_witness() -> None:
+    clock = SourceClock(live=True)
+    clock.stamp(0, TB, 0.0, WALL)
+    for n in range(1, 20):
+        clock.report(9000 * n, TB, 0.1 * n, WALL + 0.1 * n)  # 1970
+        assert clock.stamp(9000 * n, TB, 0.1 * n, WALL + 0.1 * n).wall_source == "arrival"
+
+
+def test_reports_survive_a_wrap() -> None:
+    clock = SourceClock(live=True)
+    start = 2**33 - 45_000
+    for n in range(20):
+        pts = (start + 9000 * n) % 2**33
+        clock.report(pts, TB, WALL + 0.1 * n, WALL + 0.1 * n + 0.3)
+        stamp = clock.stamp(pts, TB, 0.1 * n + 0.3, WALL + 0.1 * n + 0.3)
+        if n:
+            assert (stamp.wall_source, stamp.jump) == ("rtcp", "")
+            assert stamp.wall_s == pytest.approx(WALL + 0.1 * n, abs=1e-3)
+
+
+def test_a_recording_has_the_containers_wall_clock_or_none() -> None:
+    dated = run(SourceClock(live=False, start_wall_s=WALL), [0, 9000, 18_000])
+    assert [(s.wall_source, s.wall_s) for s in dated] == [("container", WALL + 0.1 * n) for n in range(3)]
+    assert dated[0].wall_uncertainty_s == 1.0
+    undated = run(SourceClock(live=False), [0, 9000])
+    assert [(s.wall_source, s.wall_s, s.captured_s) for s in undated] == [("none", None, None)] * 2
+
+
+stamp_values = st.one_of(
+    st.none(),
+    st.integers(-(2**40), 2**40),
+    st.integers(0, 1000).map(lambda n: n * 9000),
+    st.integers(-5, 5).map(lambda n: (2**33 + n * 9000) % 2**33),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    live=st.booleans(),
+    seen=st.lists(st.tuples(stamp_values, st.floats(0, 60)), min_size=1, max_size=60),
+    nominal=st.one_of(st.none(), st.floats(0.001, 10)),
+)
+def test_whatever_comes_time_only_goes_forward(
+    live: bool, seen: list[tuple[int | None, float]], nominal: float | None
+) -> None:
+    clock = SourceClock(live=live, nominal_step_s=nominal)
+    arrival_s, last_s = 0.0, -1.0
+    for pts, wait_s in seen:
+        arrival_s += wait_s
+        if pts is not None:
+            clock.report(pts, TB, WALL + arrival_s - 1.0, WALL + arrival_s)
+        stamp = clock.stamp(pts, TB, arrival_s, WALL + arrival_s)
+        assert stamp.time_s > last_s
+        assert np.isfinite(stamp.time_s)
+        if live:
+            assert stamp.captured_s is not None
+            assert stamp.captured_s <= arrival_s + 1e-6
+            assert stamp.wall_s is not None
+            assert stamp.wall_s <= WALL + arrival_s + RTCP_EARLY_S + 1e-6
+        last_s = stamp.time_s
+    assert clock.time_s == last_s
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    start=st.integers(0, 2**33 - 1),
+    ticks=st.lists(st.integers(90, 90_000), min_size=5, max_size=80),
+    jitter=st.lists(st.floats(0, 0.5), min_size=80, max_size=80),
+    live=st.booleans(),
+)
+def test_honest_stamps_are_kept_to_the_tick_whatever_the_network_does(
+    start: int, ticks: list[int], jitter: list[float], live: bool
+) -> None:
+    """Any start of a 33-bit counter, any steps from 1 ms to 1 s, any delay: time equals the sum of the steps."""
+    sums = np.concatenate([[0], np.cumsum(ticks)])
+    clock = SourceClock(live=live)
+    arrival_s = 0.0
+    for total, late_s in zip(sums, jitter, strict=False):
+        arrival_s = max(arrival_s, float(total) / 90_000 + late_s)
+        stamp = clock.stamp(int(start + total) % 2**33, TB, arrival_s, WALL + arrival_s)
+        assert not stamp.jump
+        assert stamp.time_s == pytest.approx(float(total) / 90_000, abs=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    glitches=st.dictionaries(st.integers(3, 90), st.integers(-(2**34), 2**34), max_size=12),
+    live=st.booleans(),
+)
+def test_single_absurd_stamps_never_shift_their_neighbours(glitches: dict[int, int], live: bool) -> None:
+    """Absurd: an hour and more off, two or more good stamps between any two."""
+    lonely = {
+        place: by for place, by in glitches.items() if not {place - 1, place - 2, place + 1, place + 2} & set(glitches)
+    }
+    clock = SourceClock(live=live, nominal_step_s=0.1)
+    for n in range(100):
+        off = lonely.get(n, 0)
+        if abs(off) < 90_000 * 3700 or abs(abs(off) - 2**33) < 90_000 * 3700 or abs(abs(off) - 2**32) < 90_000 * 3700:
+            off = 0
+        stamp = clock.stamp(2**35 + 9000 * n + off, TB, 0.1 * n, WALL + 0.1 * n)
+        assert not stamp.jump
+        assert stamp.time_s == pytest.approx(0.1 * n, abs=1e-6)
