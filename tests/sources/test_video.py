@@ -1,0 +1,344 @@
+"""Video files: every picture exactly once, upright, at its own time; bad files in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streampose.errors import PermanentSourceError
+from streampose.messages import SourceInfo
+from streampose.sources.barcode import read_code
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.libav import VideoOptions
+from streampose.sources.video import VideoSource
+from tests.media import TIME_BASE, constant_pts, cut, damage, picture, write_video
+
+Items = list[Picture | Corrupt]
+
+
+def watch(path: Path, options: VideoOptions | None = None) -> tuple[SourceInfo, Items]:
+    source = VideoSource(str(path), options)
+    try:
+        info = source.open()
+        return info, list(source.frames(lambda: False))
+    finally:
+        source.close()
+
+
+def pictures(items: Items) -> list[Picture]:
+    return [item for item in items if isinstance(item, Picture)]
+
+
+def numbers(items: Items) -> list[int | None]:
+    codes = [read_code(item.image) for item in pictures(items)]
+    return [code[0] if code else None for code in codes]
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "b_frames"),
+    [
+        ("h264", "mp4", 0), ("h264", "mp4", 3), ("h264", "mov", 2), ("h264", "mkv", 2), ("h264", "ts", 2),
+        ("h264", "flv", 2), ("h264", "avi", 2), ("hevc", "mp4", 2), ("hevc", "mkv", 2), ("hevc", "ts", 2),
+        ("vp8", "webm", 0), ("vp9", "webm", 0), ("vp9", "mp4", 0), ("av1", "mp4", 0), ("mjpeg", "avi", 0),
+        ("mjpeg", "mkv", 0), ("mpeg4", "mp4", 2),
+    ],
+)  # fmt: skip
+def test_every_picture_comes_once_in_order_at_its_time(tmp_path: Path, codec: str, suffix: str, b_frames: int) -> None:
+    base = Fraction(1, 12) if suffix == "avi" or codec == "mpeg4" else TIME_BASE
+    path = tmp_path / f"clip.{suffix}"
+    written = write_video(path, codec=codec, b_frames=b_frames, frames=24, fps=12, time_base=base)
+    info, items = watch(path)
+    assert numbers(items) == list(range(24))
+    assert len(items) == 24
+    assert (info.codec, info.width, info.height, info.live) == (codec, 192, 128, False)
+    expected = np.array(written) * float(base)
+    np.testing.assert_allclose([p.time_s for p in pictures(items)], expected - expected[0], atol=0.0006)  # Matroska: ms
+    stamps = [float(p.pts * p.time_base) for p in pictures(items) if p.pts is not None and p.time_base is not None]
+    np.testing.assert_allclose(np.diff(stamps), np.diff(expected), atol=0.0011)
+
+
+@pytest.mark.parametrize("fps", [8.0, 60.0, 30_000 / 1001])
+def test_rates_and_durations(tmp_path: Path, fps: float) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, fps=fps, frames=30)
+    info, items = watch(path)
+    assert info.nominal_fps == pytest.approx(fps, rel=1e-3)
+    assert info.duration_s == pytest.approx(30 / fps, rel=1e-3)
+    assert info.frame_count == 30
+    assert pictures(items)[-1].time_s == pytest.approx(29 / fps, abs=1e-4)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.integers(900, 90_000), min_size=6, max_size=20), b_frames=st.sampled_from([0, 2]))
+def test_variable_rate_keeps_the_stamps_that_were_written(tmp_path: Path, steps: list[int], b_frames: int) -> None:
+    pts = [0, *np.cumsum(steps).tolist()]
+    path = tmp_path / "vfr.mp4"
+    write_video(path, pts=pts, b_frames=b_frames)
+    _, items = watch(path)
+    assert numbers(items) == list(range(len(pts)))
+    np.testing.assert_allclose([p.time_s for p in pictures(items)], np.array(pts) / 90_000, atol=1e-4)
+    assert not any(p.jump for p in pictures(items))
+
+
+def test_variable_rate_webm_without_duration(tmp_path: Path) -> None:
+    pts = [0, 3000, 9000, 90_000, 93_000, 270_000]
+    path = tmp_path / "live.webm"
+    write_video(path, pts=pts, codec="vp8", mux_options={"live": "1"})
+    info, items = watch(path)
+    assert info.duration_s is None
+    assert numbers(items) == list(range(6))
+    np.testing.assert_allclose([p.time_s for p in pictures(items)], np.array(pts) / 90_000, atol=0.001)
+
+
+def test_raw_h264_without_any_stamps(tmp_path: Path) -> None:
+    path = tmp_path / "clip.h264"
+    write_video(path, container_format="h264", b_frames=2, frames=24)
+    _, items = watch(path)
+    assert numbers(items) == list(range(24))
+    np.testing.assert_allclose(np.diff([p.time_s for p in pictures(items)]), 0.04, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rotation", "hflip"), [(90, False), (180, False), (-90, False), (270, False), (0, True), (90, True)]
+)
+def test_turned_and_mirrored_recordings_come_upright(tmp_path: Path, rotation: int, hflip: bool) -> None:
+    path = tmp_path / "phone.mp4"
+    write_video(path, size=(192, 128), rotation=rotation, hflip=hflip, frames=5)
+    info, items = watch(path)
+    assert (info.width, info.height) == (192, 128)
+    assert numbers(items) == list(range(5))
+    for number, item in enumerate(pictures(items)):
+        truth = picture(number, 0.0)[60:].astype(int)
+        assert np.abs(item.image[60:].astype(int) - truth).mean() < 6
+        assert item.image.flags["C_CONTIGUOUS"]
+
+
+def test_sound_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    write_video(path, audio=True, frames=24)
+    _, items = watch(path)
+    assert numbers(items) == list(range(24))
+    assert len(items) == 24
+
+
+def test_a_sound_file_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "only.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=48_000)
+        for block in range(20):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+            frame.sample_rate, frame.pts = 48_000, block * 1024
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    with pytest.raises(PermanentSourceError, match="holds no video"):
+        watch(path)
+
+
+def test_the_containers_creation_time_is_the_wall_clock(tmp_path: Path) -> None:
+    path = tmp_path / "dated.mp4"
+    write_video(path, metadata={"creation_time": "2026-05-01T10:00:00.000000Z"}, frames=12, fps=12)
+    _, items = watch(path)
+    assert {p.wall_source for p in pictures(items)} == {"container"}
+    np.testing.assert_allclose([p.wall_s for p in pictures(items)], 1777629600 + np.arange(12) / 12, atol=1e-3)
+
+
+def test_a_clock_that_was_never_set_is_no_creation_time(tmp_path: Path) -> None:
+    path = tmp_path / "zero.mp4"
+    write_video(path, metadata={"creation_time": "1970-01-01T00:00:01Z"}, frames=3)
+    _, items = watch(path)
+    assert {(p.wall_source, p.wall_s) for p in pictures(items)} == {("none", None)}
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "h264"), ("mkv", "h264"), ("webm", "vp8"), ("ts", "h264")])
+def test_a_cut_file_gives_all_it_holds_and_says_that_it_was_cut(tmp_path: Path, suffix: str, codec: str) -> None:
+    whole = tmp_path / f"whole.{suffix}"
+    options = {"movflags": "faststart"} if suffix == "mp4" else {}
+    write_video(whole, codec=codec, frames=60, mux_options=options)
+    _, items = watch(cut(whole, 0.6, tmp_path / f"cut.{suffix}"))
+    seen = numbers(items)
+    assert seen == list(range(len(seen)))
+    assert 20 <= len(seen) < 60
+    if suffix != "ts":  # a transport stream promises no length
+        assert isinstance(items[-1], Corrupt)
+        assert "is cut" in items[-1].what
+    if suffix == "mp4":
+        assert sum(item.frames for item in items if isinstance(item, Corrupt)) + len(seen) in (59, 60)
+
+
+def test_a_file_whose_size_changes_begins_a_new_segment(tmp_path: Path) -> None:
+    parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
+    write_video(parts[0], size=(192, 128), frames=12)
+    write_video(parts[1], size=(256, 160), frames=12)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
+    _, items = watch(joined)
+    shapes = [p.image.shape[:2] for p in pictures(items)]
+    assert shapes == [(128, 192)] * 12 + [(160, 256)] * 12
+    changed = pictures(items)[12]
+    assert changed.jump == "resolution changed from 192x128 to 256x160"
+    assert np.diff([p.time_s for p in pictures(items)]).min() > 0
+
+
+def test_two_recordings_joined_are_one_time_line_with_a_break(tmp_path: Path) -> None:
+    part = tmp_path / "a.ts"
+    write_video(part, frames=24, fps=12)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(part.read_bytes() * 2)
+    _, items = watch(joined)
+    assert numbers(items) == [*range(24), *range(24)]
+    assert sum(bool(p.jump) for p in pictures(items)) == 1
+    np.testing.assert_allclose(np.diff([p.time_s for p in pictures(items)]), 1 / 12, atol=0.002)
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is not a video\n" * 50)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _headless(path: Path) -> None:
+    whole = path.with_name("whole.mp4")
+    write_video(whole, frames=40)
+    cut(whole, 0.5, path)
+
+
+def _hollow(path: Path) -> None:
+    """All the bytes of the pictures zeroed, the index intact."""
+    write_video(path, frames=12, mux_options={"movflags": "faststart"})
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start:] = bytes(len(data) - start)
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "does not exist"),
+        (_text, "not a video"),
+        (_empty, "0 bytes"),
+        (_headless, "lost its index"),
+        (_hollow, "no picture that can be decoded"),
+        (lambda path: path.mkdir(), "is a folder"),
+    ],
+)
+def test_bad_files_are_one_line_at_open(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:
+    path = tmp_path / "clip.mp4"
+    make(path)
+    source = VideoSource(str(path))
+    with pytest.raises(PermanentSourceError, match=says) as caught:
+        source.open()
+    source.close()
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flipped_bits_cost_pictures_not_the_run(tmp_path: Path, seed: int) -> None:
+    whole = tmp_path / "whole.ts"
+    write_video(whole, frames=60, b_frames=seed % 3, codec="hevc" if seed % 2 else "h264")
+    _, items = watch(damage(whole, tmp_path / "damaged.ts", seed=seed, flips=25))
+    assert len(pictures(items)) > 15
+    assert np.diff([p.time_s for p in pictures(items)]).min() > 0
+
+
+def test_stopped_is_heard_between_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=60)
+    source = VideoSource(str(path))
+    source.open()
+    seen: list[Picture | Corrupt] = []
+    for item in source.frames(lambda: len(seen) >= 5):
+        seen.append(item)
+    source.close()
+    source.close()
+    assert 5 <= len(seen) <= 12  # what was decoded already may still come
+
+
+@pytest.mark.parametrize(("skip", "expected"), [("nonkey", [0, 12, 24, 36]), ("none", list(range(48)))])
+def test_skip_leaves_out_what_need_not_be_decoded(tmp_path: Path, skip: str, expected: list[int]) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=48, gop=12)
+    _, items = watch(path, VideoOptions(skip=skip))  # type: ignore[arg-type]
+    assert numbers(items) == expected
+    np.testing.assert_allclose([p.time_s for p in pictures(items)], np.array(expected) / 12, atol=1e-3)
+
+
+def test_skipping_unreferenced_pictures_keeps_the_others_whole(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=48, gop=12, b_frames=2)
+    _, items = watch(path, VideoOptions(skip="nonref"))
+    seen = numbers(items)
+    assert 10 < len(seen) < 40
+    assert seen == sorted(set(seen))
+
+
+def test_the_tap_gets_packets_that_can_be_written_without_encoding(tmp_path: Path) -> None:
+    path, copy = tmp_path / "clip.mp4", tmp_path / "copy.mkv"
+    write_video(path, frames=24, b_frames=2)
+    output = av.open(str(copy), "w")
+    streams: list[av.VideoStream] = []
+
+    def tap(packet: av.Packet, stream: av.VideoStream) -> None:
+        if not streams:
+            streams.append(output.add_stream_from_template(stream))
+        packet.stream = streams[0]
+        output.mux(packet)
+
+    source = VideoSource(str(path), tap=tap)
+    source.open()
+    assert numbers(list(source.frames(lambda: False))) == list(range(24))
+    output.close()
+    source.close()
+    _, items = watch(copy)
+    assert numbers(items) == list(range(24))
+
+
+def test_hardware_that_is_not_here_is_said_once_and_decoded_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=12)
+    _, items = watch(path, VideoOptions(hwaccel="mediacodec"))
+    assert numbers(items) == list(range(12))
+    assert sum("decoding in software" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_auto_hardware_works_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=12)
+    assert numbers(watch(path, VideoOptions(hwaccel="auto"))[1]) == list(range(12))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_change_nothing(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "clip.mp4"
+    written = write_video(path, pts=constant_pts(40, 25), b_frames=2)
+    _, items = watch(path, VideoOptions(threads=threads))
+    assert numbers(items) == list(range(40))
+    np.testing.assert_allclose([p.time_s for p in pictures(items)], np.array(written) / 90_000, atol=1e-4)
+
+
+def test_the_dead_option_is_refused() -> None:
+    with pytest.raises(PermanentSourceError, match="stimeout does nothing"):
+        VideoOptions(libav={"stimeout": "3000000"})
+
+
+def test_open_files_are_closed(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, frames=12)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        watch(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
