@@ -60,7 +60,8 @@ class KeepOptions:
     `live`: the source is a camera and is opened again whenever it ends. `stall_s` without a picture it is said to stall,
     after `give_up_s` it is given up and opened anew; `open_s` bounds the opening. `backoff_first_s` doubles up to
     `backoff_cap_s`. A camera that answers, but refuses (user or password, codec), is asked only every
-    `refused_backoff_s` or so: some lock the account of whoever insists. With `retry_refused` off it fails at once.
+    `refused_backoff_s` or so: some lock the account of whoever insists. With `retry_refused` off it fails at once, as does
+    what cannot be asked at all (a wrong scheme or option).
     `stop_grace_s`: how long a reader that was told to end may take. `steady_s` of pictures make a failure a new one.
     `max_stuck` readers may be stuck in native calls at a time.
     """
@@ -261,7 +262,7 @@ class Keeper:
 
     def _lose(self, error: Exception) -> Lost:
         refused = isinstance(error, PermanentSourceError)
-        if refused and not self._options.retry_refused:
+        if isinstance(error, PermanentSourceError) and (error.kind == "usage" or not self._options.retry_refused):
             raise error
         if not isinstance(error, SourceError):
             log.error("%s: a bug in its source; it is opened again", self._name, exc_info=error)

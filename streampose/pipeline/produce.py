@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -30,7 +30,7 @@ MIN_STEP_S = 1e-6  # two frames of a camera never share a time
 class WatchesPicture(Protocol):
     """What looks at the pictures of a camera for signs that it is blind (`sources.blind.Watch`)."""
 
-    def see(self, image: Image, time_s: float) -> list[tuple[SourceState, str]]: ...
+    def see(self, image: Image, time_s: float) -> Sequence[tuple[SourceState, str]]: ...
 
     def reset(self) -> None: ...
 
@@ -162,12 +162,13 @@ class Producer:
         if self._unseen and self._unseen[-1].cause == "disconnected":
             return
         start = self._now()
-        if self._last is None:
-            start = self._began
-        elif self._stalls() and not self._unseen:
-            self._unseen.append(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
-        elif not self._unseen:
-            start = self._last
+        if not self._unseen:
+            if self._last is None:
+                start = self._began
+            elif self._stalls():
+                self._unseen.append(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
+            else:
+                start = self._last
         self._unseen.append(_Unseen("disconnected", start, None, reason))
 
     def _stalls(self) -> bool:

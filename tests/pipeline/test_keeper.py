@@ -1,0 +1,168 @@
+"""Keeper: tries again for ever, waits as it should, abandons who is stuck, hears the stop in every state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streampose.errors import PermanentSourceError, TransientSourceError
+from streampose.pipeline.keeper import Backoff, Event, Keeper, KeepOptions, Lost, Opened, Stalled
+from streampose.pipeline.workers import WorkerGroup
+from streampose.sources.base import Picture
+from tests.pipeline.scripted import FAST, ScriptedSource
+
+REFUSED = TransientSourceError("rtsp://***@gate refuses the connection", "refused")
+
+
+@given(first_s=st.floats(0.01, 5), cap_s=st.floats(5, 60), draws=st.lists(st.floats(0, 1), min_size=1, max_size=80))
+def test_backoff_doubles_under_full_jitter_up_to_its_cap(first_s: float, cap_s: float, draws: list[float]) -> None:
+    waiting: Iterator[float] = iter(draws)
+    backoff = Backoff(first_s, cap_s, lambda: next(waiting))
+    for tries, draw in enumerate(draws):
+        step_s = min(cap_s, first_s * 2.0 ** min(tries, 32))
+        assert backoff.next_s() == pytest.approx(step_s * draw)
+        assert step_s <= cap_s
+    backoff.reset()
+    backoff._draw = lambda: 1.0
+    assert backoff.next_s() == pytest.approx(first_s)
+    assert backoff.next_s(at_least_s=100.0) == pytest.approx(100.0)
+
+
+def test_a_backoff_without_a_wait_is_refused() -> None:
+    with pytest.raises(ValueError, match="first_s"):
+        Backoff(0.0, 1.0)
+
+
+class Kept:
+    """A keeper over scripted sources, its events and how long the stop took to be heard."""
+
+    def __init__(self, *scripts: ScriptedSource, keep: KeepOptions = FAST) -> None:
+        self.made: list[ScriptedSource] = []
+        self.scripts = list(scripts)
+        self.stop = threading.Event()
+        self.group = WorkerGroup(deadline_s=0.5)
+        self.keeper = Keeper("gate", self.make, self.group, self.stop.is_set, keep)
+
+    def make(self) -> ScriptedSource:
+        script = self.scripts[min(len(self.made), len(self.scripts) - 1)]
+        self.made.append(script)
+        return script
+
+    def events(self, count: int) -> list[Event]:
+        """The first `count` events that are no pictures, then the stop."""
+        found: list[Event] = []
+        for event in self.keeper.events():
+            if not isinstance(event, Picture):
+                found.append(event)
+            if len(found) >= count:
+                self.stop.set()
+        return found
+
+
+def test_a_camera_that_ends_is_opened_again_and_every_source_is_closed() -> None:
+    kept = Kept(ScriptedSource([3]))
+    events = kept.events(6)
+    assert [type(event) for event in events] == [Opened, Lost] * 3
+    assert {event.kind for event in events if isinstance(event, Lost)} == {"ended"}
+    assert kept.keeper.runs == 3
+    assert all(source.closed for source in kept.made)
+
+
+def test_waits_grow_while_nothing_comes_and_begin_anew_after_a_steady_run() -> None:
+    keep = KeepOptions(live=True, backoff_first_s=0.01, backoff_cap_s=0.08, steady_s=0.1, stall_s=5)
+    kept = Kept(*[ScriptedSource([], opening=REFUSED)] * 4, ScriptedSource([1, 0.15, 1]), keep=keep)
+    kept.keeper._backoff = Backoff(keep.backoff_first_s, keep.backoff_cap_s, lambda: 1.0)
+    waits = [event.wait_s for event in kept.events(6) if isinstance(event, Lost)]
+    assert waits == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.01])
+
+
+def test_who_refuses_is_asked_seldom_and_on_request_not_again() -> None:
+    wrong = PermanentSourceError("rtsp://***@gate refuses the user or password", "auth")
+    kept = Kept(ScriptedSource([], opening=wrong), keep=KeepOptions(live=True, refused_backoff_s=1000.0))
+    kept.keeper._backoff = Backoff(0.1, 0.2, lambda: 1.0)
+    (lost,) = kept.events(1)
+    assert isinstance(lost, Lost)
+    assert (lost.kind, lost.wait_s) == ("auth", 1000.0)
+    kept = Kept(ScriptedSource([], opening=wrong), keep=KeepOptions(live=True, retry_refused=False))
+    with pytest.raises(PermanentSourceError, match="user or password"):
+        kept.events(1)
+
+
+def test_a_wrong_way_of_asking_is_no_camera_that_may_come_back() -> None:
+    wrong = PermanentSourceError("gopher://gate cannot be asked that way", "usage")
+    with pytest.raises(PermanentSourceError, match="cannot be asked"):
+        Kept(ScriptedSource([], opening=wrong)).events(1)
+
+
+def test_a_bug_in_the_source_of_a_camera_does_not_end_the_watch() -> None:
+    kept = Kept(ScriptedSource([1, ZeroDivisionError("by zero")]))
+    lost = kept.events(2)[1]
+    assert isinstance(lost, Lost)
+    assert "ZeroDivisionError" in lost.reason
+
+
+def test_silence_is_a_stall_then_a_loss() -> None:
+    kept = Kept(ScriptedSource([2, 30.0]))
+    opened, stalled, lost = kept.events(3)
+    assert isinstance(opened, Opened)
+    assert isinstance(stalled, Stalled)
+    assert isinstance(lost, Lost)
+    assert 0.15 <= stalled.silence_s < 2
+    assert lost.kind == "timeout"
+    assert kept.keeper.abandoned == 0, "a reader that listens is not abandoned"
+
+
+@pytest.mark.parametrize("where", ["open", "read"])
+def test_stuck_readers_are_replaced_reported_and_bounded(where: str) -> None:
+    stuck = threading.Event()
+    source = ScriptedSource([1, stuck]) if where == "read" else ScriptedSource([], opening=stuck)
+    kept = Kept(source)
+    try:
+        events = kept.events(12)
+        assert len(kept.group.abandoned()) == FAST.max_stuck == kept.keeper.abandoned == kept.keeper.runs
+        assert isinstance(events[-1], Lost)
+        assert "3 readers are stuck" in events[-1].reason
+    finally:
+        stuck.set()
+    assert kept.group.wait(5)
+
+
+def test_a_recording_is_read_once_and_its_error_is_the_end() -> None:
+    kept = Kept(ScriptedSource([5], live=False), keep=KeepOptions())
+    assert [type(event) for event in kept.keeper.events()] == [Opened] + [Picture] * 5
+    assert kept.keeper.runs == 1
+    broken = Kept(
+        ScriptedSource([2, PermanentSourceError("film.mp4 is damaged at 0.04 s")], live=False), keep=KeepOptions()
+    )
+    with pytest.raises(PermanentSourceError, match="damaged"):
+        list(broken.keeper.events())
+
+
+HANGING = threading.Event()
+STATES = {
+    "connecting": ScriptedSource([], opening=HANGING),
+    "live": ScriptedSource([1_000_000]),
+    "stalled": ScriptedSource([1, 60.0]),
+    "stuck": ScriptedSource([1, HANGING]),
+    "backing off": ScriptedSource([], opening=REFUSED),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_stop_is_heard_in_every_state_within_three_seconds(state: str) -> None:
+    keep = KeepOptions(live=True, stall_s=0.1, backoff_first_s=50.0, backoff_cap_s=60.0)
+    kept = Kept(STATES[state], keep=keep)
+    kept.keeper._backoff = Backoff(50.0, 60.0, lambda: 1.0)
+    consumer = threading.Thread(target=lambda: list(kept.keeper.events()), daemon=True)
+    consumer.start()
+    time.sleep(0.3)
+    stopped_s = time.monotonic()
+    kept.stop.set()
+    consumer.join(5)
+    assert not consumer.is_alive()
+    assert time.monotonic() - stopped_s < 3

@@ -1,0 +1,247 @@
+"""Producer: frames numbered and timed over every break, each word in its place, one end, and the account closed."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streampose.errors import PermanentSourceError, TransientSourceError
+from streampose.messages import Break, CameraState, Frame, Image
+from streampose.pipeline.keeper import KeepOptions
+from streampose.sources.base import Corrupt
+from tests.pipeline.scripted import FAST, STEP_S, ScriptedSource, end, frames, gaps, picture, produce, states
+
+RECORDING = KeepOptions()
+
+
+def test_a_recording_gives_every_picture_once_and_then_its_end() -> None:
+    said, _, ledger = produce(lambda: ScriptedSource([20], live=False), RECORDING)
+    assert [f.index for f in frames(said)] == list(range(20))
+    assert [f.time_s for f in frames(said)] == pytest.approx([n * STEP_S for n in range(20)])
+    assert [f.pts for f in frames(said)] == list(range(20))
+    assert {f.segment for f in frames(said)} == {0}
+    assert states(said) == ["connecting", "live", "ended"]
+    assert gaps(said) == []
+    assert end(said).error is None
+    assert ledger.counts.decoded == 20
+
+
+def test_the_break_stands_before_the_first_frame_of_its_segment() -> None:
+    said, _, _ = produce(lambda: ScriptedSource([3]), until=lambda s: len(frames(s)) >= 9)
+    segments: list[int] = []
+    for message in said:
+        if isinstance(message, Break):
+            segments.append(message.segment)
+        elif isinstance(message, Frame):
+            assert message.segment == segments[-1]
+    assert segments == list(range(len(segments)))
+    assert len(segments) >= 3
+    assert [f.index for f in frames(said)] == list(range(len(frames(said)))), "index never restarts"
+
+
+def test_time_goes_on_over_a_reconnect_by_what_passed() -> None:
+    keep = replace(FAST, backoff_first_s=0.2, backoff_cap_s=0.2)
+    said, producer, _ = produce(lambda: ScriptedSource([2, 0.05]), keep, until=lambda s: len(frames(s)) >= 6)
+    seen = frames(said)
+    for before, after in itertools.pairwise(seen):
+        if after.segment != before.segment:
+            assert after.time_s - before.time_s == pytest.approx(after.arrival_s - before.arrival_s, abs=1e-3)
+        else:
+            assert after.time_s - before.time_s == pytest.approx(STEP_S)
+    cuts = [gap for gap in gaps(said) if gap.cause == "disconnected"]
+    assert len(cuts) >= 2
+    firsts = {f.time_s for f in seen if f.index and seen[f.index - 1].segment != f.segment}
+    assert {gap.end_s for gap in cuts} >= firsts
+    assert producer.keeper.runs == 3
+
+
+def test_a_camera_absent_at_the_start_is_awaited_and_the_wait_is_a_gap() -> None:
+    tries: list[float] = []
+
+    def source() -> ScriptedSource:
+        tries.append(time.monotonic())
+        late = TransientSourceError("rtsp://gate refuses the connection", "refused")
+        return ScriptedSource([5], opening=late if len(tries) < 4 else None)
+
+    said, _, _ = produce(source, until=lambda s: len(frames(s)) >= 5)
+    first = frames(said)[0]
+    gap = gaps(said)[0]
+    assert (gap.cause, gap.start_s, gap.end_s) == ("disconnected", 0.0, first.time_s)
+    assert first.time_s >= tries[3] - tries[0]
+    assert states(said)[:3] == ["connecting", "reconnecting", "live"], "a state is said once, not once a try"
+
+
+def test_a_stall_that_ends_in_a_loss_is_told_as_both() -> None:
+    scripts = iter([ScriptedSource([3, 60.0]), ScriptedSource([3, 60.0])])
+    said, _, _ = produce(lambda: next(scripts), until=lambda s: len(frames(s)) >= 6)
+    assert states(said)[:5] == ["connecting", "live", "stalled", "reconnecting", "live"]
+    stalled, cut = gaps(said)[:2]
+    assert (stalled.cause, cut.cause) == ("stalled", "disconnected")
+    assert stalled.start_s == frames(said)[2].time_s
+    assert stalled.end_s == cut.start_s
+    assert cut.end_s == frames(said)[3].time_s
+    assert stalled.end_s - stalled.start_s >= FAST.give_up_s
+
+
+def test_a_silence_made_up_for_by_late_pictures_is_no_gap() -> None:
+    """A network that held the pictures back has lost none: their own clock says so."""
+    said, _, _ = produce(lambda: ScriptedSource([3, 0.3, 10, 60.0]), until=lambda s: len(frames(s)) >= 13)
+    assert "stalled" in states(said)
+    assert states(said)[states(said).index("stalled") + 1] == "live"
+    assert gaps(said) == []
+
+
+def test_a_hole_in_the_pictures_own_time_is_a_gap() -> None:
+    hole = picture(0, time_s=10.0)
+    said, _, _ = produce(lambda: ScriptedSource([2, hole, 60.0]), until=lambda s: len(frames(s)) >= 3)
+    gap = gaps(said)[0]
+    assert (gap.cause, gap.start_s, gap.end_s) == ("stalled", pytest.approx(STEP_S), 10.0)
+
+
+def test_damaged_pictures_are_counted_and_their_time_is_a_gap() -> None:
+    bad = [Corrupt("picture 2 is damaged", 2 * STEP_S), Corrupt("two more", 3 * STEP_S, frames=2)]
+    script = [picture(0), picture(1), *bad, picture(5), picture(6)]
+    said, _, ledger = produce(lambda: ScriptedSource(script, live=False), RECORDING)
+    (gap,) = gaps(said)
+    assert (gap.cause, gap.frames, gap.detail) == ("corrupt", 3, "picture 2 is damaged")
+    assert (gap.start_s, gap.end_s) == (pytest.approx(2 * STEP_S), pytest.approx(5 * STEP_S))
+    assert (ledger.counts.decoded, ledger.counts.corrupt) == (7, 3)
+    assert [f.index for f in frames(said)] == [0, 1, 2, 3]
+
+
+def test_a_change_of_size_or_of_the_clock_begins_a_segment() -> None:
+    script = [picture(0), picture(1, size=(32, 24)), picture(2, size=(32, 24), jump="clock of the source jumped")]
+    said, _, _ = produce(lambda: ScriptedSource(script, live=False), RECORDING)
+    breaks = [message for message in said if isinstance(message, Break)]
+    assert [f.segment for f in frames(said)] == [0, 1, 2]
+    assert [(b.info.width, b.info.height) for b in breaks] == [(16, 12), (32, 24), (32, 24)]
+    assert [b.reason for b in breaks] == ["start", "size changed to 32x24", "clock of the source jumped"]
+
+
+def test_a_recording_that_fails_ends_in_state_failed_after_its_last_frame() -> None:
+    broken = PermanentSourceError("film.mp4 is damaged at 0.06 s")
+    said, _, _ = produce(lambda: ScriptedSource([3, broken], live=False), RECORDING)
+    assert len(frames(said)) == 3
+    assert states(said)[-1] == "failed"
+    assert end(said).error == "film.mp4 is damaged at 0.06 s"
+
+
+def test_a_bug_ends_this_camera_only_and_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> ScriptedSource:
+        raise ZeroDivisionError("by zero")
+
+    with caplog.at_level(logging.ERROR):
+        said, _, _ = produce(broken, RECORDING)
+    assert end(said).error == "bug: ZeroDivisionError: by zero"
+    assert "Traceback" in caplog.text
+
+
+def test_what_was_missed_when_the_watch_was_stopped_is_told() -> None:
+    refused = TransientSourceError("rtsp://gate refuses the connection", "refused")
+    said, _, _ = produce(lambda: ScriptedSource([], opening=refused), until=lambda s: "reconnecting" in states(s))
+    (gap,) = gaps(said)
+    assert gap.cause == "disconnected"
+    assert states(said)[-1] == "ended"
+    assert end(said).error is None
+
+
+class Counting:
+    """A watch that goes blind at its third picture."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.resets = 0
+
+    def see(self, image: Image, time_s: float) -> list[tuple[Any, str]]:
+        self.seen += 1
+        return [("dark", "mean grey 3")] if self.seen == 3 else []
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def test_blindness_is_told_before_the_frame_that_showed_it_and_only_of_cameras() -> None:
+    watch = Counting()
+    said, _, _ = produce(
+        lambda: ScriptedSource([5, 60.0]), make_watch=lambda: watch, until=lambda s: len(frames(s)) >= 5
+    )
+    (dark,) = [m for m in said if isinstance(m, CameraState) and m.state == "dark"]
+    after = next(m for m in said[said.index(dark) :] if isinstance(m, Frame))
+    assert (after.index, after.time_s) == (2, dark.time_s)
+    assert watch.resets == 1
+    unused = Counting()
+    produce(lambda: ScriptedSource([5], live=False), RECORDING, make_watch=lambda: unused)
+    assert unused.seen == 0
+
+
+def test_a_latest_channel_loses_frames_only_into_the_account() -> None:
+    said, _, ledger = produce(
+        lambda: ScriptedSource([200, 60.0]),
+        policy="latest",
+        until=lambda s: ledger_sum(s) >= 200 or len(frames(s)) >= 150,
+    )
+    counts = ledger.counts
+    assert counts.decoded == len(frames(said)) + sum(counts.dropped.values()) + counts.corrupt
+
+
+def ledger_sum(said: list[Any]) -> int:
+    return len(frames(said)) + sum(gap.frames or 0 for gap in gaps(said))
+
+
+STEP = st.one_of(
+    st.integers(1, 4),
+    st.just(0.2),
+    st.builds(lambda n: Corrupt("damaged", 0.0, n), st.integers(1, 3)),
+    st.just(TransientSourceError("cut", "ended")),
+    st.just(ValueError("bug")),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    scripts=st.lists(st.lists(STEP, max_size=4), min_size=1, max_size=4), policy=st.sampled_from(["lossless", "latest"])
+)
+def test_whatever_a_camera_does_the_account_closes(scripts: list[list[Any]], policy: Any) -> None:
+    made = iter(scripts)
+    stop = threading.Event()
+
+    def source() -> ScriptedSource:
+        steps = next(made, None)
+        if steps is None:
+            stop.set()
+        return ScriptedSource([picture(0)] if steps is None else steps)
+
+    keep = replace(FAST, refused_backoff_s=0.001, backoff_first_s=0.001, backoff_cap_s=0.001)
+    said, _, ledger = produce(source, keep, policy=policy, until=lambda _: stop.is_set())
+    seen, told, counts = frames(said), gaps(said), ledger.counts
+    assert counts.decoded == len(seen) + sum(counts.dropped.values()) + counts.corrupt
+    assert sum(g.frames or 0 for g in told if g.cause == "corrupt") == counts.corrupt
+    times = [f.time_s for f in seen]
+    assert all(after > before for before, after in itertools.pairwise(times))
+    assert states(said)[-1] == "ended"
+    assert end(said).error is None
+    # Seconds: what lies between two frames that follow each other without a gap was seen, all else is a gap.
+    spans = sorted((g.start_s, g.end_s) for g in told)
+    for before, after in itertools.pairwise(spans):
+        assert before[1] <= after[0] + 1e-9, "gaps overlap"
+    instants = times + [t for span in spans for t in span]
+    if instants:
+        edges = sorted(set(instants))
+        covered = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
+        missed = sum(b - a for a, b in spans)
+        seen_s = sum(
+            b - a
+            for middle, a, b in zip(covered, edges, edges[1:], strict=False)
+            if not any(start <= middle <= stop_s for start, stop_s in spans)
+        )
+        assert seen_s + missed == pytest.approx(edges[-1] - edges[0])
+        assert np.isfinite(seen_s)

@@ -1,0 +1,114 @@
+"""WorkerGroup: failures are raised in the main thread, nothing waits for ever, what is stuck is named and left behind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+
+from streampose.errors import SourceError
+from streampose.pipeline.channel import Channel
+from streampose.pipeline.workers import WorkerGroup
+
+
+def test_a_failure_wakes_everybody_and_is_raised_here() -> None:
+    channel: Channel[int] = Channel("c", 1, "lossless")
+    ended: list[str] = []
+
+    def reader() -> None:
+        try:
+            channel.get()
+        finally:
+            ended.append("reader")
+
+    def fails() -> None:
+        raise SourceError("the cable is cut")
+
+    def run() -> None:
+        with WorkerGroup() as group:
+            group.adopt(channel)
+            group.start("reader", reader)
+            group.start("fails", fails)
+
+    start_s = time.monotonic()
+    with pytest.raises(SourceError, match="the cable is cut"):
+        run()
+    assert ended == ["reader"]
+    assert time.monotonic() - start_s < 3
+    assert not [t for t in threading.enumerate() if t.name in ("reader", "fails")]
+
+
+def test_several_failures_are_raised_together() -> None:
+    both = threading.Barrier(2)
+
+    def fails(what: str) -> None:
+        both.wait(5)
+        raise ValueError(what)
+
+    def run() -> None:
+        with WorkerGroup() as group:
+            group.start("one", lambda: fails("one"))
+            group.start("two", lambda: fails("two"))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        run()
+    assert sorted(str(e) for e in raised.value.exceptions) == ["one", "two"]
+
+
+def test_an_error_in_the_block_aborts_the_workers_and_stays_the_error() -> None:
+    channel: Channel[int] = Channel("c", 1, "lossless")
+
+    def run() -> None:
+        with WorkerGroup() as group:
+            group.adopt(channel)
+            group.start("reader", lambda: print(channel.get()))
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run()
+
+
+def test_closed_channels_end_workers_quietly() -> None:
+    channel: Channel[int] = Channel("c", 1, "lossless")
+    with WorkerGroup() as group:
+        worker = group.start("reader", lambda: print(channel.get()))
+        channel.close()
+    assert worker.error is None
+    assert not worker.running
+
+
+def test_a_stuck_thread_is_named_and_left_behind_after_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    release = threading.Event()
+    start_s = time.monotonic()
+    with caplog.at_level(logging.ERROR), WorkerGroup(deadline_s=0.2) as group:
+        group.start("decode:stuck", lambda: release.wait(30) and None)
+        group.stop()
+    assert time.monotonic() - start_s < 5
+    assert "decode:stuck" in caplog.text
+    release.set()
+
+
+def test_an_abandoned_worker_is_not_waited_for_and_its_error_is_ignored() -> None:
+    release = threading.Event()
+
+    def stuck() -> None:
+        release.wait(30)
+        raise ValueError("too late")
+
+    with WorkerGroup(deadline_s=30) as group:
+        worker = group.start("read:gate", stuck, abandonable=True)
+        group.abandon(worker)
+        assert group.abandoned() == ["read:gate"]
+    release.set()
+    worker.thread.join(5)
+    assert group.abandoned() == []
+    assert group.errors() == []
+
+
+def test_ended_abandonable_workers_are_forgotten() -> None:
+    with WorkerGroup() as group:
+        for _ in range(50):
+            group.start("read:gate", lambda: None, abandonable=True).thread.join(5)
+        assert len(group._workers) <= 2
