@@ -1,0 +1,90 @@
+"""Compiled networks kept between starts: one checked file an entry, safe for many processes, rebuilt when damaged.
+
+An entry's name is a digest of all it depends on. Its file is the payload followed by the payload's SHA-256; it is
+written beside and renamed, so that a reader sees a whole entry or none, and two writers leave one of two equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+DIGEST_BYTES = 32
+EXPORT_VERSION = 1
+"""Counts changes of what `convert.py` makes of a network; part of every key, so that such a change empties the cache."""
+
+
+def cache_folder() -> Path:
+    """`STREAMPOSE_CACHE`, or the platform's place for caches."""
+    if named := os.environ.get("STREAMPOSE_CACHE"):
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))) / "streampose" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "streampose"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streampose"
+
+
+def entry_path(kind: str, key: Mapping[str, object], suffix: str) -> Path:
+    """Where the entry of `kind` ("openvino") that depends on `key` lies, whether it exists or not."""
+    text = json.dumps(key, sort_keys=True, default=str)
+    return cache_folder() / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}{suffix}"
+
+
+def read(path: Path) -> bytes | None:
+    """The payload of an entry; None where there is none or it is damaged, in which case it is removed."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    payload, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if len(content) > DIGEST_BYTES and hashlib.sha256(payload).digest() == digest:
+        return payload
+    log.warning("%s: damaged cache entry, made again", path)
+    discard(path)
+    return None
+
+
+def discard(path: Path) -> None:
+    """Remove an entry that turned out to be unusable."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s: cannot be removed (%s)", path, error.strerror)
+
+
+def write(path: Path, payload: bytes) -> bool:
+    """Store an entry; False, said once in the log, where the cache cannot be written (the caller goes on without)."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    except OSError as error:
+        log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, error.strerror)
+        return False
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.write(hashlib.sha256(payload).digest())
+        os.replace(part, path)
+    except OSError as error:
+        Path(part).unlink(missing_ok=True)
+        log.warning("%s: not cached (%s)", path, error.strerror)
+        return False
+    return True
+
+
+def cached(path: Path, build: Callable[[], bytes]) -> tuple[bytes, bool]:
+    """The payload at `path`, and whether it was there; otherwise built and stored."""
+    found = read(path)
+    if found is not None:
+        return found, True
+    payload = build()
+    write(path, payload)
+    return payload, False

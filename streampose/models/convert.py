@@ -1,0 +1,98 @@
+"""From a torch network to what the other runtimes read: OpenVINO's IR, ONNX, TorchScript.
+
+Traced once, with the pre-processing in front, for one picture size and any batch size. Torch runs on one thread
+meanwhile: tracing computes next to nothing, and thread teams only wait for one another on a busy machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from streampose.errors import ModelError
+from streampose.models.manifest import InputSpec
+from streampose.runtime.preprocess import WithPreprocessing
+
+OPSET = 17
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def trace(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple[Any, torch.Tensor]:
+    """TorchScript of `network` behind its pre-processing, and the pictures (2, height, width, 3) it was traced on.
+
+    The network is run once on the shape before: some make their anchors on first use.
+    """
+    whole = WithPreprocessing(network.float().cpu(), spec).eval()
+    pictures = torch.randint(
+        0, 256, (2, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+    with torch.inference_mode(), _one_thread():
+        whole(pictures)
+    with torch.no_grad(), _one_thread():
+        return torch.jit.trace(whole, pictures, check_trace=False), pictures
+
+
+def to_openvino(network: nn.Module, spec: InputSpec, width: int, height: int) -> Any:
+    """An OpenVINO model of `network`: (B, height, width, 3) uint8 BGR in, any B.
+
+    Goes straight to the PyTorch front end; the converter around it reports usage to its maker.
+    """
+    import openvino as ov
+    from openvino._offline_transformations import apply_moc_transformations
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    traced, pictures = trace(network, spec, width, height)
+    front = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=pictures)
+    try:
+        model = front.convert(front.load(decoder))
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot convert the network ({str(error).splitlines()[-1]:.160})") from error
+    parameter = model.get_parameters()[0]
+    parameter.set_element_type(ov.Type.u8)
+    parameter.set_partial_shape(ov.PartialShape([-1, height, width, 3]))
+    model.validate_nodes_and_infer_types()
+    apply_moc_transformations(model, cf=True)
+    return model
+
+
+def to_onnx(network: nn.Module, spec: InputSpec, width: int, height: int) -> bytes:
+    """The same as an ONNX file's content: input `pictures`, outputs `output`, batch dimension free."""
+    whole = WithPreprocessing(network.float().cpu(), spec).eval()
+    _, pictures = trace(network, spec, width, height)
+    file = io.BytesIO()
+    with torch.no_grad(), _one_thread():
+        torch.onnx.export(
+            whole,
+            (pictures,),
+            file,
+            dynamo=False,
+            input_names=["pictures"],
+            output_names=["output"],
+            dynamic_axes={"pictures": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=OPSET,
+        )
+    return file.getvalue()
+
+
+def to_torchscript(network: nn.Module, spec: InputSpec, width: int, height: int) -> bytes:
+    """The same as a TorchScript archive's content."""
+    traced, _ = trace(network, spec, width, height)
+    file = io.BytesIO()
+    torch.jit.save(traced, file)
+    return file.getvalue()

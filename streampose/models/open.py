@@ -1,0 +1,134 @@
+"""A model made ready to run: its runtime chosen, converted and compiled, or taken as it was from the cache."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from streampose.errors import ModelError
+from streampose.models import cache
+from streampose.models.manifest import Manifest, sha256_of
+from streampose.runtime.base import Runtime
+from streampose.runtime.select import RUNTIMES, Choice
+
+log = logging.getLogger(__name__)
+CPU_BATCHES = {"pose": (1, 2, 4, 8), "detect": (1,)}
+GPU_BATCHES = {"pose": (1, 2, 4, 8, 16), "detect": (1, 2, 4, 8)}
+
+
+def offers(weights: Path) -> tuple[str, ...]:
+    """The runtimes that can run a weights file."""
+    if weights.suffix == ".onnx":
+        return ("openvino", "onnx")
+    return ("openvino",) if weights.suffix == ".xml" else RUNTIMES
+
+
+def open_runtime(
+    manifest: Manifest,
+    weights: Path,
+    choice: Choice,
+    *,
+    size: tuple[int, int] | None = None,
+    batch_sizes: Sequence[int] | None = None,
+) -> Runtime:
+    """The compiled network for pictures of `size` (width, height; the manifest's where None); says in one log line what
+    it is. Raises ModelError where the file, the runtime or the device does not serve."""
+    started_s = time.perf_counter()
+    width, height = size or (manifest.input.width, manifest.input.height)
+    sizes = batch_sizes or (CPU_BATCHES if choice.device.lower() == "cpu" else GPU_BATCHES)[manifest.task]
+    warm = False
+    runtime: Runtime
+    if choice.runtime == "openvino":
+        from streampose.runtime.openvino_runtime import open_openvino
+
+        key = model_key(manifest, weights, width, height, choice.precision)
+        runtime, warm = open_openvino(lambda: openvino_ir(manifest, weights, width, height, choice), key, choice, sizes)
+    elif choice.runtime == "onnx":
+        from streampose.runtime.onnx_runtime import OnnxRuntime
+
+        runtime = OnnxRuntime(onnx_model(manifest, weights, width, height), choice, sizes)
+    else:
+        from streampose.models.networks import network_of
+        from streampose.runtime.torch_runtime import TorchRuntime
+
+        runtime = TorchRuntime(network_of(manifest, weights), manifest.input, (width, height), choice, sizes)
+    log.info(
+        "%s %dx%d: %s on %s, %s, batches of %s, %s in %.1f s",
+        manifest.name,
+        width,
+        height,
+        runtime.name,
+        runtime.device,
+        runtime.precision,
+        "/".join(map(str, runtime.batch_sizes)),
+        "from the cache" if warm else "made ready",
+        time.perf_counter() - started_s,
+    )
+    return runtime
+
+
+def model_key(manifest: Manifest, weights: Path, width: int, height: int, precision: str) -> dict[str, object]:
+    """All that a converted network depends on, besides the runtime's version."""
+    key: dict[str, object] = {
+        "export": cache.EXPORT_VERSION,
+        "weights": manifest.sha256,
+        "architecture": manifest.architecture,
+        "input": manifest.input.model_dump(),
+        "size": [width, height],
+        "int8": precision == "int8",
+    }
+    if weights.suffix == ".xml":
+        key["bin"] = sha256_of(_weights_of_ir(weights))
+    return key
+
+
+def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:
+    """The network as OpenVINO's IR, packed; converted once and kept, quantised where the choice says int8."""
+    import openvino as ov
+
+    from streampose.runtime import openvino_runtime as runtime
+
+    key = {**model_key(manifest, weights, width, height, choice.precision), "openvino": ov.get_version()}
+
+    def build() -> bytes:
+        log.info("%s %dx%d: converted for OpenVINO, once", manifest.name, width, height)
+        if weights.suffix in (".xml", ".onnx"):
+            spec = manifest.input.model_copy(update={"width": width, "height": height})
+            model = runtime.read_foreign(weights, spec)
+        else:
+            from streampose.models.convert import to_openvino
+            from streampose.models.networks import network_of
+
+            model = to_openvino(network_of(manifest, weights), manifest.input, width, height)
+        return runtime.pack(model)
+
+    packed, _ = cache.cached(cache.entry_path("ir", key, ".ir"), build)
+    return packed
+
+
+def onnx_model(manifest: Manifest, weights: Path, width: int, height: int) -> bytes:
+    """The network as an ONNX file's content; converted once and kept."""
+    if weights.suffix == ".onnx":
+        from streampose.runtime.onnx_runtime import with_preprocessing
+
+        return with_preprocessing(weights, manifest.input)
+    import torch
+
+    def build() -> bytes:
+        from streampose.models.convert import to_onnx
+        from streampose.models.networks import network_of
+
+        log.info("%s %dx%d: converted to ONNX, once", manifest.name, width, height)
+        return to_onnx(network_of(manifest, weights), manifest.input, width, height)
+
+    key = {**model_key(manifest, weights, width, height, "fp32"), "torch": torch.__version__}
+    return cache.cached(cache.entry_path("onnx", key, ".onnx"), build)[0]
+
+
+def _weights_of_ir(xml: Path) -> Path:
+    weights = xml.with_suffix(".bin")
+    if not weights.is_file():
+        raise ModelError(f"{weights}: the weights of {xml.name} are missing; restore the file")
+    return weights

@@ -1,0 +1,151 @@
+"""From what a user calls a model (a name, a manifest, a checkpoint of a known layout) to its manifest and weights.
+
+Looks only on this machine; `streampose models fetch` is the one verb that downloads.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from streampose.errors import ModelError
+from streampose.models import cache
+from streampose.models import manifest as manifests
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
+
+Task = Literal["pose", "detect"]
+IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+FOREIGN = (".onnx", ".xml")
+SIMCC_MANIFEST = (
+    "name, task, architecture, weights, sha256, input (width, height, mean, std), output (kind: heatmap or simcc)"
+)
+
+
+def weight_folders() -> list[Path]:
+    """Where models are looked for by name: STREAMPOSE_WEIGHTS, ./weights, the repository's, then those fetched."""
+    named = os.environ.get("STREAMPOSE_WEIGHTS")
+    folders = [Path(named)] if named else []
+    folders += [Path("weights"), Path(__file__).parents[2] / "weights", fetched_folder()]
+    return list(dict.fromkeys(folder.resolve() for folder in folders))
+
+
+def fetched_folder() -> Path:
+    """Where `streampose models fetch` puts what it got."""
+    return cache.cache_folder() / "models"
+
+
+def local_models() -> dict[str, Path]:
+    """Name to manifest of every model on this machine, the first folder winning."""
+    found: dict[str, Path] = {}
+    for folder in weight_folders():
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manifest, Path]:
+    """Manifest and weights of `ref`, verified by sha256.
+
+    `ref` is a name, a manifest (.yaml), weights with a manifest beside (.safetensors, .onnx, .xml), or a published
+    checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). Raises ModelError saying what to do.
+    """
+    path = Path(ref)
+    if path.suffix == "" and not path.exists() and "/" not in str(ref):
+        path = _by_name(str(ref))
+    if path.suffix in (".yaml", ".yml"):
+        found = manifests.load(path)
+    elif not path.is_file():
+        raise ModelError(f"{path}: no such model file; `streampose models list` shows what there is")
+    elif (beside := path.with_suffix(".yaml")).is_file():
+        found = manifests.load(beside)
+        if found[1].resolve() != path.resolve():
+            raise ModelError(f"{beside}: is the manifest of {found[0].weights}, not of {path.name}")
+    elif path.suffix in (*FOREIGN, ".safetensors"):
+        raise ModelError(f"{path}: needs its manifest, {beside.name}, beside it: {SIMCC_MANIFEST}; see docs/models.md")
+    elif task == "detect":
+        found = describe_detector(path, trust=trust), path
+    else:
+        found = describe_pose(path), path
+    if found[0].task != task:
+        raise ModelError(f"{path}: is a {found[0].task} model; a {task} model is wanted here")
+    return found
+
+
+def _by_name(name: str) -> Path:
+    known = local_models()
+    if name in known:
+        return known[name]
+    from streampose.models.catalogue import catalogue
+
+    if name in catalogue():
+        raise ModelError(f"{name}: not on this machine; get it with `streampose models fetch {name}`")
+    near = difflib.get_close_matches(name, [*known, *catalogue()], 1)
+    hint = f"did you mean {near[0]}?" if near else "`streampose models list` shows what there is"
+    raise ModelError(f"{name}: no model of this name in {', '.join(map(str, weight_folders()))}; {hint}")
+
+
+def describe_detector(path: Path, *, trust: bool = False) -> Manifest:
+    """The manifest of an ultralytics `.pt`; kept in the cache, so that a later start need not unpickle the file."""
+    entry = cache.entry_path("manifest", {"weights": sha256_of(path), "export": cache.EXPORT_VERSION}, ".json")
+    if (kept := cache.read(entry)) is not None:
+        return Manifest.model_validate_json(kept).model_copy(update={"weights": path.name})
+    from streampose.detect.checkpoint import describe_checkpoint
+
+    manifest = describe_checkpoint(path, trust=trust)
+    cache.write(entry, manifest.model_dump_json().encode())
+    return manifest
+
+
+def describe_pose(path: Path) -> Manifest:
+    """The manifest of a published HRNet or Lite-HRNet checkpoint, from its tensors and, for the input, its name.
+
+    The input is the size in the file's name (256x192, 384x288 …, height first) or 256x192; DARK and UDP are known by the
+    name too. Raises ModelError where the tensors are of no network that we know.
+    """
+    digest = sha256_of(path)
+    entry = cache.entry_path(
+        "manifest", {"weights": digest, "name": path.name, "export": cache.EXPORT_VERSION}, ".json"
+    )
+    if (kept := cache.read(entry)) is not None:
+        return Manifest.model_validate_json(kept)
+    from streampose.models.inspect import pose_architecture
+
+    architecture = pose_architecture(path)
+    height, width = size_in_name(path.name) or (256, 192)
+    manifest = Manifest(
+        name=path.stem,
+        task="pose",
+        architecture=architecture,
+        weights=path.name,
+        sha256=digest,
+        input=InputSpec(width=width, height=height, **IMAGENET),
+        output=published_output(path.name, width, height, int(architecture["joints"])),
+        licence="that of its publisher",
+        origin="a published checkpoint",
+    )
+    cache.write(entry, manifest.model_dump_json().encode())
+    return manifest
+
+
+def size_in_name(name: str) -> tuple[int, int] | None:
+    """The "256x192" in a file's name as (height, width); None where there is none that a network can have."""
+    for first, second in re.findall(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", name):
+        height, width = int(first), int(second)
+        if height % 32 == 0 and width % 32 == 0:
+            return height, width
+    return None
+
+
+def published_output(name: str, width: int, height: int, joints: int) -> OutputSpec:
+    """Where a heatmap's cells lie and how it is decoded, by what is written in the name of a published checkpoint.
+
+    Plain ones: cell c at pixel 4c, quarter offset. DARK: the same cells, DARK's step. UDP (Huang et al., CVPR 2020):
+    the first and last cells lie on the first and last pixels, and its step is DARK's.
+    """
+    skeleton = {17: "coco17", 133: "wholebody133"}.get(joints, f"{joints} joints")
+    if "udp" in name.lower():
+        return OutputSpec(kind="heatmap", skeleton=skeleton, stride=(width - 1) / (width / 4 - 1), decode="dark")
+    return OutputSpec(kind="heatmap", skeleton=skeleton, decode="dark" if "dark" in name.lower() else "quarter")

@@ -1,0 +1,132 @@
+"""Networks through ONNX Runtime: for its many providers (CUDA, TensorRT, DirectML, CoreML), and as an exchange format.
+
+ONNX Runtime falls back to the CPU when a provider fails to start and says so only in its log; here, what was asked for is
+compared with what was got, and a difference is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import ModelError
+from streampose.models.manifest import InputSpec
+from streampose.runtime.batches import WASTE, Outputs, run_in_batches
+from streampose.runtime.select import Choice, core_count
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+}
+
+
+class OnnxRuntime:
+    """An ONNX model whose input is (B, H, W, 3) uint8 BGR; for one thread at a time.
+
+    `model` is the file's content. Raises ModelError where the provider is not there or did not start, or the model does
+    not load.
+    """
+
+    name = "onnx"
+    precision = "fp32"
+
+    def __init__(self, model: bytes, choice: Choice, batch_sizes: Sequence[int]) -> None:
+        import onnxruntime as ort
+        from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+        kind, _, index = choice.device.lower().partition(":")
+        wanted = PROVIDERS.get(kind)
+        if wanted is None or wanted not in ort.get_available_providers():
+            here = [name for name, provider in PROVIDERS.items() if provider in ort.get_available_providers()]
+            raise ModelError(f"device: this ONNX Runtime has no {kind}; it has {', '.join(here)}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = choice.threads or core_count()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other networks share the cores
+        options.log_severity_level = 3
+        provider: Any = (wanted, {"device_id": int(index)}) if index else wanted
+        try:
+            self._session = ort.InferenceSession(model, options, providers=[provider])
+        except (
+            faults.Fail,
+            faults.InvalidProtobuf,
+            faults.InvalidGraph,
+            faults.InvalidArgument,
+            faults.NotImplemented,
+        ) as error:
+            raise ModelError(f"ONNX Runtime cannot load the model ({str(error).splitlines()[0]:.160})") from error
+        got = self._session.get_providers()
+        if got[0] != wanted:
+            raise ModelError(f"device: {kind} was asked for, ONNX Runtime started {got[0]}; see its log for the reason")
+        self.device = choice.device.lower()
+        self._input = self._session.get_inputs()[0]
+        fixed = self._input.shape[0]
+        self.batch_sizes: Sequence[int] = (fixed,) if isinstance(fixed, int) else tuple(sorted(set(batch_sizes)))
+        self._waste = WASTE if kind == "cpu" else 1.0
+
+    def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
+        """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
+        return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
+
+    def _run(self, batch: npt.NDArray[Any]) -> Outputs:
+        return tuple(np.asarray(each, np.float32) for each in self._session.run(None, {self._input.name: batch}))
+
+    def close(self) -> None:
+        """Free the session's memory."""
+        del self._session
+
+
+def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
+    """The content of an ONNX file with the pre-processing of `spec` put in front of its one input.
+
+    A model that takes uint8 already is left as it is. Raises ModelError where the file is damaged or its input is not
+    (B, 3, H, W) pictures of the size that `spec` says.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import TensorProto, helper, numpy_helper
+
+    try:
+        model = onnx.load(str(path))
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path}: not an ONNX file ({str(error).splitlines()[0]:.100})") from error
+    known = {each.name for each in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in known]
+    kind = inputs[0].type.tensor_type if inputs else None
+    if len(inputs) != 1 or kind is None or len(kind.shape.dim) != 4:
+        raise ModelError(f"{path}: one input (B, 3, H, W) is wanted; it has {[each.name for each in inputs]}")
+    if kind.elem_type == TensorProto.UINT8:
+        return bytes(model.SerializeToString())
+    fixed = [each.dim_value for each in kind.shape.dim]
+    if any(has not in (0, needs) for has, needs in zip(fixed[1:], (3, spec.height, spec.width), strict=True)):
+        raise ModelError(f"{path}: takes {fixed}, its manifest says (B, 3, {spec.height}, {spec.width})")
+    target = inputs[0].name
+    weight = np.zeros((3, 3, 1, 1), np.float32)
+    for output in range(3):
+        weight[output, 2 - output if spec.channels == "rgb" else output] = 1 / spec.std[output]
+    bias = -np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(weight, "streampose.weight"), numpy_helper.from_array(bias, "streampose.bias")]
+    )
+    steps = [
+        helper.make_node("Transpose", ["pictures"], ["streampose.planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["streampose.planes"], ["streampose.float"], to=kind.elem_type),
+        helper.make_node("Conv", ["streampose.float", "streampose.weight", "streampose.bias"], [target]),
+    ]
+    nodes = [*steps, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    batch = fixed[0] or kind.shape.dim[0].dim_param or "batch"
+    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, [batch, spec.height, spec.width, 3])
+    kept = [each for each in model.graph.input if each.name != target]
+    del model.graph.input[:]
+    model.graph.input.extend([pictures, *kept])
+    return bytes(model.SerializeToString())

@@ -1,0 +1,192 @@
+"""Networks through OpenVINO: compiled once for each batch size, kept compiled between starts.
+
+Only this file knows OpenVINO. A network comes as one `bytes`: the length of the IR's XML, the XML, the weights. What is
+compiled from it is cached as OpenVINO exports it, so that a second start reads that and imports nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from streampose.errors import ModelError
+from streampose.models import cache
+from streampose.models.manifest import InputSpec
+from streampose.runtime.batches import WASTE, Outputs, run_in_batches
+from streampose.runtime.select import Choice, core_count, cpu_flags, cpu_name
+
+log = logging.getLogger(__name__)
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+class OpenVinoRuntime:
+    """Compiled networks by batch size, each with its own request; for one thread at a time."""
+
+    name = "openvino"
+
+    def __init__(self, compiled: Mapping[int, Any], device: str, precision: str) -> None:
+        self.device = device
+        self.precision = precision
+        self.batch_sizes: Sequence[int] = tuple(sorted(compiled))
+        self._waste = WASTE if device == "cpu" else 1.0
+        self._requests = {size: model.create_infer_request() for size, model in compiled.items()}
+
+    def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
+        """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
+        return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
+
+    def _run(self, batch: npt.NDArray[Any]) -> Outputs:
+        request = self._requests[len(batch)]
+        request.infer({0: batch}, share_inputs=True)
+        return tuple(np.array(tensor.data, np.float32) for tensor in request.output_tensors)
+
+    def close(self) -> None:
+        """Free the compiled networks."""
+        self._requests.clear()
+
+
+def open_openvino(
+    read_ir: Callable[[], bytes], key: Mapping[str, object], choice: Choice, batch_sizes: Sequence[int]
+) -> tuple[OpenVinoRuntime, bool]:
+    """The runtime for `batch_sizes`, and whether all of it came from the cache.
+
+    `read_ir` gives the network (see the module) and is called only where something must be compiled; `key` is all that
+    the network depends on. Raises ModelError where the device is not there or cannot run it.
+    """
+    core = ov.Core()
+    device = choice.device.upper()
+    _has_device(core, device)
+    options = compile_options(choice)
+    key = {**key, "openvino": ov.get_version(), "cpu": [cpu_name(), *sorted(cpu_flags())], "options": options}
+    compiled: dict[int, Any] = {}
+    warm = True
+    for size in sorted(set(batch_sizes)):
+        path = cache.entry_path("openvino", {**key, "device": device, "batch": size}, ".blob")
+        model = _import(core, path, device, options)
+        if model is None:
+            warm = False
+            model = _compile(core, read_ir(), size, device, options)
+            _export(model, path)
+        compiled[size] = model
+    got = _precision_got(compiled[min(compiled)], choice)
+    return OpenVinoRuntime(compiled, choice.device.lower(), got), warm
+
+
+def compile_options(choice: Choice) -> dict[str, object]:
+    """OpenVINO's properties for a choice: one stream, low latency, no pinning (two networks share the cores)."""
+    options: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[choice.precision]}
+    if choice.device.lower() == "cpu":
+        options["INFERENCE_NUM_THREADS"] = choice.threads or core_count()
+        options["ENABLE_CPU_PINNING"] = False
+    return options
+
+
+def pack(model: Any) -> bytes:
+    """An OpenVINO model as one `bytes`."""
+    with tempfile.TemporaryDirectory(prefix="streampose-") as folder:
+        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+        ov.serialize(model, str(xml), str(weights))
+        text = xml.read_bytes()
+        return len(text).to_bytes(8, "little") + text + weights.read_bytes()
+
+
+def unpack(packed: bytes) -> Any:
+    """The OpenVINO model in what `pack` gave."""
+    end = 8 + int.from_bytes(packed[:8], "little")
+    return ov.Core().read_model(packed[8:end], packed[end:])
+
+
+def read_foreign(path: Path, spec: InputSpec) -> Any:
+    """An .xml or .onnx model with the pre-processing of `spec` put in front, its batch dimension free.
+
+    A model that already takes (B, H, W, 3) uint8 is left as it is. Raises ModelError where the file is damaged or its
+    input is no picture.
+    """
+    try:
+        model = ov.Core().read_model(str(path))
+    except RuntimeError as error:
+        raise ModelError(f"{path}: OpenVINO cannot read it ({_first_line(error)})") from error
+    if len(model.inputs) != 1 or model.inputs[0].get_partial_shape().rank.get_length() != 4:
+        raise ModelError(
+            f"{path}: one input (B, 3, H, W) is wanted; it has {[str(i.partial_shape) for i in model.inputs]}"
+        )
+    if model.inputs[0].get_element_type() == ov.Type.u8:
+        return model
+    try:
+        model.reshape({0: ov.PartialShape([-1, 3, spec.height, spec.width])})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path}: does not take pictures of {spec.width}x{spec.height} ({_first_line(error)})"
+        ) from error
+    steps = ov.preprocess.PrePostProcessor(model)
+    tensor = steps.input().tensor()
+    tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ov.preprocess.ColorFormat.BGR)
+    steps.input().model().set_layout(ov.Layout("NCHW"))
+    chain = steps.input().preprocess().convert_element_type(ov.Type.f32)
+    if spec.channels == "rgb":
+        chain = chain.convert_color(ov.preprocess.ColorFormat.RGB)
+    chain.mean(list(spec.mean)).scale(list(spec.std))
+    return steps.build()
+
+
+def _has_device(core: Any, device: str) -> None:
+    if device == "CPU":
+        return
+    known = core.available_devices
+    if device.split(".")[0].split(":")[0] not in {name.split(".")[0] for name in (*known, "AUTO", "HETERO", "MULTI")}:
+        raise ModelError(f"device: OpenVINO has no {device} here; it has {', '.join(known)}")
+
+
+def _compile(core: Any, packed: bytes, size: int, device: str, options: Mapping[str, object]) -> Any:
+    model = unpack(packed)
+    shape = model.inputs[0].get_partial_shape()
+    shape[0] = size
+    try:
+        model.reshape({0: shape})
+        return core.compile_model(model, device, dict(options))
+    except RuntimeError as error:
+        raise ModelError(f"OpenVINO cannot compile the network for {device} ({_first_line(error)})") from error
+
+
+def _import(core: Any, path: Path, device: str, options: Mapping[str, object]) -> Any:
+    blob = cache.read(path)
+    if blob is None:
+        return None
+    try:
+        return core.import_model(blob, device, dict(options))
+    except RuntimeError as error:
+        log.warning("%s: OpenVINO does not take it back (%s), compiled again", path, _first_line(error))
+        cache.discard(path)
+        return None
+
+
+def _export(model: Any, path: Path) -> None:
+    try:
+        blob = model.export_model()
+    except RuntimeError as error:
+        log.debug("not cached: %s", _first_line(error))  # some devices export nothing
+        return
+    cache.write(path, blob if isinstance(blob, bytes) else blob.getvalue())
+
+
+def _precision_got(model: Any, choice: Choice) -> str:
+    if choice.precision == "int8":
+        return "int8"
+    got = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    names = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+    name = names.get(str(got), str(got))
+    if name != choice.precision:
+        log.warning("openvino on %s runs %s, not %s", choice.device, name, choice.precision)
+    return name
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return (lines or [type(error).__name__])[0][:160]

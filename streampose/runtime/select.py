@@ -1,0 +1,164 @@
+"""Which runtime, device and precision a network runs with: what was asked, filled in by what the machine has.
+
+Nothing heavy is imported to find out, so that a start on a CPU with compiled networks never waits for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from streampose.errors import ConfigError, ModelError
+
+RUNTIMES = ("torch", "openvino", "onnx")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+EXTRAS = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", ""), "torch": ("torch", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A runtime with its device ("cpu", "cuda:0", "mps", or the runtime's own name, such as "GPU"), precision, threads.
+
+    `threads` is None where the runtime may use every core. `asked` is true where the device was named, not found.
+    """
+
+    runtime: str
+    device: str
+    precision: str
+    threads: int | None = None
+    asked: bool = False
+
+
+def choose(
+    device: str = "auto",
+    runtime: str = "auto",
+    precision: str = "auto",
+    *,
+    threads: int | None = None,
+    offers: tuple[str, ...] = RUNTIMES,
+    cpu_has_bf16: Callable[[], bool] | None = None,
+    has_cuda: Callable[[], bool] | None = None,
+) -> Choice:
+    """Fill in what is "auto".
+
+    `device` is auto, cpu, cuda, cuda:1, mps, or RUNTIME:NAME (openvino:GPU); `offers` are the runtimes that can run the
+    model's file. CUDA goes to torch in fp16, Apple's GPU to torch in fp32, a CPU to OpenVINO, in bf16 where the CPU
+    multiplies it in hardware. Raises ConfigError for what cannot be, ModelError for a runtime that is not installed.
+    """
+    runtime, device = _split(runtime, device)
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"precision: {precision!r} is none of auto, {', '.join(PRECISIONS)}")
+    asked = device != "auto"
+    if device == "auto":
+        device = _find_device(runtime, has_cuda or _has_cuda, offers)
+    if runtime == "auto":
+        runtime = _find_runtime(device, offers)
+    if runtime not in offers:
+        raise ConfigError(f"runtime: {runtime} cannot run this model file; {' or '.join(offers)} can")
+    if runtime == "openvino" and device.startswith(("cuda", "mps")):
+        raise ConfigError(f"device: {device} is not OpenVINO's; use runtime torch or onnx, or device openvino:GPU")
+    _installed(runtime)
+    if precision == "auto":
+        precision = _find_precision(runtime, device, cpu_has_bf16 or cpu_multiplies_bf16)
+    _possible(runtime, device, precision)
+    return Choice(runtime, device, precision, threads, asked)
+
+
+def _split(runtime: str, device: str) -> tuple[str, str]:
+    prefix, colon, rest = device.partition(":")
+    if colon and prefix in RUNTIMES:
+        if runtime not in ("auto", prefix):
+            raise ConfigError(f"device: {device} names runtime {prefix}, runtime says {runtime}; name one")
+        return prefix, rest
+    if runtime not in ("auto", *RUNTIMES):
+        raise ConfigError(f"runtime: {runtime!r} is none of auto, {', '.join(RUNTIMES)}")
+    if device not in ("auto", "cpu", "mps") and prefix != "cuda":
+        raise ConfigError(f"device: {device!r} is none of auto, cpu, cuda, cuda:1, mps, openvino:GPU, onnx:tensorrt")
+    return runtime, device
+
+
+def _find_device(runtime: str, has_cuda: Callable[[], bool], offers: tuple[str, ...]) -> str:
+    if runtime == "openvino" or ("torch" not in offers and runtime == "auto"):
+        return "cpu"
+    if has_cuda():
+        return "cuda"
+    return "mps" if runtime != "onnx" and sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+
+
+def _find_runtime(device: str, offers: tuple[str, ...]) -> str:
+    wanted = ("openvino", "torch", "onnx") if device == "cpu" else ("torch", "onnx")
+    usable = [runtime for runtime in wanted if runtime in offers]
+    if not usable:
+        raise ConfigError(f"device: {device}: this model file runs by {' or '.join(offers)} only")
+    return next((runtime for runtime in usable if find_spec(EXTRAS[runtime][0])), usable[0])
+
+
+def _find_precision(runtime: str, device: str, has_bf16: Callable[[], bool]) -> str:
+    if runtime == "torch":
+        return "fp16" if device.startswith("cuda") else "fp32"
+    if runtime == "openvino":
+        return ("bf16" if has_bf16() else "fp32") if device.lower() == "cpu" else "fp16"
+    return "fp32"
+
+
+def _possible(runtime: str, device: str, precision: str) -> None:
+    allowed = {
+        "torch": ("fp32", "bf16") if device == "cpu" else ("fp32", "bf16", "fp16"),
+        "openvino": ("fp32", "bf16", "int8") if device.lower() == "cpu" else ("fp32", "fp16", "int8"),
+        "onnx": ("fp32",),
+    }[runtime]
+    if precision not in allowed:
+        raise ConfigError(f"precision: {runtime} on {device} runs {', '.join(allowed)}, not {precision}")
+
+
+def _installed(runtime: str) -> None:
+    package, extra = EXTRAS[runtime]
+    if find_spec(package) is None:
+        how = f"streampose[{extra}]" if extra else package
+        raise ModelError(f"runtime {runtime} is not installed: pip install '{how}', or choose another runtime")
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has bf16 instructions; where it only emulates them, bf16 is far slower than fp32."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of this CPU as Linux names them; empty where that cannot be read."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    lines = (line.partition(":") for line in text.splitlines())
+    return frozenset(next((rest.split() for name, _, rest in lines if name.strip() in ("flags", "Features")), []))
+
+
+def cpu_name() -> str:
+    """The CPU's model name, for tables and cache keys."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_cuda() -> bool:
+    """Whether torch sees a CUDA device; torch is imported only where the driver's device files suggest one."""
+    if sys.platform == "linux" and not Path("/dev/nvidia0").exists() and not Path("/dev/dxg").exists():
+        return False
+    if sys.platform == "darwin" or find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())

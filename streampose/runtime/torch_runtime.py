@@ -1,0 +1,113 @@
+"""Networks in torch: the reference on a CPU, the fast way on CUDA, and Apple's GPU.
+
+On CUDA: fp16 and channels-last, one CUDA graph for each batch size (captured once, before the first picture), and the
+pre-processing on the device, so that what crosses the bus is uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from streampose.errors import ModelError
+from streampose.models.manifest import InputSpec
+from streampose.runtime.batches import WASTE, Outputs, run_in_batches
+from streampose.runtime.preprocess import WithPreprocessing
+from streampose.runtime.select import Choice
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TorchRuntime:
+    """A torch network with its pre-processing on one device; for one thread at a time.
+
+    `size` is (width, height) of the pictures. Raises ModelError where the device is not there.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, network: nn.Module, spec: InputSpec, size: tuple[int, int], choice: Choice, batch_sizes: Sequence[int]
+    ) -> None:
+        self._device = _device(choice.device)
+        self.device = str(self._device)
+        self.precision = choice.precision
+        self.batch_sizes: Sequence[int] = tuple(sorted(set(batch_sizes)))
+        self._network = WithPreprocessing(network, spec).eval()
+        if self._device.type == "cuda":
+            # A new shape otherwise costs a search of seconds (FIND); the heuristic's choice is close to it at once.
+            torch.backends.cudnn.benchmark = False
+        layout = torch.channels_last if self._device.type == "cuda" else torch.contiguous_format
+        self._network.to(self._device, DTYPES[choice.precision]).to(memory_format=layout)
+        if choice.threads and self._device.type == "cpu":
+            torch.set_num_threads(choice.threads)
+        self._waste = WASTE if self._device.type == "cpu" else 1.0
+        width, height = size
+        self._graphs: dict[int, _Graph] = {}
+        with torch.inference_mode():
+            for batch in self.batch_sizes if self._device.type != "cpu" else self.batch_sizes[:1]:
+                pictures = torch.zeros((batch, height, width, 3), dtype=torch.uint8, device=self._device)
+                if self._device.type == "cuda":
+                    self._graphs[batch] = _Graph(self._network, pictures)
+                else:
+                    self._network(pictures)
+
+    def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
+        """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
+        return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
+
+    def _run(self, batch: npt.NDArray[Any]) -> Outputs:
+        with torch.inference_mode():
+            pictures = torch.from_numpy(batch)
+            graph = self._graphs.get(len(batch))
+            found = graph(pictures) if graph else _as_tuple(self._network(pictures.to(self._device)))
+            return tuple(np.array(tensor.float().cpu().numpy(), np.float32) for tensor in found)
+
+    def close(self) -> None:
+        """Free the device's memory."""
+        self._graphs.clear()
+        self._network.to("meta")
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _Graph:
+    """One forward pass on fixed memory, captured once and replayed: no launch overhead, no allocation."""
+
+    def __init__(self, network: nn.Module, pictures: Tensor) -> None:
+        self._pictures = pictures
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                network(pictures)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._outputs = _as_tuple(network(pictures))
+
+    def __call__(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        self._pictures.copy_(pictures)
+        self._graph.replay()
+        return self._outputs
+
+
+def _as_tuple(found: Any) -> tuple[Tensor, ...]:
+    return tuple(found) if isinstance(found, tuple | list) else (found,)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ModelError(f"device: {name}: torch sees no CUDA device here; use device: cpu or auto")
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise ModelError(f"device: {name}: there are {torch.cuda.device_count()} CUDA devices, the first is cuda:0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("device: mps: torch sees no Apple GPU here; use device: cpu or auto")
+    return device
