@@ -205,9 +205,9 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
     for key in ("scores", "agreement"):
         if key in entry:
             factor = np.asarray(entry[key], np.float32)
-            if factor.shape != (joints,) or not (np.isfinite(factor).all() and (factor >= 0).all() and (factor <= 1).all()):
+            if factor.shape != (joints,) or not (np.isfinite(factor).all() and (factor >= 0).all()):
                 raise DataError(f"{name}: {key} must be {joints} numbers in 0..1")
-            weights *= factor
+            weights *= np.minimum(factor, 1.0)  # a heatmap's peak may pass 1 a little
     maker = str(entry.get("labels", "human"))
     human = np.full(joints, maker.startswith("human"))
     if "teacher-face" in maker:

@@ -32,11 +32,15 @@ LITE_PRESETS: dict[str, LiteHRNetPreset] = {
 }
 
 
-def channel_shuffle(x: Tensor, groups: int = 2) -> Tensor:
-    """Interleave the channels of `groups` equal groups; (B, C, H, W) to the same shape."""
-    batch, channels, height, width = x.shape
-    x = x.view(batch, groups, channels // groups, height, width).transpose(1, 2)
-    return x.reshape(batch, channels, height, width)
+def interleave(left: Tensor, right: Tensor) -> Tensor:
+    """The channels of two (B, C, H, W) by turns, (B, 2 C, H, W): the channel shuffle of two groups in one copy.
+
+    Pictures that lie channels-last stay so; a plain reshape would turn them and every convolution turn them back.
+    """
+    if right.is_contiguous(memory_format=torch.channels_last) and not right.is_contiguous():
+        pair = torch.stack((left.permute(0, 2, 3, 1), right.permute(0, 2, 3, 1)), dim=-1)
+        return pair.flatten(3).permute(0, 3, 1, 2)
+    return torch.stack((left, right), dim=2).flatten(1, 2)
 
 
 class ConvNorm(nn.Sequential):
@@ -80,7 +84,7 @@ class Stem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         left, right = self.conv1(x).chunk(2, dim=1)
         right = self.linear_conv(self.depthwise_conv(self.expand_conv(right)))
-        return channel_shuffle(torch.cat((self.branch1(left), right), dim=1))
+        return interleave(self.branch1(left), right)
 
 
 class ShuffleUnit(nn.Module):
@@ -95,7 +99,7 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = x.chunk(2, dim=1)
-        return channel_shuffle(torch.cat((left, self.branch2(right)), dim=1))
+        return interleave(left, self.branch2(right))
 
 
 class LiteModule(nn.Module):

@@ -1,0 +1,300 @@
+"""The training of a pose network: from a recipe to checkpoints, metrics and curves.
+
+Nothing in a step waits for Python or for a disk: the crops lie in device memory, augmentation, teacher, student and
+average run there. Every draw is made from (seed, step), so a run that was killed and resumed walks the very same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from streampose.errors import ConfigError
+from streampose.evaluate.dataset import KeypointSet, open_keypoint_set
+from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
+from streampose.models.manifest import InputSpec
+from streampose.pose.checkpoint import load_weights
+from streampose.pose.network import build_pose_network
+from streampose.pose.skeleton import load_skeleton
+from streampose.train.augment import Augmenter
+from streampose.train.ema import WeightAverage
+from streampose.train.frozen_norm import freeze_norms
+from streampose.train.pose_config import PoseRecipe
+from streampose.train.pose_data import PersonStore, load_people, split_people
+from streampose.train.pose_loss import pose_losses
+from streampose.train.precision import Arithmetic, choose_arithmetic
+from streampose.train.run_folder import RunFolder
+from streampose.train.schedule import warmup_cosine
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """How a training ended: figures by view ("clean", "96px", ...), and where the best weights lie."""
+
+    figures: dict[str, KeypointFigures]
+    best: Path
+    steps: int
+
+
+class PoseTraining:
+    """One training run; `run` goes on until all samples are seen."""
+
+    def __init__(self, recipe: PoseRecipe, say: Say, *, resume: bool = False) -> None:
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        self.recipe, self.say = recipe, say
+        self.device = pick_device(recipe.device)
+        self.skeleton = load_skeleton(recipe.skeleton)
+        self.folder = RunFolder(recipe.out)
+        resumed = self.folder.load() if resume else None
+        torch.manual_seed(recipe.seed)
+        self.student = self._build(recipe.init if resumed is None else None)
+        self.teacher = self._build(recipe.teacher).eval().requires_grad_(False) if recipe.teacher else None
+        if recipe.freeze_norms:
+            self.say(f"batch norms frozen, {freeze_norms(self.student)} fused with their convolutions")
+        if self.teacher is not None:
+            freeze_norms(self.teacher)
+        self.average = WeightAverage(self.student, recipe.ema)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.lr, foreach=True)
+        self.steps = -(-recipe.samples // recipe.batch)
+        self.step, self.best = 0, 0.0
+        if resumed is not None:
+            self._restore(resumed)
+        else:
+            self.folder.start_fresh()
+        self.store, self.views = self._load_data()
+        self.augmenter = Augmenter(
+            recipe.augment,
+            size=(recipe.input.width, recipe.input.height),
+            flip_order=torch.from_numpy(self.skeleton.flip_order),
+            upper_body=self.skeleton.upper_body,
+        )
+        self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
+        self.arithmetic = self._choose_arithmetic()
+
+    def _build(self, weights: Path | None) -> nn.Module:
+        network = build_pose_network({"network": self.recipe.network, "joints": len(self.skeleton.keypoints)})
+        if weights is not None and (note := load_weights(network, weights, remake_head=True)):
+            self.say(note)
+        return network.to(self.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay for the convolutions' weights only."""
+        parameters = list(self.student.parameters())
+        return [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["network_name"] != self.recipe.network:
+            raise ConfigError(f"{self.folder.last}: of network {state['network_name']}, the recipe says {self.recipe.network}")
+        self.student.load_state_dict(state["student"])
+        self.average.restore(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        self.say(f"resumed at step {self.step} of {self.steps}")
+
+    def _save(self) -> None:
+        state = {
+            "network_name": self.recipe.network,
+            "student": self.student.state_dict(),
+            "average": self.average.state(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+        self.folder.save(state)
+
+    def _load_data(self) -> tuple[PersonStore, dict[str, PreparedCrops]]:
+        recipe, holdout, joints = self.recipe, self.recipe.holdout, len(self.skeleton.keypoints)
+        sets = [open_keypoint_set(path, joints=joints) for path in recipe.data]
+        trained, measured = split_people(sets, holdout.source, holdout.images, holdout.sources)
+        if recipe.subset:
+            trained = _first(trained, recipe.subset)
+        if recipe.measure_trained:
+            measured = trained
+        measured = _spread(measured, holdout.people)
+        count = sum(map(len, trained))
+        self.say(f"{count} people to train on, {sum(map(len, measured))} kept for measuring")
+        with _bar("reading crops") as bar:
+            task = bar.add_task("reading crops", total=count, note="")
+            store = load_people(sets, trained, recipe.input, self.device, lambda done: bar.advance(task, done))
+        views = {"clean": _prepare(sets, measured, recipe.input, None)}
+        for height in holdout.heights:
+            views[f"{height}px"] = _prepare(sets, measured, recipe.input, height)
+        for data in sets:
+            data.close()
+        return store, views
+
+    def _choose_arithmetic(self) -> Arithmetic:
+        recipe = self.recipe
+        shape = (recipe.batch, 3, recipe.input.height, recipe.input.width)
+        choice = choose_arithmetic(self.student, shape, self.device, recipe.precision, self.say)
+        for network in (self.average.network, self.teacher):
+            if network is not None:
+                choice.arrange_network(network)
+        return choice
+
+    def run(self) -> TrainingResult:
+        """Train to the end; the figures are those of the last measurement, `best` those of the best mean AP."""
+        recipe = self.recipe
+        figures: dict[str, KeypointFigures] = {}
+        saved = time.monotonic()
+        every = max(recipe.measure_samples // recipe.batch, 1)
+        with _bar("training") as bar:
+            task = bar.add_task("training", total=self.steps, completed=self.step, note="")
+            while self.step < self.steps:
+                started = time.monotonic()
+                label, distil = self._train_step()
+                self.step += 1
+                if self.step % 10 == 0 or self.step == self.steps:
+                    values = {"loss": round(label.item() + distil.item(), 5), "label": round(label.item(), 5)}
+                    rate = recipe.batch / (time.monotonic() - started)
+                    lr = self.optimizer.param_groups[0]["lr"]
+                    self.folder.log(
+                        step=self.step, **values, distil=round(distil.item(), 5), lr=lr, samples_s=round(rate, 2)
+                    )
+                    bar.update(task, completed=self.step, note=f"loss {values['loss']:.3f}, {rate:.1f} crops/s")
+                if self.step % every == 0 or self.step == self.steps:
+                    figures = self._measure()
+                    self._save()
+                    saved = time.monotonic()
+                elif time.monotonic() - saved > recipe.checkpoint_s:
+                    self._save()
+                    saved = time.monotonic()
+        if not figures:
+            figures = self._measure()
+        return TrainingResult(figures, self.folder.path / "best.pt", self.steps)
+
+    def _train_step(self) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        factor = warmup_cosine(self.step, self.steps, max(recipe.warmup_samples // recipe.batch, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.lr * factor
+        generator = torch.Generator(self.device).manual_seed(recipe.seed * 1_000_003 + self.step)
+        index = sample_index(len(self.store), recipe.batch, self.step, recipe.seed)
+        views = self.augmenter(self.store.batch(index), generator)
+        human = self.store.human[index.to(self.device)].gather(1, views.order)
+        heat = self._teach(self.arithmetic.arrange((views.clean - self.mean) / self.std))
+        self.student.train()
+        with self.arithmetic.autocast(self.device):
+            heatmaps = self.student(self.arithmetic.arrange((views.seen - self.mean) / self.std))
+        label, distil = pose_losses(
+            heatmaps.float(), views.points, views.weights, human, recipe.loss, recipe.output, heat
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        (label + distil).backward()
+        nn.utils.clip_grad_norm_(self.student.parameters(), 10.0)
+        self.optimizer.step()
+        self.average.update(self.student)
+        return label.detach(), distil.detach()
+
+    @torch.no_grad()
+    def _teach(self, clean: Tensor) -> Tensor | None:
+        """The teacher's heatmaps (B, K, h, w) of clean crops, averaged with the mirrored ones' where the recipe says so."""
+        if self.teacher is None:
+            return None
+        with self.arithmetic.autocast(self.device):
+            heat = self.teacher(clean).float()
+            if not self.recipe.teacher_flip:
+                return heat.clamp(min=0.0)
+            order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
+            mirrored = self.teacher(clean.flip(3)).float()[:, order].flip(3)
+        if self.recipe.output.offset == 0:
+            mirrored = torch.cat((mirrored[..., :1], mirrored[..., :-1]), 3)  # the published one-pixel shift
+        return (0.5 * (heat + mirrored)).clamp(min=0.0)
+
+    def _measure(self) -> dict[str, KeypointFigures]:
+        network = self.network_of(self.average.network)
+        figures = {
+            view: measure(crops, network, self.recipe.output, self.skeleton) for view, crops in self.views.items()
+        }
+        mean = float(np.mean([figure.ap for figure in figures.values()]))
+        if mean >= self.best:
+            self.best = mean
+            self.folder.save({"network": self.average.network.state_dict(), "step": self.step}, "best.pt")
+        named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
+        self.folder.log(step=self.step, **named, mean_ap=round(mean, 4))
+        self.folder.plot(("label", "distil"), tuple(named), f"{self.recipe.network}, {self.folder.path}")
+        self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in named.items()))
+        return figures
+
+    def network_of(self, network: nn.Module) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+        """`network` as arrays in, arrays out, on this run's device and in its arithmetic."""
+
+        def call(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            pictures = torch.from_numpy(np.ascontiguousarray(crops[..., ::-1])).to(self.device)
+            x = (pictures.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            with torch.no_grad(), self.arithmetic.autocast(self.device):
+                return np.asarray(network.eval()(self.arithmetic.arrange(x)).float().cpu().numpy())
+
+        return call
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where there is one. Raises ConfigError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device: {name} was asked for and this machine has none; say cpu or auto")
+    return torch.device(name)
+
+
+def sample_index(count: int, batch: int, step: int, seed: int) -> Tensor:
+    """The people of one step (B,): every epoch is a shuffle of all, drawn from (seed, epoch)."""
+    places = np.arange(step * batch, (step + 1) * batch)
+    epochs = places // count
+    index = np.empty(batch, np.int64)
+    for epoch in np.unique(epochs):
+        order = np.random.Generator(np.random.PCG64([seed, int(epoch)])).permutation(count)
+        here = epochs == epoch
+        index[here] = order[places[here] % count]
+    return torch.from_numpy(index)
+
+
+def _first(parts: list[list[Any]], count: int) -> list[list[Any]]:
+    taken = []
+    for part in parts:
+        taken.append(part[:count])
+        count -= len(taken[-1])
+    return taken
+
+
+def _spread(parts: list[list[Any]], count: int) -> list[list[Any]]:
+    """At most `count` people, evenly over all."""
+    total = sum(map(len, parts))
+    if total <= count:
+        return parts
+    chosen = set(np.linspace(0, total - 1, count).round().astype(int).tolist())
+    taken, at = [], 0
+    for part in parts:
+        taken.append([person for place, person in enumerate(part, at) if place in chosen])
+        at += len(part)
+    return taken
+
+
+def _prepare(sets: list[KeypointSet], people: list[list[Any]], spec: InputSpec, height: int | None) -> PreparedCrops:
+    parts = [prepare_crops(data, part, spec, person_height=height) for data, part in zip(sets, people, strict=True)]
+    return PreparedCrops(
+        [person for part in parts for person in part.people],
+        np.concatenate([part.crops for part in parts]),
+        np.concatenate([part.to_image for part in parts]),
+    )
+
+
+def _bar(name: str) -> Progress:
+    columns = (TextColumn(name), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))

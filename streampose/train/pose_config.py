@@ -1,0 +1,89 @@
+"""The recipe of a pose training, a YAML file as typed models; every fault is one line with its key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streampose.errors import ConfigError
+from streampose.models.manifest import InputSpec, OutputSpec
+from streampose.train.augment import AugmentSpec
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HoldoutSpec(_Strict):
+    """What training never sees: the `images` of highest id of `source`, measured; all of `sources`, not measured."""
+
+    source: str = ""
+    images: int = Field(300, ge=0)
+    sources: tuple[str, ...] = ()
+    people: int = Field(300, ge=1, description="at most so many people are measured while training")
+    heights: tuple[int, ...] = (96, 64, 40)
+
+
+class LossSpec(_Strict):
+    """Squared error of heatmaps: towards the teacher's, and towards Gaussians of `sigma` cells at the labels.
+
+    `human` and `machine` weigh labels by people and by networks (times their own score and agreement). Where people's
+    label and the teacher disagree the teacher's say fades, with `doubt` cells of distance as the scale.
+    """
+
+    distil: float = Field(1.0, ge=0)
+    human: float = Field(1.0, ge=0)
+    machine: float = Field(0.3, ge=0)
+    sigma: float = Field(2.0, gt=0)
+    doubt: float = Field(2.0, gt=0)
+
+
+class PoseRecipe(_Strict):
+    """All of a training. `samples` counts crops over the whole run; `checkpoint_s` and `measure_samples` say how often."""
+
+    out: Path
+    network: str = "litehrnet18"
+    skeleton: str = "coco17"
+    input: InputSpec
+    output: OutputSpec
+    data: tuple[Path, ...] = Field(min_length=1)
+    holdout: HoldoutSpec = HoldoutSpec()
+    init: Path | None = None
+    teacher: Path | None = Field(None, description="checkpoint of the same network, which sees the clean crop")
+    teacher_flip: bool = False
+    freeze_norms: bool = False
+    samples: int = Field(gt=0)
+    batch: int = Field(16, gt=0)
+    lr: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_samples: int = Field(1000, ge=0)
+    ema: float = Field(0.998, ge=0, lt=1)
+    seed: int = 0
+    augment: AugmentSpec = AugmentSpec()
+    loss: LossSpec = LossSpec()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    measure_samples: int = Field(10000, gt=0)
+    checkpoint_s: float = Field(60.0, gt=0)
+    subset: int | None = Field(None, gt=0, description="train on the first people only, to rehearse or to overfit")
+    measure_trained: bool = Field(False, description="measure on the people trained on, to show overfitting")
+
+
+def read_recipe(path: str | Path) -> PoseRecipe:
+    """Read a recipe; raises ConfigError with the key and what would be right."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe; configs/train/ has some") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a recipe ({str(error).splitlines()[0]})") from error
+    try:
+        return PoseRecipe.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigError(f"{path}: {key}: {first['msg']}") from error

@@ -1,0 +1,81 @@
+"""Which arithmetic trains fastest here: a few steps of each are timed, because no CPU's flags tell it.
+
+bf16 doubles the speed where the CPU multiplies it in hardware and is emulated, many times slower, where it does not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Precision of the matrix products and layout of the pictures; weights and their averages stay float32."""
+
+    precision: str
+    channels_last: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'channels last' if self.channels_last else 'channels first'}"
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context to run a network in."""
+        context: AbstractContextManager[None] = torch.autocast(
+            device.type, torch.bfloat16, enabled=self.precision == "bf16"
+        )
+        return context
+
+    def arrange(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in this layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return pictures.contiguous(memory_format=layout)
+
+    def arrange_network(self, network: nn.Module) -> None:
+        """Put a network's weights into this layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        network.to(memory_format=layout)
+
+
+def choose_arithmetic(
+    network: nn.Module,
+    shape: tuple[int, int, int, int],
+    device: torch.device,
+    precision: str,
+    say: Callable[[str], None],
+    steps: int = 2,
+) -> Arithmetic:
+    """Time forward and backward of `network` for pictures of `shape`; the fastest wins and is said."""
+    precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
+    candidates = [Arithmetic(name, layout) for name in precisions for layout in (True, False)]
+    pictures = torch.rand(shape, device=device)
+    measured = [(_time(network, pictures, candidate, device, steps), candidate) for candidate in candidates]
+    measured.sort(key=lambda entry: entry[0])
+    table = "; ".join(f"{choice}: {1000 * seconds / shape[0]:.1f} ms" for seconds, choice in measured)
+    say(f"arithmetic, forward and backward a crop: {table}")
+    best = measured[0][1]
+    best.arrange_network(network)
+    return best
+
+
+def _time(network: nn.Module, pictures: Tensor, choice: Arithmetic, device: torch.device, steps: int) -> float:
+    choice.arrange_network(network)
+    arranged = choice.arrange(pictures)
+    best = float("inf")
+    for _ in range(steps + 1):  # the first one warms up
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        with choice.autocast(device):
+            heatmaps = network(arranged)
+        heatmaps.float().square().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+        network.zero_grad(set_to_none=True)
+    return best
