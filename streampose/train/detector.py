@@ -99,7 +99,10 @@ class DetectorTraining:
         return [{"params": kernels, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
     def choose_precision(self) -> None:
-        """Time two steps in float32 and in bf16, and take the faster; nothing is learnt in them."""
+        """Take what the recipe says, or time two steps in float32 and in bf16 (nothing is learnt) and take the faster."""
+        if self.recipe.precision != "auto":
+            self.bf16 = self.recipe.precision == "bf16"
+            return
         samples = Batches(self.pictures.training, self.recipe, 0)[0]
         times = {}
         for bf16 in (False, True):

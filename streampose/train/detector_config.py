@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -63,6 +63,7 @@ class Recipe(_Strict):
     threads: int | None = None
     workers: int = Field(1, ge=0, description="processes that make samples; 0 makes them in this one")
     device: str = "auto"
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto times two steps of each")
     seed: int = 0
 
 

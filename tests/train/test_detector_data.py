@@ -1,0 +1,131 @@
+"""Reading box sets, completing their labels, and what is wrong with a set in one line."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from streampose.errors import DataError
+from streampose.train.detector_data import BoxPicture, read_set, split_held_out, with_guesses
+
+
+def coco(pictures: int = 2, **changes: Any) -> dict[str, Any]:
+    images = [
+        {"id": i, "file_name": f"{i:03}.png", "width": 64, "height": 48, "split": "val2017"} for i in range(pictures)
+    ]
+    people = [
+        {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "bbox": [10, 5, 20, 30]} for i in range(pictures)
+    ]
+    return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]} | changes
+
+
+def write_folder(path: Path, data: dict[str, Any]) -> Path:
+    path.mkdir(exist_ok=True)
+    (path / "annotations.json").write_text(json.dumps(data))
+    for image in data["images"]:
+        cv2.imwrite(str(path / image["file_name"]), np.full((48, 64, 3), 90, np.uint8))
+    return path
+
+
+def test_a_folder_and_a_zip_read_the_same(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "set", coco())
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    one, other = read_set(folder), read_set(tmp_path / "set.zip")
+    assert [p.key for p in one] == [p.key for p in other] == ["set/000.png", "set/001.png"]
+    for a, b in zip(one, other, strict=True):
+        assert np.array_equal(a.decode(), b.decode())
+        assert a.boxes.tolist() == b.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5]]  # COCO's edges, our pixel centres
+
+
+def test_boxes_are_cut_to_the_picture_and_crowds_are_ignored(tmp_path: Path) -> None:
+    data = coco(1)
+    data["annotations"] += [
+        {"id": 7, "image_id": 0, "iscrowd": 1, "bbox": [0, 0, 64, 10]},
+        {"id": 8, "image_id": 0, "iscrowd": 0, "bbox": [50, 40, 40, 40]},
+        {"id": 9, "image_id": 0, "iscrowd": 0, "bbox": [90, 90, 10, 10]},
+    ]
+    (picture,) = read_set(write_folder(tmp_path / "set", data))
+    assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [49.5, 39.5, 63.5, 47.5]]
+    assert picture.ignored.tolist() == [[-0.5, -0.5, 63.5, 9.5]]
+
+
+def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:
+    data = coco(1)
+    data["annotations"] += [
+        {"id": 5, "image_id": 0, "iscrowd": 0, "bbox": [12, 6, 20, 30], "from": "teacher"},  # the same person
+        {"id": 6, "image_id": 0, "iscrowd": 0, "bbox": [45, 5, 10, 30], "from": "teacher"},  # another
+    ]
+    (picture,) = read_set(write_folder(tmp_path / "set", data))
+    assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [44.5, 4.5, 54.5, 34.5]]
+
+
+BROKEN = {
+    "nan": (lambda d: d["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "000.png: a box is not a number"),
+    "area": (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), "001.png: a box has no area"),
+    "twice": (lambda d: d["images"][1].update(id=0), "1 picture ids are used twice"),
+    "orphan": (lambda d: d["annotations"][0].update(image_id=99), r"name pictures that are not listed \(id 99"),
+    "nobody": (lambda d: d.update(annotations=[]), "no person is labelled"),
+    "size": (lambda d: d["images"][0].update(width=100), "is 64x48, its annotation says 100x48"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_is_wrong_with_a_set_is_one_line(tmp_path: Path, fault: str) -> None:
+    change, message = BROKEN[fault]
+    data = coco()
+    change(data)
+    write_folder(tmp_path / "set", data)
+    with pytest.raises(DataError, match=message) as raised:
+        [picture.decode() for picture in read_set(tmp_path / "set")]
+    assert "\n" not in str(raised.value)
+
+
+def test_files_that_are_missing_or_no_sets(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such data set"):
+        read_set(tmp_path / "nothing.zip")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(DataError, match="not a readable zip"):
+        read_set(tmp_path / "text.zip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"annotations\.json: No such file"):
+        read_set(tmp_path / "empty")
+    folder = write_folder(tmp_path / "set", coco())
+    (folder / "001.png").unlink()
+    with pytest.raises(DataError, match=r"the picture 001\.png is listed but missing"):
+        read_set(folder)
+    (folder / "annotations.json").write_text('{"images": []}')
+    with pytest.raises(DataError, match="not COCO JSON"):
+        read_set(folder)
+    (folder / "001.png").write_bytes(b"no picture")
+    (folder / "annotations.json").write_text(json.dumps(coco()))
+    with pytest.raises(DataError, match="not a picture that can be decoded"):
+        read_set(folder)[1].decode()
+
+
+def one(source: str, number: int) -> BoxPicture:
+    empty = np.zeros((0, 4), np.float32)
+    return BoxPicture(f"{source}/{number:012}.png", b"", 64, 48, source, np.array([[0, 0, 20, 40]], np.float32), empty)
+
+
+def test_the_last_val_pictures_and_whole_sources_are_kept_out() -> None:
+    pictures = [one("val2017", n) for n in (5, 900, 30, 41)] + [one("train2017", 999), one("camera", 1)]
+    training, held, unseen = split_held_out(pictures, 2, ["camera"])
+    assert [p.key[-7:-4] for p in held] == ["041", "900"]
+    assert [p.source for p in unseen] == ["camera"]
+    assert [p.key[-7:-4] for p in training] == ["005", "030", "999"]
+
+
+def test_guesses_become_labels_or_doubts() -> None:
+    boxes = np.array([[1, 1, 21, 41], [30, 0, 50, 40], [40, 5, 60, 45]], np.float32)
+    completed = with_guesses(one("web", 1), boxes, np.array([0.9, 0.8, 0.3], np.float32), sure=0.5, background=0.2)
+    assert completed.boxes.tolist() == [[0, 0, 20, 40], [30, 0, 50, 40]]
+    assert completed.ignored.tolist() == [[40, 5, 60, 45]]
+    assert completed.background == 0.2

@@ -1,0 +1,136 @@
+"""The training itself: it learns, resumes to the very step, and says in one line what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from streampose.detect.network import bare_model, load_weights
+from streampose.errors import ConfigError, DataError, ModelError, UsageError
+from streampose.train.detector import train_detector
+from streampose.train.detector_config import Recipe, read_recipe
+
+
+def make_set(folder: Path, pictures: int = 6) -> None:
+    """White people on dark ground, as files."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images, people = [], []
+    for number in range(pictures):
+        image = rng.integers(0, 60, (96, 96, 3)).astype(np.uint8)
+        x, y = (int(v) for v in rng.integers(5, 40, 2))
+        image[y : y + 48, x : x + 24] = 230
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96, "split": "val2017"})
+        people.append({"id": number, "image_id": number, "iscrowd": 0, "bbox": [x, y, 24, 48]})
+    (folder / "annotations.json").write_text(json.dumps({"images": images, "annotations": people}))
+
+
+def recipe(tmp_path: Path, **changes: Any) -> Recipe:
+    values = {
+        "name": "tiny", "out": str(tmp_path / "run"), "data": {"root": str(tmp_path), "sets": ["set"], "held_out_val": 2},
+        "architecture": {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1},
+        "augment": {"long_side": 96, "scale": [1, 1], "mosaic": 0, "colour": 0, "camera": 0, "grey": 0},
+        "canvases": [[96, 96]], "steps": 4, "batch": 2, "lr": 1e-3, "warmup_steps": 2, "size": 96, "ema": 0.5,
+        "evaluate_every": 100, "checkpoint_every": 2, "workers": 0, "device": "cpu", "precision": "float32", "freeze_batch_norm": False,
+    }  # fmt: skip
+    return Recipe.model_validate(values | changes)
+
+
+def quiet(*_: Any) -> None:
+    """Nobody listens."""
+
+
+@pytest.mark.slow
+def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    losses: list[float] = []
+    plan = recipe(tmp_path, steps=25, lr=2e-3)
+    training = train_detector(
+        plan, resume=False, say=quiet, progress=lambda _, parts: losses.append(sum(parts.values()))
+    )
+    assert len(losses) == 25
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    state = load_file(str(tmp_path / "run" / "best.safetensors"))
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
+    load_weights(bare_model(plan.architecture), tmp_path / "run" / "best.safetensors")
+    assert training.step == 25
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    whole = train_detector(recipe(tmp_path, out=str(tmp_path / "whole")), resume=False, say=quiet, progress=quiet)
+
+    class Killed(Exception):
+        """What a kill -9 between two steps leaves: the state of step 2 and a metrics file that is ahead of it."""
+
+    def kill(step: int, _: dict[str, float]) -> None:
+        if step == 3:
+            raise Killed
+
+    cut = recipe(tmp_path, out=str(tmp_path / "cut"))
+    with pytest.raises(Killed):
+        train_detector(cut, resume=False, say=quiet, progress=kill)
+    seen: list[int] = []
+    resumed = train_detector(cut, resume=True, say=quiet, progress=lambda step, _: seen.append(step))
+    assert seen == [3, 4]
+    for one, other in ((whole.network, resumed.network), (whole.average.network, resumed.average.network)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+    rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 4, 4]
+
+
+def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", pictures=2)
+    with pytest.raises(DataError, match="nothing is left to train on"):
+        train_detector(recipe(tmp_path), resume=False, say=quiet, progress=quiet)
+    open_data = {"root": str(tmp_path), "sets": ["set"], "held_out_val": 1}
+    with pytest.raises(DataError, match="no checkpoint to resume"):
+        train_detector(recipe(tmp_path, data=open_data), resume=True, say=quiet, progress=quiet)
+    missing = recipe(tmp_path, data=open_data, init=str(tmp_path / "none.safetensors"))
+    with pytest.raises(ModelError, match="no such weights file"):
+        train_detector(missing, resume=False, say=quiet, progress=quiet)
+    state = tmp_path / "run" / "last.pt"
+    torch.save({"step": 1, "network": torch.zeros(1000)}, state)
+    state.write_bytes(state.read_bytes()[:2000])
+    with pytest.raises(UsageError, match="holds a run already"):
+        train_detector(recipe(tmp_path, data=open_data), resume=False, say=quiet, progress=quiet)
+    with pytest.raises(DataError, match="not a whole checkpoint"):
+        train_detector(recipe(tmp_path, data=open_data), resume=True, say=quiet, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [", "not a readable YAML file"),
+        ("{name: a, out: b, steps: 1}", "data: Field required"),
+        ("{name: a, out: b, steps: 0, data: {sets: [x]}}", "steps: Input should be greater than 0"),
+        ("{name: a, out: b, steps: 1, data: {sets: [x]}, leraning_rate: 1}", "leraning_rate: Extra inputs"),
+        (
+            "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
+            "100x96 is not made of multiples of 32",
+        ),
+    ],
+)
+def test_recipes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(path)
+
+
+def test_the_shipped_recipe_reads() -> None:
+    plan = read_recipe(Path(__file__).parents[2] / "configs" / "train" / "detector.yaml")
+    assert plan.architecture["tower_classes"] == 80
+    with pytest.raises(ConfigError, match="no such recipe"):
+        read_recipe("nowhere.yaml")
