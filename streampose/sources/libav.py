@@ -86,10 +86,9 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
         "format": "v4l2" if webcam else None,
         "options": {**libav_options(url, options), **options.libav},
         "timeout": timeout,
-        "metadata_encoding": "utf-8",
     }
     if int(av.__version__.split(".")[0]) < 19:
-        arguments["metadata_errors"] = "replace"  # 19 always does
+        arguments["metadata_errors"] = "replace"  # later ones always do
     accel = _hwaccel(options.hwaccel)
     if accel is not None:
         try:
@@ -174,6 +173,8 @@ def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, limit_s: 
         return "timeout"
     if isinstance(error, (EOFError, ConnectionError, BrokenPipeError)):
         return "ended" if phase == "read" else "refused"
+    if phase == "read" and code == errno.EIO:  # what the multipart demuxer makes of a closed connection
+        return "ended"
     return "other"
 
 

@@ -1,0 +1,330 @@
+"""Network sources on loopback: HTTP files, MJPEG, HLS; servers that refuse, deny, keep silent or stop."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
+from streampose.sources.barcode import read_code
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.libav import VideoOptions
+from streampose.sources.video import VideoSource
+from tests.media import picture, write_video
+
+QUICK = VideoOptions(open_timeout_s=1.0, read_timeout_s=1.0)
+SECRET = "p%40ss%2Fw%25rd"
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files with byte ranges, and some addresses that misbehave."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Keep the test's output clean."""
+
+    def do_GET(self) -> None:
+        actions: dict[str, Callable[[], None]] = {
+            "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
+            "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
+            "/forbidden": functools.partial(self.send_error, 403),
+        }  # fmt: skip
+        actions.get(self.path.partition("?")[0], self.file)()
+
+    def file(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        data = path.read_bytes()
+        asked = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        start, end = int(asked[0] or 0), int(asked[2] or len(data) - 1)
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+        self.send_header("Content-Length", str(end - start + 1))
+        self.end_headers()
+        self.wfile.write(data[start : end + 1])
+        return None
+
+    def mjpeg(self, frames: int = 20) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(frames):
+            data = cv2.imencode(".jpg", picture(number))[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            self.wfile.write(head.encode() + data + b"\r\n")
+            self.wfile.flush()
+            time.sleep(0.05)
+
+    def mjpeg_stall(self) -> None:
+        self.mjpeg(8)
+        self.server.stalled.wait(10)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        httpd.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients hang up here
+        httpd.stalled = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{httpd.server_address[1]}"
+        httpd.stalled.set()  # type: ignore[attr-defined]
+        httpd.shutdown()
+        thread.join(5)
+
+
+@contextlib.contextmanager
+def listener(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A TCP server on loopback that does `answer` with every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        over = threading.Event()
+
+        def serve() -> None:
+            listening.settimeout(0.05)
+            held = []
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    connection = listening.accept()[0]
+                    held.append(connection)
+                    with contextlib.suppress(OSError):
+                        answer(connection)
+            for connection in held:
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        over.set()
+        thread.join(5)
+
+
+def watch(url: str, options: VideoOptions = QUICK, at_most: int = 10_000) -> list[Picture | Corrupt]:
+    source = VideoSource(url, options)
+    try:
+        source.open()
+        items: list[Picture | Corrupt] = []
+        for item in source.frames(lambda: len(items) >= at_most):
+            items.append(item)
+        return items
+    finally:
+        source.close()
+
+
+def drain(source: VideoSource, into: list[Picture | Corrupt]) -> None:
+    """Everything the source gives, also where it ends in an error."""
+    for item in source.frames(lambda: False):
+        into.append(item)
+
+
+def numbers(items: list[Picture | Corrupt]) -> list[int | None]:
+    codes = [read_code(item.image) for item in items if isinstance(item, Picture)]
+    return [code[0] if code else None for code in codes]
+
+
+def failure(url: str, options: VideoOptions = QUICK) -> tuple[SourceError, float]:
+    began_s = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        watch(url, options)
+    return caught.value, time.monotonic() - began_s
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.mp4", "h264"), ("clip.webm", "vp8"), ("fast.mp4", "h264")])
+def test_a_file_behind_http_is_a_recording(server: str, tmp_path: Path, name: str, codec: str) -> None:
+    faststart = {"movflags": "faststart"} if name == "fast.mp4" else {}
+    write_video(tmp_path / name, codec=codec, frames=30, mux_options=faststart)
+    source = VideoSource(f"http://{server}/{name}", QUICK)
+    info = source.open()
+    items = list(source.frames(lambda: False))
+    source.close()
+    assert (info.kind, info.live) == ("stream", False)
+    assert numbers(items) == list(range(30))
+    assert {item.wall_source for item in items if isinstance(item, Picture)} == {"none"}
+
+
+def test_mjpeg_is_live_and_timed_by_arrival(server: str) -> None:
+    source = VideoSource(f"http://{server}/mjpeg", QUICK)
+    info = source.open()
+    items: list[Picture | Corrupt] = []
+    with pytest.raises(TransientSourceError, match="ended") as caught:
+        drain(source, items)
+    source.close()
+    assert caught.value.kind == "ended"
+    assert (info.live, info.codec) == (True, "mjpeg")
+    assert numbers(items) == list(range(20))
+    shown = [item for item in items if isinstance(item, Picture)]
+    assert {item.wall_source for item in shown} == {"arrival"}
+    assert {item.pts for item in shown} == {None}
+    assert np.diff([item.time_s for item in shown]).min() > 0
+    assert abs(shown[-1].wall_s - time.time()) < 2.0  # type: ignore[operator]
+    assert all(item.captured_s <= item.arrival_s for item in shown if item.captured_s is not None)
+
+
+def test_hls_is_joined(server: str, tmp_path: Path) -> None:
+    with av.open(
+        str(tmp_path / "live.m3u8"), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}
+    ) as output:
+        stream = output.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 192, 128, "yuv420p", 10
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    assert numbers(watch(f"http://{server}/live.m3u8")) == list(range(40))
+
+
+def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path: Path) -> None:
+    """Over TCP, joined in the middle of a group of pictures."""
+    path = tmp_path / "clip.ts"
+    write_video(path, frames=60, gop=20, b_frames=2)
+    data = path.read_bytes()
+    with av.open(str(path)) as container:
+        second = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe][1]
+    packet_start = (second // 188 - 12) * 188  # a dozen packets before the second key frame
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(data[: 188 * 3] + data[packet_start:])
+        connection.close()
+
+    with listener(send) as address:
+        source = VideoSource(f"tcp://{address}", QUICK)
+        source.open()
+        items: list[Picture | Corrupt] = []
+        with pytest.raises(TransientSourceError):
+            drain(source, items)
+        source.close()
+    seen = [number for number in numbers(items) if number is not None]
+    assert seen[0] == 20
+    assert seen == list(range(20, 60))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "permanent"),
+    [
+        ("denied", "auth", True),
+        ("forbidden", "auth", True),
+        ("nothing.mp4", "not_found", False),
+        ("broken", "other", False),
+    ],
+)
+def test_what_a_server_answers_is_told_apart(server: str, path: str, kind: str, permanent: bool) -> None:
+    error, _ = failure(f"http://admin:{SECRET}@{server}/{path}?token=abcdef123456")
+    assert error.kind == kind
+    assert isinstance(error, PermanentSourceError) == permanent
+    assert server in str(error)
+    for secret in (SECRET, "p@ss", "abcdef", "admin"):
+        assert secret not in str(error)
+    assert error.__context__ is None
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http"])
+def test_nobody_there_is_refused(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    error, elapsed_s = failure(f"{scheme}://127.0.0.1:{port}/stream")
+    assert error.kind in ("refused", "other")
+    assert isinstance(error, TransientSourceError)
+    assert elapsed_s < 1.5
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http"])
+def test_a_silent_server_costs_no_more_than_the_limit(scheme: str) -> None:
+    with listener(lambda connection: None) as address:
+        error, elapsed_s = failure(f"{scheme}://u:{SECRET}@{address}/stream")
+    assert error.kind == "timeout"
+    assert isinstance(error, TransientSourceError)
+    assert elapsed_s < 3.5
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http"])
+def test_a_server_that_hangs_up_or_talks_nonsense_is_a_passing_failure(scheme: str) -> None:
+    def hang_up(connection: socket.socket) -> None:
+        connection.recv(10)
+        connection.close()
+
+    def nonsense(connection: socket.socket) -> None:
+        connection.sendall(bytes(range(256)) * 20)
+        connection.close()
+
+    for answer in (hang_up, nonsense):
+        with listener(answer) as address:
+            error, elapsed_s = failure(f"{scheme}://{address}/stream")
+        assert isinstance(error, TransientSourceError)
+        assert elapsed_s < 3.5
+
+
+def test_rtsp_authentication_refused_is_told(tmp_path: Path) -> None:
+    def deny(connection: socket.socket) -> None:
+        for _ in range(4):
+            request = connection.recv(4096).decode(errors="replace")
+            sequence = next((line for line in request.splitlines() if line.startswith("CSeq")), "CSeq: 1")
+            reply = f'RTSP/1.0 401 Unauthorized\r\n{sequence}\r\nWWW-Authenticate: Basic realm="cam"\r\n\r\n'
+            connection.sendall(reply.encode())
+
+    with listener(deny) as address:
+        error, _ = failure(f"rtsp://admin:{SECRET}@{address}/h264")
+    assert error.kind == "auth"
+    assert isinstance(error, PermanentSourceError)
+
+
+def test_rtsp_path_that_is_not_there_is_told() -> None:
+    def answer(connection: socket.socket) -> None:
+        request = connection.recv(4096).decode(errors="replace")
+        sequence = next(line for line in request.splitlines() if line.startswith("CSeq"))
+        connection.sendall(f"RTSP/1.0 404 Not Found\r\n{sequence}\r\n\r\n".encode())
+
+    with listener(answer) as address:
+        error, _ = failure(f"rtsp://{address}/h264")
+    assert error.kind == "not_found"
+    assert isinstance(error, TransientSourceError)
+
+
+def test_a_stream_that_stops_sending_ends_within_the_read_limit(server: str) -> None:
+    source = VideoSource(f"http://{server}/mjpeg-stall", QUICK)
+    source.open()
+    items: list[Picture | Corrupt] = []
+    with pytest.raises(TransientSourceError) as caught:
+        drain(source, items)
+    assert caught.value.kind == "timeout"
+    assert numbers(items) == list(range(8))
+    assert time.monotonic() - items[-1].arrival_s < 3.5  # type: ignore[union-attr]
+    source.close()
+
+
+def test_a_host_that_does_not_exist_is_one_line() -> None:
+    error, _ = failure("rtsp://no-such-host.invalid/stream")
+    assert "no-such-host.invalid" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure() -> None:
+    def plain(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
+        connection.close()
+
+    with listener(plain) as address:
+        error, _ = failure(f"https://{address}/stream")
+    assert error.kind in ("tls", "other")
+    assert isinstance(error, TransientSourceError)
+
+
+def test_a_webcam_that_is_not_there_may_come_later() -> None:
+    source = VideoSource("/dev/video97", QUICK, webcam=True)
+    with pytest.raises(TransientSourceError, match="plug it in"):
+        source.open()
