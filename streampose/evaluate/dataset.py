@@ -78,7 +78,9 @@ class KeypointSet:
                 assert self.folder is not None
                 data = (self.folder / image.file).read_bytes()
         except (KeyError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})") from error
+            raise DataError(
+                f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})"
+            ) from error
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if picture is None:
             raise DataError(f"{self.path}: image {image.id}: {image.file} does not decode as a picture")
@@ -101,10 +103,14 @@ class KeypointSet:
         self.close()
 
 
-def open_keypoint_set(path: str | Path, *, joints: int, images: str | Path | None = None) -> KeypointSet:
+def open_keypoint_set(
+    path: str | Path, *, joints: int, images: str | Path | None = None, boxes_only: bool = False
+) -> KeypointSet:
     """Open a zip or folder with `annotations.json`, or a JSON file with the folder `images`.
 
-    Raises DataError naming every fault found (at most ten), one line each.
+    With `boxes_only` annotations need no key points; those without have none labelled. Where the set has a category
+    "person", annotations of other categories are left out. Raises DataError naming every fault found (at most ten), one line
+    each.
     """
     path = Path(path)
     archive: zipfile.ZipFile | None = None
@@ -119,7 +125,9 @@ def open_keypoint_set(path: str | Path, *, joints: int, images: str | Path | Non
             text, folder = path.read_bytes(), Path(images) if images else path.parent
         raw = json.loads(text)
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename or path}: no such file; a set is a folder or zip with annotations.json") from error
+        raise DataError(
+            f"{error.filename or path}: no such file; a set is a folder or zip with annotations.json"
+        ) from error
     except (KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a zip with an annotations.json in it ({error})") from error
     except (OSError, ValueError) as error:
@@ -131,7 +139,7 @@ def open_keypoint_set(path: str | Path, *, joints: int, images: str | Path | Non
         present = image.file in known if known is not None else bool(folder and (folder / image.file).is_file())
         if not present:
             faults.append(f"image {image.id}: {image.file} is missing")
-    people = _read_people(raw, pictures, joints, faults)
+    people = _read_people(raw, pictures, joints, boxes_only, faults)
     if not people and not faults:
         faults.append("no annotated person in it")
     if faults:
@@ -145,7 +153,11 @@ def _duplicates(ids: Iterable[Any]) -> list[Any]:
 
 
 def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
-    if not isinstance(raw, dict) or not isinstance(raw.get("images"), list) or not isinstance(raw.get("annotations"), list):
+    if (
+        not isinstance(raw, dict)
+        or not isinstance(raw.get("images"), list)
+        or not isinstance(raw.get("annotations"), list)
+    ):
         faults.append("annotations.json needs the lists `images` and `annotations` (COCO format)")
         return {}
     images: dict[int, LabelledImage] = {}
@@ -165,19 +177,34 @@ def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
 
 
 def _read_people(
-    raw: Any, images: dict[int, LabelledImage], joints: int, faults: list[str]
+    raw: Any, images: dict[int, LabelledImage], joints: int, boxes_only: bool, faults: list[str]
 ) -> list[LabelledPerson]:
     people: list[LabelledPerson] = []
     annotations = raw.get("annotations") if isinstance(raw, dict) else None
     if not isinstance(annotations, list):
         return people
-    faults.extend(f"annotation {again}: id given twice" for again in _duplicates(a.get("id") for a in annotations))
-    for entry in annotations:
+    entries = [entry for entry in annotations if isinstance(entry, dict) and isinstance(entry.get("id"), int)]
+    if len(entries) < len(annotations):
+        faults.append(f"{len(annotations) - len(entries)} annotations are no objects with a whole number as id")
+    faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
+    person = _person_categories(raw)
+    for entry in entries:
+        if person and entry.get("category_id") not in person:
+            continue
+        if boxes_only and not entry.get("keypoints"):
+            entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
             people.append(_read_person(entry, images, joints))
         except DataError as error:
             faults.append(str(error))
     return people
+
+
+def _person_categories(raw: dict[str, Any]) -> set[Any]:
+    """Ids of the categories called person; empty where the set has none, and everything in it is a person."""
+    categories = raw.get("categories")
+    listed = categories if isinstance(categories, list) else []
+    return {entry.get("id") for entry in listed if isinstance(entry, dict) and entry.get("name") == "person"}
 
 
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
