@@ -85,7 +85,7 @@ class ResultReader:
         with file:
             for number, line in enumerate(file, 1):
                 try:
-                    record = json.loads(line)
+                    record = json.loads(line.decode())
                 except ValueError as error:  # also a UnicodeDecodeError
                     if number > 1 and not line.endswith(b"\n"):
                         self.cut = f"line {number} breaks off: the run was cut short"

@@ -205,6 +205,7 @@ class JsonlSink:
         self._ledger = Ledger()
         self._waiting: list[dict[str, Any]] = []
         self._in_file = 0
+        self._run = ""
         self._ended = False
 
     def write(self, message: PoseResult | Control) -> None:
@@ -264,6 +265,8 @@ class JsonlSink:
         self._in_file = 0
         header: dict[str, Any] = {"type": "header", "schema": SCHEMA, "camera": self.camera, **self._header}
         header["started"] = rfc3339(self._clock())
+        self._run = self._run or str(header["started"])
+        header["run"] = self._run
         header["part"] = len(self._outputs)
         info = self._info
         header.setdefault("source", None if info is None else info.url)

@@ -1,0 +1,277 @@
+"""Proof that the records, the videos and the gap ledger of a folder agree: each frame, its second, its count.
+
+Only files are read; nothing of the run that wrote them is believed without a second witness. The video's times come
+from its container, the coverage is summed anew from frames and gaps, and every frame that the index counts is sought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import DataError
+from streampose.export.reader import Record, ResultReader
+from streampose.export.video_times import VideoTimes, read_video
+
+Floats = npt.NDArray[np.float64]
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
+
+_EXACT_S = 2e-6  # the record's times have six digits
+_STAMP_S = 0.05  # a time further than this from its stamp is another picture's
+_STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may be
+_SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
+_SILENCE_STEPS = 10.0
+
+
+@dataclass(slots=True)
+class Watch:
+    """One run of one camera, gathered from the parts of its record."""
+
+    camera: str
+    run: str
+    parts: list[tuple[int, ResultReader]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    stamps: list[float] = field(default_factory=list)
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    footer: Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`facts`: a line for each camera and run, of what was counted; `disagreements`: a line for each."""
+
+    facts: tuple[str, ...]
+    disagreements: tuple[str, ...]
+
+
+def verify_folder(folder: Path) -> Verdict:
+    """Check every result below `folder` against the videos below it; raises DataError where there is none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: not a folder; name the one that a run wrote into")
+    watches, wrong = _gather(folder)
+    if not watches:
+        raise DataError(f"{folder}: no result here; name the folder that a run wrote its .jsonl into")
+    videos: list[VideoTimes] = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS):
+        try:
+            video = read_video(path)
+        except DataError as error:
+            wrong.append(str(error))
+            continue
+        if video is not None and video.mode == "annotated":
+            videos.append(video)
+    facts = []
+    for watch in watches:
+        mine = [video for video in videos if video.camera == watch.camera and _belongs(video, watch)]
+        videos = [video for video in videos if video not in mine]
+        wrong += _check_record(watch)
+        wrong += _check_videos(watch, mine)
+        facts.append(_fact(watch, mine))
+    wrong += [f"{video.path}: no record here has a frame at its beginning ({video.camera})" for video in videos]
+    return Verdict(tuple(facts), tuple(wrong))
+
+
+def _gather(folder: Path) -> tuple[list[Watch], list[str]]:
+    """Read all records, part by part; what cannot be read is a disagreement."""
+    watches: dict[tuple[str, str], Watch] = {}
+    wrong: list[str] = []
+    for path in sorted(folder.rglob("*.jsonl")):
+        try:
+            reader = ResultReader(path)
+            key = (reader.camera, str(reader.header.get("run", path)))
+            watch = watches.setdefault(key, Watch(*key))
+            watch.parts.append((int(reader.header.get("part", 1)), reader))
+        except DataError as error:
+            wrong.append(str(error))
+    for watch in watches.values():
+        watch.parts.sort(key=lambda part: part[0])
+        for _, reader in watch.parts:
+            try:
+                wrong += _read_part(watch, reader)
+            except DataError as error:
+                wrong.append(str(error))
+    return list(watches.values()), wrong
+
+
+def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
+    here = 0
+    for _, record in reader.records():
+        if record["type"] == "gap":
+            watch.gaps.append((record["start"], record["end"]))
+        elif record["type"] == "frame":
+            here += 1
+            watch.times.append(record["time"])
+            watch.indices.append(record["index"])
+            watch.segments.append(record.get("segment", 0))
+            watch.stamps.append(_stamp_s(record))
+    if reader.cut is not None:
+        yield f"{reader.path}: {reader.cut}; its counts cannot be proven"
+    elif reader.footer is not None:
+        if reader.footer.get("written_here") != here:
+            yield f"{reader.path}: the footer counts {reader.footer.get('written_here')} frames, the file holds {here}"
+        if reader.footer.get("last", True):
+            watch.footer = reader.footer
+
+
+def _stamp_s(frame: Record) -> float:
+    """The source's own stamp in seconds, NaN where it gave none."""
+    if frame.get("pts") is None or not frame.get("time_base"):
+        return float("nan")
+    numerator, denominator = frame["time_base"]
+    return float(frame["pts"] * numerator / denominator)
+
+
+def _check_record(watch: Watch) -> Iterator[str]:
+    """The record against itself."""
+    name = watch.camera
+    numbers = [number for number, _ in watch.parts]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"{name}: parts {numbers} of the record are here, not 1 to {max(numbers)}"
+    times, indices = np.array(watch.times), np.array(watch.indices, np.int64)
+    for place in np.flatnonzero(np.diff(indices) <= 0):
+        yield f"{name}: frame {indices[place + 1]} follows frame {indices[place]}; indices must grow"
+    for place in np.flatnonzero(np.diff(times) < 0):
+        yield f"{name}: frame {indices[place + 1]} is at {times[place + 1]:.3f} s, before the frame before it"
+    yield from _check_stamps(watch, times)
+    yield from _check_gaps(watch, times, indices)
+    if watch.footer is not None:
+        yield from _check_footer(watch, watch.footer, times, indices)
+
+
+def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
+    """Within a segment a frame's time is its stamp plus a constant, whole counter periods aside."""
+    stamps, segments = np.array(watch.stamps), np.array(watch.segments, np.int64)
+    for segment in np.unique(segments):
+        chosen = np.flatnonzero((segments == segment) & np.isfinite(stamps))
+        if len(chosen) < 2:
+            continue
+        offset = times[chosen] - stamps[chosen]
+        away = np.abs(offset - np.median(offset))
+        for bits in (32, 33):  # the counters of RTP and MPEG-TS, in ticks of 1/90000 s
+            period_s = 2**bits / 90000
+            away = np.minimum(away, np.abs(np.mod(away + period_s / 2, period_s) - period_s / 2))
+        bad = chosen[away > _STAMP_S]
+        if len(bad) > _STAMP_SHARE * len(chosen):
+            yield (
+                f"{watch.camera}: segment {segment}: the times of {len(bad)} of {len(chosen)} frames are not those of "
+                f"their stamps, first frame {watch.indices[bad[0]]} at {times[bad[0]]:.3f} s"
+            )
+
+
+def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
+    """Every frame lies outside the gaps, and what lies between frames too far apart is told by one."""
+    name, spans = watch.camera, merge(watch.gaps)
+    for start, end in spans:
+        inside = np.flatnonzero((times > start + _EXACT_S) & (times < end - _EXACT_S))
+        if len(inside):
+            first = inside[0]
+            yield f"{name}: frame {indices[first]} at {times[first]:.3f} s lies in the gap {start:.3f} to {end:.3f} s"
+    if len(times) < 2:
+        return
+    steps = np.diff(times)
+    live = any(reader.header.get("live") for _, reader in watch.parts)
+    silence_s = max(_SILENCE_S, _SILENCE_STEPS * float(np.median(steps))) if live else float("inf")
+    missing = np.diff(indices) > 1
+    for place in np.flatnonzero(missing | (steps > silence_s)):
+        start, end = times[place], times[place + 1]
+        covered = sum(max(0.0, min(end, b) - max(start, a)) for a, b in spans)
+        if covered <= 0:
+            what = f"{indices[place + 1] - indices[place] - 1} frames" if missing[place] else f"{end - start:.1f} s"
+            yield f"{name}: {what} between {start:.3f} and {end:.3f} s are in neither the frames nor the gaps"
+
+
+def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
+    """The footer's figures against those summed here."""
+    name, count = watch.camera, len(times)
+    if not footer.get("complete"):
+        yield f"{name}: the record says it is not complete: {footer.get('error')}"
+    if footer.get("written") != count:
+        yield f"{name}: the footer counts {footer.get('written')} frames written, the record holds {count}"
+    decoded, corrupt = footer.get("decoded"), footer.get("corrupt")
+    if decoded is not None and corrupt is not None:
+        dropped = sum(footer.get("dropped", {}).values())
+        if decoded != count + dropped + corrupt:
+            yield f"{name}: decoded {decoded} is not written {count} + dropped {dropped} + corrupt {corrupt}"
+        if len(indices) and indices[-1] >= decoded - corrupt:
+            yield f"{name}: frame {indices[-1]} cannot be among {decoded - corrupt} decoded"
+    watched_s, missed_s, longest_s = totals(times, watch.gaps)
+    for field_name, found in (("watched_s", watched_s), ("gap_s", missed_s), ("longest_gap_s", longest_s)):
+        # Each of the lines was rounded to a microsecond before it was summed.
+        if abs(footer.get(field_name, 0.0) - found) > _EXACT_S * (2 + len(watch.gaps)):
+            yield f"{name}: {field_name} is {footer.get(field_name)} in the footer and {found:.6f} by its lines"
+    if footer.get("gaps") != len(watch.gaps):
+        yield f"{name}: the footer counts {footer.get('gaps')} gaps, the record holds {len(watch.gaps)}"
+
+
+def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
+    """Every frame of the record in a video, at its time, and no picture more."""
+    if not videos:
+        return
+    times = np.array(watch.times)
+    taken = np.zeros(len(times), np.bool_)
+    for video in videos:
+        found = np.searchsorted(times, video.times_s - video.tolerance_s)
+        found = np.minimum(found, len(times) - 1)
+        off = np.abs(times[found] - video.times_s) > video.tolerance_s
+        if off.any():
+            first = int(np.flatnonzero(off)[0])
+            yield (
+                f"{video.path}: {int(off.sum())} of {len(off)} pictures have no frame at their time, "
+                f"first picture {first} at {video.times_s[first]:.3f} s"
+            )
+        good = found[~off]
+        twice = int(taken[good].sum()) + len(good) - len(np.unique(good))
+        if twice:
+            yield f"{video.path}: {twice} pictures stand for frames that another picture stands for"
+        taken[good] = True
+    if not taken.all():
+        lost = times[~taken]
+        yield (
+            f"{watch.camera}: {len(lost)} of {len(times)} frames are in no video, "
+            f"first at {lost[0]:.3f} s, last at {lost[-1]:.3f} s"
+        )
+
+
+def _belongs(video: VideoTimes, watch: Watch) -> bool:
+    """Whether the video begins with a frame of this watch."""
+    times = np.array(watch.times)
+    return bool(len(times) and len(video.times_s) and np.abs(times - video.times_s[0]).min() <= video.tolerance_s)
+
+
+def _fact(watch: Watch, videos: list[VideoTimes]) -> str:
+    watched_s, missed_s, _ = totals(np.array(watch.times), watch.gaps)
+    pictures = sum(len(video.times_s) for video in videos)
+    shown = f"{pictures} pictures in {_count(len(videos), 'video')}" if videos else "no video"
+    return (
+        f"{watch.camera}: {len(watch.times)} frames in {_count(len(watch.parts), 'record')}, {shown}; "
+        f"{watched_s:.3f} s watched = {watched_s - missed_s:.3f} s seen + {missed_s:.3f} s in "
+        f"{_count(len(watch.gaps), 'gap')}"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def merge(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The union of spans as sorted spans that do not touch."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(span for span in spans if span[1] > span[0]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def totals(times: Floats, gaps: list[tuple[float, float]]) -> tuple[float, float, float]:
+    """Seconds watched, seconds in gaps (overlaps once), and the longest stretch of them."""
+    instants = [*times[:1], *times[-1:], *(instant for gap in gaps for instant in gap)]
+    lengths = [end - start for start, end in merge(gaps)]
+    return (float(max(instants) - min(instants)) if instants else 0.0, float(sum(lengths)), max(lengths, default=0.0))

@@ -1,0 +1,57 @@
+"""The times of the pictures in a video that we recorded, from its container alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import DataError
+
+_TICK_S = 1 / 90000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoTimes:
+    """`times_s` (N,) camera times of the pictures, sorted; `tolerance_s` what the container's time base may round away.
+
+    `mode` is "annotated" or "source"; a source's times begin at 0, nobody told it the camera's time."""
+
+    path: Path
+    camera: str
+    mode: str
+    times_s: npt.NDArray[np.float64]
+    tolerance_s: float
+
+
+def read_video(path: Path) -> VideoTimes | None:
+    """Read the times of one file, None for a video that we did not record. Raises DataError for one that is broken."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+            note = _note(tags.get("comment", ""))
+            if note is None or not container.streams.video:
+                return None
+            stream = container.streams.video[0]
+            tick_s = float(stream.time_base or _TICK_S)
+            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size]
+    except (av.error.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: not a video that can be read ({error})") from error
+    times_s = np.sort(np.array(stamps, np.float64)) * tick_s + float(note["start_time"])
+    tolerance_s = max(tick_s, _TICK_S) + 2e-6
+    return VideoTimes(path, str(note["camera"]), str(note.get("mode", "annotated")), times_s, tolerance_s)
+
+
+def _note(comment: str) -> dict[str, Any] | None:
+    try:
+        note = json.loads(comment)
+    except ValueError:
+        return None
+    known = isinstance(note, dict) and "streampose" in note and "camera" in note
+    return note if known and isinstance(note.get("start_time"), int | float) else None

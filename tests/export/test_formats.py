@@ -1,0 +1,184 @@
+"""Every export read back by a reader that is not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streampose.errors import DataError, SinkError
+from streampose.export.coco import export_coco, read_image_ids
+from streampose.export.csv_table import COLUMNS, export_csv
+from streampose.export.mot import export_mot
+from streampose.export.openpose import export_openpose
+from streampose.export.parquet import export_parquet
+from streampose.export.reader import ResultReader
+
+
+def test_coco_is_evaluated_by_pycocotools(result: Path, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    out = export_coco(ResultReader(result), tmp_path / "coco.json")
+    frames = list(ResultReader(result).frames())
+    truth = {
+        "images": [{"id": frame["index"], "width": 160, "height": 120} for frame in frames],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(ResultReader(result).keypoints)}],
+        "annotations": [
+            {
+                "id": 1 + frame["index"] * 10 + number,
+                "image_id": frame["index"],
+                "category_id": 1,
+                "keypoints": [v for x, y, _ in person["keypoints"] for v in (x, y, 2)],
+                "num_keypoints": 17,
+                "bbox": [person["box"][0], person["box"][1], 50, 100],
+                "area": 5000,
+                "iscrowd": 0,
+            }
+            for frame in frames
+            for number, person in enumerate(frame["people"])
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "truth.json"))
+        evaluation = COCOeval(coco, coco.loadRes(str(out)), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+    entries = json.loads(out.read_text())
+    assert len(entries) == 26
+    assert all(isinstance(entry["image_id"], int) and 0 <= entry["score"] <= 1 for entry in entries)
+    assert entries[0]["bbox"] == [10, 10, 50, 100]
+
+
+def test_coco_image_ids_come_from_names_that_are_numbers(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    path = pictures(["a/000000000139.jpg", "000000000785.jpg"])
+    entries = json.loads(export_coco(ResultReader(path), tmp_path / "c.json").read_text())
+    assert [entry["image_id"] for entry in entries] == [139, 785]
+    for names in (["1.jpg", "b.jpg"], ["x/7.jpg", "y/7.jpg"]):
+        path = pictures(names)
+        entries = json.loads(export_coco(ResultReader(path), tmp_path / "c.json").read_text())
+        assert [entry["image_id"] for entry in entries] == [0, 1]
+
+
+def test_coco_image_ids_come_from_an_annotation_file(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    annotations = tmp_path / "annotations.json"
+    images = [{"file_name": "a.jpg", "id": 50}, {"file_name": "b.jpg", "id": 7}]
+    annotations.write_text(json.dumps({"images": images}))
+    ids = read_image_ids(annotations)
+    reader = ResultReader(pictures(["b.jpg", "sub/a.jpg"]))
+    entries = json.loads(export_coco(reader, tmp_path / "c.json", ids).read_text())
+    assert [entry["image_id"] for entry in entries] == [7, 50]
+    with pytest.raises(DataError, match=r"c\.jpg has no id among the 2 pictures"):
+        export_coco(ResultReader(pictures(["c.jpg"])), tmp_path / "c.json", ids)
+    annotations.write_text("{}")
+    with pytest.raises(DataError, match="not a COCO annotation file"):
+        read_image_ids(annotations)
+
+
+def test_a_result_without_people_is_an_empty_list(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    path = pictures([])
+    assert json.loads(export_coco(ResultReader(path), tmp_path / "c.json").read_text()) == []
+    assert export_mot(ResultReader(path), tmp_path / "m.txt").read_text() == ""
+    assert export_csv(ResultReader(path), tmp_path / "t.csv").read_text().strip() == ",".join(COLUMNS)
+
+
+def test_mot_is_scored_by_trackeval(result: Path, tmp_path: Path) -> None:
+    from trackeval.metrics import Identity
+
+    out = export_mot(ResultReader(result), tmp_path / "mot.txt")
+    table = np.loadtxt(out, delimiter=",")
+    assert table.shape == (20, 10)
+    assert table[0, :2].tolist() == [1, 1]
+    assert (table[:, 7:] == -1).all()
+    assert table[19].tolist() == [20, 1, 29, 10, 50, 100, 0.91, -1, -1, -1]
+    everyone = np.loadtxt(
+        export_mot(ResultReader(result), tmp_path / "all.txt", {"confirmed", "tentative", "coasting"}), delimiter=","
+    )
+    assert len(everyone) == 26
+    ids = {track: number for number, track in enumerate(np.unique(everyone[:, 1]))}
+    frames = [np.array([ids[row[1]] for row in everyone if row[0] == frame]) for frame in range(1, 21)]
+    same = {
+        "num_timesteps": 20, "num_gt_ids": 3, "num_tracker_ids": 3, "num_gt_dets": 26, "num_tracker_dets": 26,
+        "gt_ids": frames, "tracker_ids": frames, "similarity_scores": [np.eye(len(frame)) for frame in frames],
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert Identity().eval_sequence(same)["IDF1"] == 1
+
+
+def test_openpose_is_a_file_for_each_frame(result: Path, tmp_path: Path) -> None:
+    out = export_openpose(ResultReader(result), tmp_path / "op")
+    files = sorted(out.iterdir())
+    assert len(files) == 20
+    assert files[7].name == "gate_000000000007_keypoints.json"
+    seen = json.loads(files[7].read_text())
+    assert seen["version"] == 1.3
+    assert [person["person_id"] for person in seen["people"]] == [[1], [2]]
+    source = list(ResultReader(result).frames())[7]["people"][0]
+    points = np.array(seen["people"][0]["pose_keypoints_2d"]).reshape(-1, 3)
+    assert points.tolist() == source["keypoints"]
+    empty = [
+        value for key, value in seen["people"][0].items() if key.endswith(("2d", "3d")) and key != "pose_keypoints_2d"
+    ]
+    assert empty == [[]] * 7
+
+
+def test_openpose_files_of_pictures_carry_their_names(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    out = export_openpose(ResultReader(pictures(["a/x.jpg", "b/x.png", "y.jpg"])), tmp_path / "op")
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["x_000000000001_keypoints.json", "x_keypoints.json", "y_keypoints.json"]
+
+
+def test_csv_and_parquet_say_the_same_to_pandas(result: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    text = pandas.read_csv(export_csv(ResultReader(result), tmp_path / "t.csv"))
+    table = pandas.read_parquet(export_parquet(ResultReader(result), tmp_path / "t.parquet"))
+    assert list(text.columns) == list(table.columns) == list(COLUMNS)
+    assert len(text) == len(table) == 26 * 17
+    for name, kind in COLUMNS.items():
+        a, b = text[name], table[name]
+        if kind is str:
+            assert a.astype(object).where(a.notna(), "").tolist() == b.astype(object).where(b.notna(), "").tolist(), (
+                name
+            )
+        else:
+            np.testing.assert_allclose(a.to_numpy(float), b.to_numpy(float), equal_nan=True, err_msg=name)
+    person = table[(table["id"] == 2) & (table["joint"] == "left_knee")]
+    assert person["index"].tolist() == [5, 6, 7, 8, 9]
+    assert person["raw_x"].isna().all()
+    assert set(person["joint_state"]) == {"coasted"}
+    source = list(ResultReader(result).frames())[5]["people"][1]
+    assert person.iloc[0][["x", "y", "score"]].tolist() == source["keypoints"][13]
+    assert person.iloc[0][["x1", "y1", "x2", "y2"]].tolist() == source["box"]
+
+
+@pytest.mark.parametrize("export", [export_coco, export_mot, export_openpose, export_csv, export_parquet])
+def test_an_unwritable_place_is_one_line(
+    export: Callable[[ResultReader, Path], Path], result: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x").write_text("")
+    with pytest.raises(SinkError) as caught:
+        export(ResultReader(result), tmp_path / "x" / "y")
+    assert str(tmp_path / "x" / "y") in str(caught.value)
+    assert "--out" in str(caught.value)
+    assert (tmp_path / "x").read_text() == ""
+
+
+def test_a_damaged_result_leaves_the_old_export(result: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t.csv"
+    out.write_text("old")
+    lines = result.read_text().splitlines(keepends=True)
+    lines[5] = "{}\n"
+    result.write_text("".join(lines))
+    for export in (export_csv, export_parquet, export_mot, export_coco):
+        with pytest.raises(DataError, match="line 6"):
+            export(ResultReader(result), out)
+    assert out.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["gate.jsonl", "t.csv"]

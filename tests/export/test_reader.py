@@ -1,0 +1,139 @@
+"""Reading results: whole ones, cut ones, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streampose.errors import DataError
+from streampose.export.reader import ResultReader
+
+
+def test_a_whole_result(result: Path) -> None:
+    reader = ResultReader(result)
+    assert reader.camera == "gate"
+    assert reader.keypoints[0] == "nose"
+    assert reader.footer is None
+    assert [frame["index"] for frame in reader.frames()] == list(range(20))
+    assert reader.footer is not None
+    assert reader.footer["written"] == 20
+    assert reader.cut is None
+    assert len(list(reader.records())) == 22, "it can be read again"
+
+
+def test_a_result_without_its_end_is_read_and_said(result: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = result.read_text().splitlines(keepends=True)
+    result.write_text("".join(lines[:12]))
+    reader = ResultReader(result)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(reader.frames())) == 10
+    assert reader.cut == "no footer: the run was cut short"
+    assert "no footer" in caplog.text
+    result.write_text("".join(lines[:12]) + lines[12][:200])
+    reader = ResultReader(result)
+    assert len(list(reader.frames())) == 10
+    assert reader.cut == "line 13 breaks off: the run was cut short"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.data())
+def test_a_result_cut_anywhere_behind_its_header_is_read(result: Path, data: st.DataObject) -> None:
+    whole = result.read_bytes()
+    header = whole.index(b"\n") + 1
+    length = data.draw(st.integers(header, len(whole) - 1))
+    cut = result.with_name("cut.jsonl")
+    cut.write_bytes(whole[:length])
+    reader = ResultReader(cut)
+    frames = list(reader.frames())
+    complete = [json.loads(line) for line in whole[:length].split(b"\n")[1:-1]]
+    assert [f["index"] for f in frames[: len(complete)]] == [r["index"] for r in complete if r["type"] == "frame"][
+        : len(frames)
+    ]
+    assert reader.cut is not None or length == len(whole) - 1
+
+
+def replaced(line: str, change: dict[str, object]) -> str:
+    record = json.loads(line)
+    for key, value in change.items():
+        target = record
+        *path, last = key.split(".")
+        for part in path:
+            target = target[int(part)] if part.isdigit() else target[part]
+        if value is None:
+            del target[last]
+        else:
+            target[last] = value
+    return json.dumps(record) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"time": None}, 'line 4: frame has no "time"'),
+        ({"time": "soon"}, "line 4: time: 'soon' is of the wrong type"),
+        ({"people.0.keypoints": [[1, 2]] * 17}, r"line 4: people[0].keypoints: 17 points [x, y, score] are wanted"),
+        ({"people.0.raw": [[1, 2, 3]] * 16}, "line 4: people[0].raw: 17 points"),
+        ({"people.0.box": [1, 2, 3]}, "line 4: people[0].box: 4 numbers are wanted"),
+        ({"people.0.joint_state": "measured"}, "line 4: people[0].joint_state: 17 words"),
+        ({"people.0.id": None}, 'line 4: people[0] has no "id"'),
+        ({"people": [7]}, "line 4: people[0]: an object"),
+        ({"type": "header"}, "line 4: a second header"),
+    ],
+)
+def test_a_wrong_line_is_named(result: Path, change: dict[str, object], words: str) -> None:
+    lines = result.read_text().splitlines(keepends=True)
+    lines[3] = replaced(lines[3], change)
+    result.write_text("".join(lines))
+    with pytest.raises(DataError) as caught:
+        list(ResultReader(result).frames())
+    assert str(caught.value).startswith(f"{result}: {words}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty"),
+        (b"frame,id\n1,2\n", "line 1: not JSON"),
+        (b"\xff\xfe\x00\n", "line 1: not JSON (not UTF-8 text)"),
+        (b"[1, 2]\n", "line 1: not a record"),
+        (b'{"type":"frame"}\n', 'line 1: a "frame" where the header should be'),
+        (b'{"type":"header","schema":2}\n', "line 1: schema 2 is not known; this version reads schema 1"),
+        (b'{"type":"header","schema":1}\n', 'line 1: header has no "camera"'),
+        (b'{"type":"header","schema":1,"camera":"a","keypoints":[]}\n', "line 1: keypoints: a list of names"),
+    ],
+)
+def test_what_is_no_result_is_said(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        ResultReader(path)
+    assert str(caught.value).startswith(f"{path}: {words}")
+
+
+def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x\.jsonl: no such file"):
+        ResultReader(tmp_path / "x.jsonl")
+    with pytest.raises(DataError, match="cannot be read"):
+        ResultReader(tmp_path)
+
+
+def test_a_broken_line_in_the_middle_is_not_a_cut(result: Path) -> None:
+    lines = result.read_text().splitlines(keepends=True)
+    lines[5] = lines[5][:100] + "\n"
+    result.write_text("".join(lines))
+    with pytest.raises(DataError, match="line 6: not JSON"):
+        list(ResultReader(result).frames())
+
+
+def test_unknown_fields_and_types_are_let_through(result: Path) -> None:
+    lines = result.read_text().splitlines(keepends=True)
+    lines.insert(4, '{"type":"weather","camera":"gate","rain":true}\n')
+    lines[5] = replaced(lines[5], {"mood": "fine"})
+    result.write_text("".join(lines))
+    assert len(list(ResultReader(result).frames())) == 20

@@ -1,0 +1,164 @@
+"""Verify: agrees with what the sinks wrote, and sees every kind of tampering."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streampose.errors import DataError
+from streampose.export.verify import verify_folder
+from streampose.export.video_times import read_video
+
+
+def edit(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    change(records)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_what_the_sinks_wrote_agrees(ending: str, recorded: Callable[..., Path]) -> None:
+    verdict = verify_folder(recorded(ending))
+    assert verdict.disagreements == ()
+    assert verdict.facts == (
+        "gate: 100 frames in 1 record, 100 pictures in 1 video; 7.360 s watched = 3.960 s seen + 3.400 s in 2 gaps",
+    )
+
+
+def test_files_that_roll_are_put_together(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    assert len(list(folder.rglob("*.mp4"))) == 3
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert "100 frames in 3 records, 100 pictures in 3 videos" in verdict.facts[0]
+
+
+def test_a_record_alone_can_be_proven_too(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+    (folder / "gate.mp4").unlink()
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert "no video" in verdict.facts[0]
+
+
+def remove(position: int) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda records: records.pop(position) and None
+
+
+def put(position: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda records: records[position].update(fields)
+
+
+def without(kind: str) -> Callable[[list[dict[str, Any]]], None]:
+    def change(records: list[dict[str, Any]]) -> None:
+        records[:] = [record for record in records if record["type"] != kind]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (remove(10), "the footer counts 100 frames, the file holds 99"),
+        (remove(10), "1 of 100 pictures have no frame at their time, first picture 8 at 0.320 s"),
+        (remove(10), "1 frames between 0.280 and 0.360 s are in neither the frames nor the gaps"),
+        (put(10, time=0.33), "pictures have no frame at their time, first picture 8"),
+        (put(10, time=0.2), "frame 8 is at 0.200 s, before the frame before it"),
+        (put(10, index=7), "frame 7 follows frame 7; indices must grow"),
+        (without("gap"), "10 frames between 1.960 and 2.400 s are in neither"),
+        (without("gap"), "3.0 s between 3.160 and 6.200 s are in neither"),
+        (without("gap"), "the footer counts 2 gaps, the record holds 0"),
+        (without("gap"), "gap_s is 3.4 in the footer and 0.000000 by its lines"),
+        (without("footer"), "no footer: the run was cut short; its counts cannot be proven"),
+        (put(-1, decoded=113), "decoded 113 is not written 100 + dropped 10 + corrupt 2"),
+        (put(-2, index=200), "frame 200 cannot be among 110 decoded"),
+        (put(-1, complete=False, error="killed"), "the record says it is not complete: killed"),
+        (put(-1, watched_s=8.0), "watched_s is 8.0 in the footer and 7.360000"),
+        (put(52, start=1.0), "lies in the gap 1.000 to 2.400 s"),
+    ],
+)  # fmt: skip
+def test_every_tampering_is_a_line(
+    change: Callable[[list[dict[str, Any]]], None], words: str, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded()
+    edit(folder / "gate.jsonl", change)
+    lines = verify_folder(folder).disagreements
+    assert any(words in line for line in lines), lines
+    assert all("\n" not in line for line in lines)
+
+
+def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+
+    def change(records: list[dict[str, Any]]) -> None:
+        for record in records[20:30]:
+            record["pts"] += 90000
+
+    edit(folder / "gate.jsonl", change)
+    (line,) = verify_folder(folder).disagreements
+    assert (
+        line == "gate: segment 0: the times of 10 of 70 frames are not those of their stamps, first frame 18 at 0.720 s"
+    )
+
+
+def test_a_counter_that_wrapped_is_no_disagreement(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+
+    def change(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["type"] == "frame":
+                record["pts"] = (record["pts"] + 2**33 - 30000) % 2**33
+
+    edit(folder / "gate.jsonl", change)
+    assert verify_folder(folder).disagreements == ()
+
+
+def test_a_video_of_another_run_and_a_lost_one(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    videos = sorted(folder.rglob("*.mp4"))
+    videos[1].unlink()
+    (line,) = verify_folder(folder).disagreements
+    assert "frames are in no video, first at 2.400 s" in line
+
+    def shift(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["type"] == "frame":
+                record["time"] += 100
+
+    for path in folder.rglob("*.jsonl"):
+        edit(path, shift)
+    lines = verify_folder(folder).disagreements
+    assert sum("no record here has a frame at its beginning (gate)" in line for line in lines) == 2
+
+
+def test_a_broken_video_is_a_line(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+    (folder / "other.mp4").write_bytes(b"nothing of the kind")
+    (line,) = verify_folder(folder).disagreements
+    assert line.startswith(f"{folder / 'other.mp4'}: not a video that can be read")
+
+
+def test_a_missing_part_is_a_line(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    sorted(folder.rglob("*.jsonl"))[1].unlink()
+    assert any(
+        "parts [1, 3] of the record are here, not 1 to 3" in line for line in verify_folder(folder).disagreements
+    )
+
+
+def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no result here"):
+        verify_folder(tmp_path)
+    with pytest.raises(DataError, match="not a folder"):
+        verify_folder(tmp_path / "x")
+
+
+def test_the_times_in_a_video_are_camera_times(recorded: Callable[..., Path]) -> None:
+    video = read_video(recorded() / "gate.mp4")
+    assert video is not None
+    assert (video.camera, video.mode) == ("gate", "annotated")
+    assert video.times_s[-1] == pytest.approx(7.36, abs=video.tolerance_s)
