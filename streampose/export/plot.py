@@ -68,7 +68,7 @@ def _draw_joint(panel: Any, series: TrackSeries, joint: int, axis: int) -> None:
         panel.plot(times[piece], value[piece], ":", color=_SMOOTH, lw=1.2, label="coasted" if named else None)
         panel.plot(times[piece], np.where(held, value[piece], np.nan), color=_SMOOTH, lw=1.6,
                    label="smoothed" if named else None)  # fmt: skip
-    panel.plot(times, series.raw[:, joint, axis], ".", color=_RAW, ms=3.5, label="raw", zorder=3)
+    panel.plot(times, series.raw[:, joint, axis], ".", color=_RAW, ms=3, alpha=0.8, label="raw", zorder=1.5)
     _limit(panel, value, series.raw[:, joint, axis])
     panel.grid(alpha=0.25, lw=0.5)
     panel.spines[["top", "right"]].set_visible(False)
@@ -77,7 +77,7 @@ def _draw_joint(panel: Any, series: TrackSeries, joint: int, axis: int) -> None:
 def _limit(panel: Any, value: Floats, raw: Floats) -> None:
     """Limits that hold the path, not a lone wild measurement or the wide band of a joint nobody sees."""
     known = raw[np.isfinite(raw)]
-    inner = np.percentile(known, [1, 99]) if known.size else np.empty(0)
+    inner = np.percentile(known, [3, 97]) if known.size else np.empty(0)
     low, high = (float(f(np.concatenate([value, inner]))) for f in (np.min, np.max))
     margin = max(2.0, 0.12 * (high - low))
     panel.set_ylim(low - margin, high + margin)
