@@ -1,0 +1,159 @@
+"""Pictures and folders of pictures."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streampose.errors import PermanentSourceError
+from streampose.sources.barcode import read_code
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.images import ImageSource, natural_order, read_picture
+from tests.media import picture
+
+SUFFIXES = ["jpg", "JPEG", "png", "BMP", "tif", "TIFF", "webp", "ppm", "avif", "jp2", "tga"]
+
+
+def save(path: Path, number: int, **options: object) -> None:
+    PIL.Image.fromarray(picture(number)[:, :, ::-1]).save(path, **options)  # type: ignore[arg-type]
+
+
+def watch(path: Path) -> list[Picture | Corrupt]:
+    source = ImageSource(path)
+    source.open()
+    items = list(source.frames(lambda: False))
+    source.close()
+    return items
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_common_kind_in_any_case(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"one.{suffix}"
+    save(path, 7)
+    (item,) = watch(path)
+    assert isinstance(item, Picture)
+    assert read_code(item.image) == (7, 0.0)
+    assert np.abs(item.image.astype(int) - picture(7).astype(int)).mean() < 4
+    assert (item.file, item.image.flags["C_CONTIGUOUS"]) == (path.name, True)
+
+
+def test_a_folder_comes_in_natural_order_one_second_apart(tmp_path: Path) -> None:
+    for number in (10, 2, 1, 33):
+        save(tmp_path / f"img{number}.png", number)
+    save(tmp_path / "IMG3.JPG", 3)
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "inner").mkdir()
+    save(tmp_path / "inner" / "img4.png", 4)
+    source = ImageSource(tmp_path)
+    info = source.open()
+    items = [item for item in source.frames(lambda: False) if isinstance(item, Picture)]
+    assert [item.file for item in items] == ["img1.png", "img2.png", "IMG3.JPG", "img10.png", "img33.png"]
+    assert [item.time_s for item in items] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert (info.kind, info.live, info.frame_count, info.width, info.height) == ("images", False, 5, 192, 128)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    undo = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}  # how a camera that was held so stores it
+    stored = PIL.Image.fromarray(picture(9)[:, :, ::-1])
+    for method in undo.get(orientation, []):
+        stored = stored.transpose(PIL.Image.Transpose(method))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "held.jpg"
+    stored.save(path, exif=exif, quality=95)
+    (item,) = watch(path)
+    assert isinstance(item, Picture)
+    assert read_code(item.image) == (9, 0.0)
+
+
+@pytest.mark.parametrize(("offset", "hour"), [("+02:00", 10), ("-05:30", 17)])
+def test_exif_time_is_the_wall_clock(tmp_path: Path, offset: str, hour: int) -> None:
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: "2026:05:01 12:30:15", 0x9011: offset, 0x9291: "25"})
+    path = tmp_path / "dated.jpg"
+    save(path, 1, exif=exif)
+    (item,) = watch(path)
+    assert isinstance(item, Picture)
+    minute = 30 if offset == "+02:00" else 60
+    expected = datetime(2026, 5, 1, hour, 0, 15, 250_000, tzinfo=UTC).timestamp() + minute * 60
+    assert (item.wall_s, item.wall_source) == (expected, "container")
+
+
+def test_without_exif_there_is_no_wall_clock(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", 1)
+    (item,) = watch(tmp_path / "a.png")
+    assert isinstance(item, Picture)
+    assert (item.wall_s, item.wall_source) == (None, "none")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("fault", ["cut", "text", "empty"])
+def test_one_bad_picture_never_costs_the_others(tmp_path: Path, suffix: str, fault: str) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.{suffix}", number)
+    bad = tmp_path / f"1.{suffix}"
+    bad.write_bytes({"cut": bad.read_bytes()[: bad.stat().st_size // 2], "text": b"not a picture", "empty": b""}[fault])
+    items = watch(tmp_path)
+    assert [isinstance(item, Corrupt) for item in items] == [False, True, False, False]
+    assert isinstance(items[1], Corrupt)
+    assert items[1].what.startswith(f"1.{suffix} cannot be decoded")
+    assert str(tmp_path) not in items[1].what
+    assert [item.time_s for item in items] == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_every_pixel_format_becomes_bgr(tmp_path: Path, mode: str) -> None:
+    slope = np.linspace(0, 255, 64).astype(np.uint8)[None, :].repeat(32, axis=0)
+    if mode == "I;16":
+        PIL.Image.fromarray(slope.astype(np.uint16) * 257).save(tmp_path / "x.png")
+    else:
+        PIL.Image.fromarray(slope).convert("RGB").convert(mode).save(
+            tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+        )
+    image, _ = read_picture(next(tmp_path.iterdir()))
+    assert (image.shape, image.dtype) == ((32, 64, 3), np.uint8)
+    assert np.abs(image[:, :, 1].mean(axis=0) - slope[0]).mean() < {"1": 70, "P": 12}.get(
+        mode, 2
+    )  # 1 and P are dithered
+
+
+def test_sizes_that_differ_begin_new_segments(tmp_path: Path) -> None:
+    save(tmp_path / "1.png", 1)
+    PIL.Image.new("RGB", (50, 60)).save(tmp_path / "2.png")
+    jumps = [item.jump for item in watch(tmp_path) if isinstance(item, Picture)]
+    assert jumps == ["", "the pictures differ in size"]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "holds no pictures"),
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_text("text"), "not a picture that can be decoded"),
+    ],
+)
+def test_nothing_to_see_is_one_line(tmp_path: Path, make: object, says: str) -> None:
+    path = tmp_path / "thing.png"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(PermanentSourceError, match=says) as caught:
+        ImageSource(path).open()
+    assert "\n" not in str(caught.value)
+
+
+def test_only_bad_pictures_are_an_error_at_open(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("x")
+    with pytest.raises(PermanentSourceError, match="holds no picture that can be decoded"):
+        ImageSource(tmp_path).open()
+
+
+@given(st.lists(st.integers(0, 10_000), unique=True, max_size=30))
+def test_numbers_sort_as_numbers(numbers: list[int]) -> None:
+    paths = [Path(f"frame_{number}.png") for number in numbers]
+    assert sorted(paths, key=natural_order) == [Path(f"frame_{number}.png") for number in sorted(numbers)]

@@ -1,0 +1,51 @@
+"""Which source an address means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streampose.errors import PermanentSourceError
+from streampose.sources.images import ImageSource
+from streampose.sources.open import is_live, kind_of, open_source
+from streampose.sources.synthetic import SyntheticSource
+from streampose.sources.video import VideoSource
+from tests.media import write_video
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "live"),
+    [
+        ("rtsp://cam/1", "stream", True), ("RTSPS://cam/1", "stream", True), ("rtmp://cam/live/x", "stream", True),
+        ("http://cam/mjpg/video.cgi", "stream", True), ("https://host/live.m3u8", "stream", True),
+        ("http://host/clip.mp4?token=x", "stream", False), ("udp://239.0.0.1:1234", "stream", True),
+        (0, "webcam", True), ("0", "webcam", True), ("/dev/video2", "webcam", True),
+        ("clip.mp4", "video", False), ("file:///tmp/clip.mkv", "video", False), ("scan.gif", "video", False),
+        ("picture.JPG", "images", False), ("/tmp/a.b/picture.webp", "images", False),
+        ("test:people", "synthetic", False), ("test:people?live=1", "synthetic", True),
+    ],
+)  # fmt: skip
+def test_kinds(url: str | int, kind: str, live: bool) -> None:
+    assert (kind_of(url), is_live(url)) == (kind, live)
+
+
+def test_each_kind_has_its_source(tmp_path: Path) -> None:
+    assert isinstance(open_source("rtsp://cam/1", transport="udp", tap=None), VideoSource)
+    assert isinstance(open_source(0), VideoSource)
+    assert isinstance(open_source(str(tmp_path), skip="nonkey"), ImageSource)
+    assert isinstance(open_source("test:people?people=1"), SyntheticSource)
+
+
+def test_a_file_url_is_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "a clip.mp4"
+    write_video(path, frames=3)
+    source = open_source(f"file://{path}")
+    assert source.open().frame_count == 3
+    source.close()
+
+
+def test_an_unknown_scheme_is_one_clear_line() -> None:
+    with pytest.raises(PermanentSourceError, match=r"scheme gopher:// is not known; known are .*rtsp") as caught:
+        open_source("gopher://user:secret@host/x")
+    assert "secret" not in str(caught.value)
