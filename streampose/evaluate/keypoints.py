@@ -157,7 +157,13 @@ def score_keypoints(
         counted.run()
     stats: Any = np.maximum(np.asarray(counted.stats, float), 0.0)
     return KeypointFigures(
-        ap=stats[0], ap50=stats[1], ap75=stats[2], ap_medium=stats[3], ap_large=stats[4], ar=stats[5], people=len(people)
+        ap=stats[0],
+        ap50=stats[1],
+        ap75=stats[2],
+        ap_medium=stats[3],
+        ap_large=stats[4],
+        ar=stats[5],
+        people=len(people),
     )
 
 

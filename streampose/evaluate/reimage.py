@@ -30,7 +30,9 @@ def reimage_person(
     scale = height_px / max(float(box[3] - box[1]), 1.0)
     size = np.maximum(np.rint((high - low) * scale), 1).astype(int)
     part = image[low[1] : high[1], low[0] : high[0]]
-    small = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    small = cv2.resize(
+        part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
     noise = np.random.Generator(np.random.PCG64(seed)).normal(0.0, NOISE_SIGMA, small.shape)
     noisy = np.clip(np.rint(small + noise), 0, 255).astype(np.uint8)
     _, coded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -29,11 +29,19 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
-        raw = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        raw = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except pickle.UnpicklingError as error:
-        raise ModelError(f"{path}: not loaded: it holds more than tensors, or is no checkpoint; convert it to safetensors") from error
+        raise ModelError(
+            f"{path}: not loaded: it holds more than tensors, or is no checkpoint; convert it to safetensors"
+        ) from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: not a checkpoint ({str(error).splitlines()[0]:.90})") from error
+        raise ModelError(
+            f"{path}: not a checkpoint ({(str(error) or type(error).__name__).splitlines()[0]:.90})"
+        ) from error
     for key in ("state_dict", "model", "network"):
         if isinstance(raw, dict) and isinstance(raw.get(key), dict):
             raw = raw[key]
@@ -64,7 +72,9 @@ def our_names(state: State) -> State:
     renamed = {name.replace("keypoint_head.", "head.", 1): value for name, value in state.items()}
     if layout == "mmpose":
         kept = ("backbone.", "head.final_layer.")
-        renamed = {n.removeprefix("backbone.").removeprefix("head."): v for n, v in renamed.items() if n.startswith(kept)}
+        renamed = {
+            n.removeprefix("backbone.").removeprefix("head."): v for n, v in renamed.items() if n.startswith(kept)
+        }
     return renamed
 
 
@@ -92,7 +102,9 @@ def load_weights(network: nn.Module, path: str | Path, *, remake_head: bool = Fa
     foreign = [name for name in state if name not in own]
     if missing or foreign:
         what = f"lacks {missing[0]}" if missing else f"has {foreign[0]}, which the network has not"
-        raise ModelError(f"{path}: of another network: it {what} ({len(missing)} missing, {len(foreign)} unknown names)")
+        raise ModelError(
+            f"{path}: of another network: it {what} ({len(missing)} missing, {len(foreign)} unknown names)"
+        )
     wrong = [name for name in own if own[name].shape != state[name].shape]
     if wrong:
         shapes = f"{tuple(state[wrong[0]].shape)}, the network's is {tuple(own[wrong[0]].shape)}"

@@ -123,7 +123,9 @@ class LiteModule(nn.Module):
                 nn.BatchNorm2d(widths[target]),
                 nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
             )
-        steps = [nn.Sequential(*_separable(widths[source], widths[source], 2, relu=True)) for _ in range(source + 1, target)]
+        steps = [
+            nn.Sequential(*_separable(widths[source], widths[source], 2, relu=True)) for _ in range(source + 1, target)
+        ]
         return nn.Sequential(*steps, nn.Sequential(*_separable(widths[source], widths[target], 2, relu=False)))
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -136,7 +138,9 @@ class LiteModule(nn.Module):
             for term in terms[1:]:
                 total = total + term
             if target == 0:
-                branches[0] = total  # ... and, summing in place, leaves output 0 as the branch 0 of the outputs after it.
+                branches[0] = (
+                    total  # ... and, summing in place, leaves output 0 as the branch 0 of the outputs after it.
+                )
             fused.append(functional.relu(total))
         return fused
 

@@ -79,7 +79,9 @@ class Augmenter:
         affine, flipped = self._draw_affines(batch, generator)
         clean = warp(batch.crops, affine, self.width, self.height)
         points = batch.points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-        order = torch.where(flipped[:, None], self.flip_order.to(flipped.device), torch.arange(points.shape[1], device=flipped.device))
+        order = torch.where(
+            flipped[:, None], self.flip_order.to(flipped.device), torch.arange(points.shape[1], device=flipped.device)
+        )
         points = points.gather(1, order[..., None].expand(-1, -1, 2))
         weights = batch.weights.gather(1, order)
         inside = ((points >= 0) & (points < points.new_tensor([self.width, self.height]))).all(-1)
@@ -118,7 +120,9 @@ class Augmenter:
 
     def _half_bodies(self, batch: PersonBatch, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where at least three labelled joints of one half are known: their centre and the zoom that fills the crop."""
-        chosen = torch.where(upper[:, None], self.upper.to(upper.device), ~self.upper.to(upper.device)) & (batch.weights > 0)
+        chosen = torch.where(upper[:, None], self.upper.to(upper.device), ~self.upper.to(upper.device)) & (
+            batch.weights > 0
+        )
         far = torch.finfo(batch.points.dtype).max
         low = torch.where(chosen[..., None], batch.points, far).amin(1)
         high = torch.where(chosen[..., None], batch.points, -far).amax(1)

@@ -47,7 +47,11 @@ def freeze_norms(network: nn.Module) -> int:
     for parent in network.modules():
         children = list(parent.children())
         for conv, norm in zip(children, children[1:], strict=False):
-            same = isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and conv.out_channels == norm.num_features
+            same = (
+                isinstance(conv, nn.Conv2d)
+                and isinstance(norm, nn.BatchNorm2d)
+                and conv.out_channels == norm.num_features
+            )
             if same:
                 conv.__class__, norm.__class__ = _FusedConv, _AbsorbedNorm
                 conv.__dict__["frozen_norm"] = norm

@@ -86,7 +86,7 @@ class PoseTraining:
 
     def _build(self, weights: Path | None) -> nn.Module:
         network = build_pose_network({"network": self.recipe.network, "joints": len(self.skeleton.keypoints)})
-        if weights is not None and (note := load_weights(network, weights, remake_head=True)):
+        if weights is not None and (note := load_weights(network, self.recipe.found(weights), remake_head=True)):
             self.say(note)
         return network.to(self.device)
 
@@ -100,7 +100,9 @@ class PoseTraining:
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["network_name"] != self.recipe.network:
-            raise ConfigError(f"{self.folder.last}: of network {state['network_name']}, the recipe says {self.recipe.network}")
+            raise ConfigError(
+                f"{self.folder.last}: of network {state['network_name']}, the recipe says {self.recipe.network}"
+            )
         self.student.load_state_dict(state["student"])
         self.average.restore(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -120,7 +122,7 @@ class PoseTraining:
 
     def _load_data(self) -> tuple[PersonStore, dict[str, PreparedCrops]]:
         recipe, holdout, joints = self.recipe, self.recipe.holdout, len(self.skeleton.keypoints)
-        sets = [open_keypoint_set(path, joints=joints) for path in recipe.data]
+        sets = [open_keypoint_set(recipe.found(path), joints=joints) for path in recipe.data]
         trained, measured = split_people(sets, holdout.source, holdout.images, holdout.sources)
         if recipe.subset:
             trained = _first(trained, recipe.subset)

@@ -49,6 +49,7 @@ class PoseRecipe(_Strict):
     skeleton: str = "coco17"
     input: InputSpec
     output: OutputSpec
+    root: Path = Field(Path(), description="folder that `data`, `init` and `teacher` are relative to")
     data: tuple[Path, ...] = Field(min_length=1)
     holdout: HoldoutSpec = HoldoutSpec()
     init: Path | None = None
@@ -71,6 +72,10 @@ class PoseRecipe(_Strict):
     checkpoint_s: float = Field(60.0, gt=0)
     subset: int | None = Field(None, gt=0, description="train on the first people only, to rehearse or to overfit")
     measure_trained: bool = Field(False, description="measure on the people trained on, to show overfitting")
+
+    def found(self, path: Path) -> Path:
+        """`path` of `data`, `init` or `teacher`, under `root` where it is relative."""
+        return self.root / path
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

@@ -42,7 +42,9 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             part.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise SinkError(f"{self.path / name}: cannot write the checkpoint ({reason}); the one before stays") from error
+            raise SinkError(
+                f"{self.path / name}: cannot write the checkpoint ({reason}); the one before stays"
+            ) from error
 
     def load(self) -> dict[str, Any]:
         """Read `last.pt` and cut the metrics after its step; raises DataError where there is nothing to resume."""

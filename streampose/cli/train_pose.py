@@ -1,0 +1,53 @@
+"""`streampose train pose RECIPE`: train or fine-tune a pose network, or go on with a training that was cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_pose_command(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, for example configs/train/pose.yaml.")],
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from; with other joints the head is made anew.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the recipe's sets and start weights, instead of its `root`.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the recipe's.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many crops to see, instead of the recipe's.")] = None,
+    subset: Annotated[int | None, typer.Option(help="Train on the first people only, to rehearse.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in that folder.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write the run's best weights to this .safetensors, with a manifest; trains nothing."),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="With --export: licence that goes into the manifest.")] = "unstated",
+) -> None:
+    """Train a pose network by a recipe; writes best.pt, last.pt, metrics.jsonl and curves.png into the run's folder."""
+    from rich.console import Console
+
+    from streampose.train.pose_config import read_recipe
+
+    changes = {"out": out, "root": data, "samples": samples, "subset": subset, "init": init and init.absolute()}
+    plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
+    console = Console()
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    if export is not None:
+        from streampose.train.pose_export import export_pose, training_summary
+
+        best = plan.out / "best.pt"
+        manifest = export_pose(plan, best, export, licence=licence, training=training_summary(plan, best))
+        say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
+        return
+    from streampose.train.pose import PoseTraining
+
+    result = PoseTraining(plan, say, resume=resume).run()
+    for view, figures in result.figures.items():
+        say(f"{view}: AP {figures.ap:.3f}, AP50 {figures.ap50:.3f}, AR {figures.ar:.3f} on {figures.people} people")
+    say(f"best weights: {result.best}; metrics and curves beside them")

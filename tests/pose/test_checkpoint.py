@@ -1,0 +1,101 @@
+"""Published layouts into our names, and what is no such checkpoint."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from streampose.errors import ModelError
+from streampose.pose.checkpoint import layout_of, load_weights, read_state
+from streampose.pose.hrnet import HRNet
+from streampose.pose.lite_hrnet import LiteHRNet
+
+
+def as_mmpose(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {(f"{head}.{n}" if n.startswith("final_layer") else f"backbone.{n}"): v for n, v in state.items()}
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", ["bare", "state_dict", "module", "mmpose", "old mmpose", "safetensors"])
+def test_every_layout_of_hrnet(tmp_path: Path, kind: str) -> None:
+    source, target = HRNet("hrnet_tiny"), HRNet("hrnet_tiny")
+    state = source.state_dict()
+    path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        made = {
+            "bare": state,
+            "state_dict": {"state_dict": state, "meta": {"epoch": 3}},
+            "module": {f"module.{name}": value for name, value in state.items()},
+            "mmpose": {"state_dict": as_mmpose(state, "head")},
+            "old mmpose": {"state_dict": as_mmpose(state, "keypoint_head")},
+        }[kind]
+        torch.save(made, path)
+    assert not same(source, target)
+    assert load_weights(target, path) is None
+    assert same(source, target)
+    assert layout_of(read_state(path)) == ("mmpose" if "mmpose" in kind else "official")
+
+
+def test_lite_of_old_mmpose_and_without_counters(tmp_path: Path) -> None:
+    source, target = LiteHRNet("litehrnet_tiny"), LiteHRNet("litehrnet_tiny")
+    state = {
+        name.replace("head.final", "keypoint_head.final"): value.half() if value.is_floating_point() else value
+        for name, value in source.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    save_file(state, tmp_path / "lite.safetensors")
+    load_weights(target, tmp_path / "lite.safetensors")
+    assert layout_of(read_state(tmp_path / "lite.safetensors")) == "lite"
+    for name, value in source.state_dict().items():
+        assert torch.allclose(value.float(), target.state_dict()[name].float(), atol=2e-3)
+
+
+def test_another_number_of_joints_remakes_the_head_and_says_so(tmp_path: Path) -> None:
+    source = HRNet("hrnet_tiny", joints=17)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    target = HRNet("hrnet_tiny", joints=6)
+    with pytest.raises(ModelError, match="another preset: final_layer.weight"):
+        load_weights(target, tmp_path / "w.pth")
+    note = load_weights(target, tmp_path / "w.pth", remake_head=True)
+    assert note is not None
+    assert "17 joints, 6 are wanted" in note
+    assert torch.equal(source.conv1.weight, target.conv1.weight)
+
+
+def test_what_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
+    class Sneaky:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return print, ("executed",)
+
+    files = {
+        "text.pth": b"hello",
+        "empty.pth": b"",
+        "code.pth": pickle.dumps(Sneaky()),
+        "cut.safetensors": b"\x10\x00\x00\x00\x00\x00\x00\x00{",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError) as caught:
+            read_state(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="no state dict"):
+        read_state(tmp_path / "list.pth")
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        read_state(tmp_path / "none.pth")
+
+
+def test_a_checkpoint_of_another_preset_or_network_is_named(tmp_path: Path) -> None:
+    torch.save(LiteHRNet("litehrnet_tiny").state_dict(), tmp_path / "lite.pth")
+    with pytest.raises(ModelError, match="of another network"):
+        load_weights(HRNet("hrnet_tiny"), tmp_path / "lite.pth")

@@ -1,0 +1,50 @@
+"""Skeletons as data, good and bad."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streampose.errors import ModelError
+from streampose.pose.skeleton import list_skeletons, load_skeleton
+
+
+@pytest.mark.parametrize("name", list_skeletons())
+def test_what_ships_is_consistent(name: str) -> None:
+    skeleton = load_skeleton(name)
+    order = skeleton.flip_order
+    assert (order[order] == np.arange(len(skeleton.keypoints))).all()
+    assert len(skeleton.sigmas) == len(skeleton.sides) == len(skeleton.keypoints)
+    for left, right in skeleton.flip_pairs:
+        assert (skeleton.sides[left], skeleton.sides[right]) == ("left", "right")
+    swapped = {tuple(sorted(order[list(edge)].tolist())) for edge in skeleton.edges}
+    assert swapped == {tuple(sorted(edge)) for edge in skeleton.edges}
+    assert {joint for joint, side in enumerate(skeleton.sides) if side == "left"} == {a for a, _ in skeleton.flip_pairs}
+
+
+def test_coco_has_the_published_sigmas() -> None:
+    published = [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]
+    assert np.allclose(load_skeleton("coco17").sigmas * 1000, published)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("keypoints: {}", "needs `keypoints`"),
+        ("keypoints: {a: [left, 0.1]}\nedges: [[a, b]]", "no key point 'b'"),
+        ("keypoints: {a: [up, 0.1]}", "left|right|centre"),
+        ("keypoints: {a: [left, 7]}", "sigma 7"),
+        ("a: [", "not a skeleton"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=message.replace("|", r"\|")) as caught:
+        load_skeleton(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(ModelError, match="coco17"):
+        load_skeleton("coco71")
