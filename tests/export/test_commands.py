@@ -1,0 +1,70 @@
+"""The commands export, plot and verify, by their command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from streampose.cli.export import export
+from streampose.cli.plot import plot
+from streampose.cli.verify import verify
+from streampose.errors import DataError, UsageError
+
+app = typer.Typer()
+for command in (export, plot, verify):
+    app.command()(command)
+
+
+def call(*arguments: object) -> str:
+    """Standard output; what the command raises is raised here."""
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+@pytest.mark.parametrize(
+    ("format_name", "name"),
+    [
+        ("coco", "gate.coco.json"),
+        ("mot", "gate.mot.txt"),
+        ("openpose", "gate_openpose"),
+        ("csv", "gate.csv"),
+        ("parquet", "gate.parquet"),
+    ],
+)
+def test_export_writes_beside_the_result_and_says_where(format_name: str, name: str, result: Path) -> None:
+    assert call("export", result, "--format", format_name).split() == [str(result.with_name(name))]
+    assert result.with_name(name).exists()
+
+
+def test_export_to_a_place(result: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "er" / "x.txt"
+    call("export", result, "--format", "mot", "--out", out, "--states", "confirmed, coasting")
+    assert len(out.read_text().splitlines()) == 25
+
+
+def test_export_options_that_cannot_be(result: Path) -> None:
+    with pytest.raises(UsageError, match="give some of confirmed, tentative, coasting"):
+        call("export", result, "--format", "mot", "--states", "sleeping")
+    with pytest.raises(UsageError, match="--images belongs to --format coco"):
+        call("export", result, "--format", "mot", "--images", result)
+
+
+def test_plot(result: Path, tmp_path: Path) -> None:
+    assert call("plot", result).split() == [str(result.with_suffix(".png"))]
+    call("plot", result, "--id", 2, "--joint", "nose", "-j", "left_knee", "-o", tmp_path / "two.png")
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_verify(recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = recorded()
+    assert call("verify", folder).startswith("gate: 100 frames in 1 record, 100 pictures in 1 video")
+    (folder / "gate.jsonl").write_text("".join((folder / "gate.jsonl").read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(DataError, match="1 disagreement between") as caught:
+        verify(folder)
+    assert caught.value.exit_code == 5
+    assert len(capsys.readouterr().out.splitlines()) == 2
