@@ -62,7 +62,9 @@ class CameraConfig(Section):
     password: str | None = Field(
         None, repr=False, description="write ${VAR} or ${file:PATH} here, never the word itself"
     )
-    policy: Literal["auto", "lossless", "latest"] = "auto"
+    policy: Literal["auto", "lossless", "latest"] = Field(
+        "auto", description="lossless: every frame (recordings); latest: the newest frame wins (live)"
+    )
     transport: Literal["tcp", "udp"] = "tcp"
     open_timeout: Duration = 10.0
     read_timeout: Duration = 5.0
@@ -71,10 +73,13 @@ class CameraConfig(Section):
     backoff: Duration = Field(0.5, description="the first wait before a reconnect; doubles, with jitter")
     backoff_max: Duration = 4.0
     max_age: Duration | None = Field(None, description="live: a frame older than this before the networks is dropped")
-    degrade: tuple[Rung, ...] = ("detect_every", "pose_every", "resolution", "fps")
-    skip: Literal["none", "nonref", "nonkey"] = "none"
+    degrade: tuple[Rung, ...] = Field(
+        ("detect_every", "pose_every", "resolution", "fps"),
+        description="what is given up, in this order, while `max_age` cannot be kept",
+    )
+    skip: Literal["none", "nonref", "nonkey"] = Field("none", description="frames that are not even decoded")
     threads: int = Field(0, ge=0, description="decoder threads; 0 lets FFmpeg choose")
-    hwaccel: str = "none"
+    hwaccel: str = Field("none", description="hardware decoding: auto, cuda, vaapi, …; falls back, and says so")
     blind: bool = Field(True, description="live: watch for a frozen, dark, covered, defocused or moved picture")
     detect_url: str | None = Field(
         None, description="a sub-stream to analyse, while `url` is what is recorded as source"

@@ -52,11 +52,12 @@ def _root(
 
 def register() -> None:
     """Hang every verb into the app; each verb imports what it needs when it is called."""
-    from streampose.cli import annotate, run
+    from streampose.cli import annotate, reference, run
 
     app.command("run")(run.run)
     app.command("annotate")(annotate.annotate)
     app.command("check")(run.check)
+    app.command("reference", hidden=True)(reference.reference)
 
 
 register()

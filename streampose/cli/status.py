@@ -96,11 +96,16 @@ class Status:
         put_now = camera.lane.frames.stats().put
         span_s = max(now_s - before_s, 1e-3)
         self._seen[camera.name] = (now_s, put_now, tally.frames)
+        rate = (tally.frames - frames) / span_s
+        if tally.info is not None and not tally.info.live:
+            if tally.state not in ("ended", "failed"):
+                whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
+                self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
+            return
         reason = f" ({tally.reason})" if tally.reason else ""
         self._print(
-            f"{camera.name}: {tally.state}{reason}, {(put_now - put) / span_s:.1f} fps in, "
-            f"{(tally.frames - frames) / span_s:.1f} fps out, {tally.people} people, "
-            f"age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
+            f"{camera.name}: {tally.state}{reason}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
+            f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
         )
 
 
