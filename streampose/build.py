@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -42,7 +42,7 @@ from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
-from streampose.sources.open import is_live, open_source
+from streampose.sources.open import is_live, kind_of, open_source
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
@@ -77,7 +77,6 @@ class Models:
 
 def load_models(config: Config) -> Models:
     """Load what the configuration names; raises ModelError, one line, where that cannot be."""
-    where = {"device": config.device, "runtime": config.runtime, "precision": config.precision}
     governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
     detect = config.detect
     detectors = {
@@ -86,7 +85,9 @@ def load_models(config: Config) -> Models:
             size=max(32, round(detect.size * scale / 32) * 32),
             threshold=min(detect.threshold, config.track.low_threshold),
             trust=detect.trust,
-            **where,
+            device=config.device,
+            runtime=config.runtime,
+            precision=config.precision,
         )
         for scale in (GOVERNED_SCALES if governed else (1.0,))
     }
@@ -96,7 +97,9 @@ def load_models(config: Config) -> Models:
         trust=config.pose.trust,
         small=config.pose.small_model,
         small_below_px=config.pose.small_below,
-        **where,
+        device=config.device,
+        runtime=config.runtime,
+        precision=config.precision,
     )
     return Models(detectors, pose)
 
@@ -175,6 +178,7 @@ def _camera(
 ) -> CameraRun:
     policy = policy_of(camera)
     live = is_live(camera.full_url)
+    stills = kind_of(camera.full_url) == "images"
     ledger = CameraLedger(name)
     frames: Channel[Frame | Control] = Channel(
         f"frames:{name}",
@@ -190,11 +194,12 @@ def _camera(
         name,
         frames,
         ledger,
-        CameraTracker(models.pose.skeleton.sigmas, track_options(config), smooth_options(config)),
+        CameraTracker(models.pose.skeleton.sigmas, *_identity(config, stills)),
         [worker.inbox for worker in workers],
         detect_every=config.detect.every,
         max_age_s=camera.max_age if policy == "latest" else None,
         governor=governor,
+        stills=stills,
     )
     tap = _source_recording(config, name)
     keep = KeepOptions(
@@ -245,6 +250,14 @@ def track_options(config: Config) -> TrackOptions:
 def smooth_options(config: Config) -> SmoothOptions:
     chosen = {key: value for key, value in config.smooth.model_dump().items() if value is not None}
     return SmoothOptions(**chosen)
+
+
+def _identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions]:
+    """How people are followed; pictures of a folder have nothing to do with each other, so there nobody waits or moves."""
+    track, smooth = track_options(config), smooth_options(config)
+    if stills:
+        return replace(track, confirm_after=1, confirm_after_s=0.0), replace(smooth, enabled=False, offline=False)
+    return track, smooth
 
 
 def make_sinks(config: Config, models: Models, camera: str, display: Display | None) -> list[Sink]:

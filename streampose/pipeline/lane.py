@@ -65,6 +65,7 @@ class Lane:
 
     `frames` is written by the producer and read by the detect stage; `tracker` and `governor` belong to the pose stage;
     `effort` is set by the pose stage and read by the detect stage, whole. `outputs` are the channels of the sinks.
+    `stills`: the frames are pictures that have nothing to do with each other, so nobody is followed from one to the next.
     """
 
     camera: str
@@ -76,6 +77,7 @@ class Lane:
     max_age_s: float | None = None
     governor: LoadGovernor | None = None
     effort: Effort = field(default_factory=Effort)
+    stills: bool = False
     since_detection: int = 0
     last_kept_s: float = float("-inf")
     age: Meter = field(default_factory=Meter)

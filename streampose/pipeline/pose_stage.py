@@ -64,6 +64,9 @@ class PoseStage:
             pending = later
 
     def _round(self, round_: list[tuple[Lane, Detections]]) -> None:
+        for lane, _ in round_:
+            if lane.stills:
+                lane.tracker.reset()
         start_s = time.perf_counter()
         people = analyse(self._estimator, [(lane.tracker, detections) for lane, detections in round_])
         self.busy_s += time.perf_counter() - start_s
