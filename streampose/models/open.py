@@ -74,7 +74,7 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
     key: dict[str, object] = {
         "export": cache.EXPORT_VERSION,
         "weights": manifest.sha256,
-        "architecture": manifest.architecture,
+        "architecture": {name: value for name, value in manifest.architecture.items() if name != "trust"},
         "input": manifest.input.model_dump(),
         "size": [width, height],
         "int8": precision == "int8",

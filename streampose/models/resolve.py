@@ -69,9 +69,12 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
         found = describe_detector(path, trust=trust), path
     else:
         found = describe_pose(path), path
-    if found[0].task != task:
-        raise ModelError(f"{path}: is a {found[0].task} model; a {task} model is wanted here")
-    return found
+    manifest, weights = found
+    if manifest.task != task:
+        raise ModelError(f"{path}: is a {manifest.task} model; a {task} model is wanted here")
+    if trust and manifest.architecture.get("builder") == "ultralytics-pt":
+        manifest = manifest.model_copy(update={"architecture": {**manifest.architecture, "trust": True}})
+    return manifest, weights
 
 
 def _by_name(name: str) -> Path:

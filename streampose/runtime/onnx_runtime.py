@@ -91,7 +91,7 @@ def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
     (B, 3, H, W) pictures of the size that `spec` says.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import TensorProto, helper, numpy_helper
 
     try:

@@ -1,0 +1,75 @@
+"""What a model file is, said in facts: kind, network, input, output, size, hash, and whether it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from streampose.errors import ModelError
+from streampose.models.catalogue import catalogue
+from streampose.models.manifest import Manifest, sha256_of
+from streampose.models.open import open_runtime
+from streampose.models.resolve import FOREIGN, resolve
+from streampose.runtime.select import choose
+
+
+def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
+    """Facts about the model in `path`, in the order in which they are read; it is run once to see that it does.
+
+    Raises ModelError, in one line, where it is no model, fits no preset, or does not run.
+    """
+    manifest, weights = _resolve_any(path, trust=trust)
+    digest = sha256_of(weights)
+    published = [name for name, known in catalogue().items() if known.sha256 and digest.startswith(known.sha256)]
+    spec, output = manifest.input, manifest.output
+    facts: dict[str, Any] = {
+        "file": str(weights),
+        "sha256": digest,
+        "published as": ", ".join(published) or "no model of the catalogue",
+        "task": manifest.task,
+        "network": ", ".join(f"{key} {value}" for key, value in manifest.architecture.items()) or "as in the file",
+        "input": f"{spec.width}x{spec.height} {spec.channels}, mean {list(spec.mean)}, std {list(spec.std)}",
+        "output": output.kind,
+        "licence": manifest.licence,
+    }
+    if output.kind == "heatmap":
+        facts["decoding"] = (
+            f"{output.decode}; heatmap cell c lies at input pixel {output.stride:.4g} c + {output.offset:g}"
+        )
+    if weights.suffix not in FOREIGN:
+        facts |= _cost(manifest, weights)
+    facts["gives"] = _run(manifest, weights)
+    return facts
+
+
+def _resolve_any(path: Path, *, trust: bool) -> tuple[Manifest, Path]:
+    """The model, of whichever task; what its suffix suggests is tried first."""
+    likely: Literal["pose", "detect"] = "detect" if path.suffix == ".pt" else "pose"
+    other: Literal["pose", "detect"] = "pose" if likely == "detect" else "detect"
+    try:
+        return resolve(path, likely, trust=trust)
+    except ModelError as error:
+        if f"is a {other} model" not in str(error):
+            raise
+        return resolve(path, other, trust=trust)
+
+
+def _cost(manifest: Manifest, weights: Path) -> dict[str, str]:
+    from streampose.models.inspect import count_gmacs, count_parameters
+    from streampose.models.networks import network_of
+
+    network = network_of(manifest, weights)
+    gmacs = count_gmacs(network, manifest.input.width, manifest.input.height)
+    return {"parameters": f"{count_parameters(network) / 1e6:.2f} M", "cost": f"{gmacs:.2f} GMAC for one input"}
+
+
+def _run(manifest: Manifest, weights: Path) -> str:
+    import numpy as np
+
+    from streampose.models.open import offers
+
+    choice = choose("cpu", "auto", "fp32", offers=offers(weights))
+    runtime = open_runtime(manifest, weights, choice, batch_sizes=(1,))
+    outputs = runtime(np.zeros((1, manifest.input.height, manifest.input.width, 3), np.uint8))
+    runtime.close()
+    return f"{', '.join(str(each.shape) for each in outputs)} by {runtime.name}"

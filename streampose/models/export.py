@@ -1,0 +1,143 @@
+"""Exporting a model for another program, with a record of how far it is from torch kept beside the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose import __version__
+from streampose.errors import ModelError, UsageError
+from streampose.models import manifest as manifests
+from streampose.models.manifest import Manifest, sha256_of
+from streampose.models.open import open_runtime
+from streampose.models.resolve import FOREIGN
+from streampose.runtime.base import Runtime
+from streampose.runtime.select import choose
+
+SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "torchscript": ".torchscript"}
+TOLERANCE = 1e-4
+"""Greatest difference from torch, relative to the greatest output, that an fp32 export may have."""
+
+
+def export(
+    manifest: Manifest, weights: Path, runtime: str, out: Path, size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """Write the model for `runtime` (openvino, onnx, torchscript) into folder `out`; give the parity record.
+
+    Beside the model lie `NAME.yaml`, with which it can be used here again, and `NAME.parity.json`. `size` is (width,
+    height) of the input, the manifest's where None. Raises ModelError where the result differs from torch by more than
+    TOLERANCE, and keeps nothing then.
+    """
+    if runtime not in SUFFIXES:
+        raise UsageError(f"--runtime {runtime}: one of {', '.join(SUFFIXES)} is wanted")
+    if weights.suffix in FOREIGN:
+        raise ModelError(f"{weights}: is exported already; torch weights are wanted")
+    width, height = size or (manifest.input.width, manifest.input.height)
+    name = f"{manifest.name}_{width}x{height}" if size else manifest.name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as scratch:
+            made = _write(manifest, weights, runtime, Path(scratch) / name, width, height)
+            described = _describe(manifest, made, name, width, height)
+            record = _parity(manifest, weights, described, made, runtime, (width, height))
+            if record["max_relative_difference"] > TOLERANCE:
+                raise ModelError(
+                    f"{manifest.name}: as {runtime} it differs from torch by {record['max_relative_difference']:.1e} "
+                    f"of its greatest output, more than {TOLERANCE:.0e}; not kept"
+                )
+            (Path(scratch) / f"{name}.parity.json").write_text(json.dumps(record, indent=2) + "\n")
+            if runtime != "torchscript":
+                manifests.save(described, Path(scratch) / f"{name}.yaml")
+            for path in sorted(Path(scratch).iterdir()):
+                os.replace(path, out / path.name)
+    except OSError as error:
+        raise ModelError(f"{out}: cannot be written ({error.strerror or error})") from error
+    return record
+
+
+def _write(manifest: Manifest, weights: Path, runtime: str, stem: Path, width: int, height: int) -> Path:
+    from streampose.models import convert
+    from streampose.models.networks import network_of
+
+    network = network_of(manifest, weights)
+    path = stem.with_name(stem.name + SUFFIXES[runtime])
+    if runtime == "openvino":
+        import openvino as ov
+
+        model = convert.to_openvino(network, manifest.input, width, height)
+        ov.serialize(model, str(path), str(stem.with_name(stem.name + ".bin")))
+    elif runtime == "onnx":
+        path.write_bytes(convert.to_onnx(network, manifest.input, width, height))
+    else:
+        path.write_bytes(convert.to_torchscript(network, manifest.input, width, height))
+    return path
+
+
+def _describe(manifest: Manifest, made: Path, name: str, width: int, height: int) -> Manifest:
+    return manifest.model_copy(
+        update={
+            "name": name,
+            "weights": made.name,
+            "sha256": sha256_of(made),
+            "input": manifest.input.model_copy(update={"width": width, "height": height}),
+            "origin": f"{manifest.name}, sha256 {manifest.sha256}, exported by streampose {__version__}",
+        }
+    )
+
+
+def _parity(
+    manifest: Manifest, weights: Path, described: Manifest, made: Path, runtime: str, size: tuple[int, int]
+) -> dict[str, Any]:
+    """How far the exported file is from torch in fp32 on the CPU, on pictures made from a seed."""
+    pictures = parity_pictures(*size)
+    reference = open_runtime(manifest, weights, choose("cpu", "torch", "fp32"), size=size, batch_sizes=(len(pictures),))
+    wanted = reference(pictures)[0]
+    if runtime == "torchscript":
+        import torch
+
+        with torch.inference_mode():
+            got = torch.jit.load(str(made))(torch.from_numpy(pictures)).numpy()
+    else:
+        choice = choose("cpu", runtime, "fp32")
+        other: Runtime = open_runtime(described, made, choice, size=size, batch_sizes=(len(pictures),))
+        got = other(pictures)[0]
+    difference = np.abs(got - wanted)
+    return {
+        "model": manifest.name,
+        "sha256": manifest.sha256,
+        "runtime": runtime,
+        "precision": "fp32",
+        "pictures": len(pictures),
+        "size": list(size),
+        "max_difference": float(difference.max()),
+        "max_relative_difference": float(difference.max() / np.abs(wanted).max()),
+        "versions": _versions(),
+    }
+
+
+def parity_pictures(width: int, height: int, count: int = 2) -> npt.NDArray[np.uint8]:
+    """(count, height, width, 3) uint8 pictures made from a seed: smooth shapes under noise, as photographs are."""
+    rng = np.random.default_rng(7)
+    coarse = rng.normal(128, 60, (count, 8, 6, 3))
+    rows = np.linspace(0, 7, height).round().astype(int)
+    columns = np.linspace(0, 5, width).round().astype(int)
+    pictures = coarse[:, rows][:, :, columns] + rng.normal(0, 12, (count, height, width, 3))
+    return pictures.clip(0, 255).astype(np.uint8)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"streampose": __version__}
+    for package in ("torch", "openvino", "onnxruntime", "onnx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,189 @@
+"""Getting a known model: on request only, verified by its hash, resumed where it broke off, whole or not at all."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streampose import __version__
+from streampose.errors import ModelError, UsageError
+from streampose.models import manifest as manifests
+from streampose.models.catalogue import KnownModel, catalogue
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
+from streampose.models.resolve import describe_pose, fetched_folder
+
+BLOCK = 1 << 16
+ATTEMPTS = 5
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that are here and the bytes that there will be, None where the server does not say."""
+
+
+def fetch(
+    name: str,
+    *,
+    source: Path | None = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    unverified: bool = False,
+    folder: Path | None = None,
+    timeout_s: float = 30.0,
+    progress: Progress | None = None,
+) -> Path:
+    """Get the known model `name` into `folder` and give the path of the manifest written beside it.
+
+    `source` is a file brought by other means, `url` another address for the same file. The content must have the hash of
+    the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken download is
+    kept as `.part` and gone on with the next time; nothing else is ever left. Raises ModelError or UsageError.
+    """
+    known = catalogue().get(name)
+    if known is None:
+        raise UsageError(f"{name}: not a known model; `streampose models list` shows them")
+    wanted = (sha256 or known.sha256).lower()
+    if not wanted and not unverified:
+        raise UsageError(
+            f"{name}: its publisher states no sha256; give --sha256 HEX from a source you trust, or --unverified"
+        )
+    folder = folder or fetched_folder()
+    file_name = known.file_name or (source.name if source else f"{name}.pth")
+    target = folder / file_name
+    if target.is_file() and (not wanted or sha256_of(target).startswith(wanted)):
+        return _describe(name, known, target, bool(wanted))
+    part = target.with_name(target.name + ".part")
+    address = url or known.url
+    if source is None and not address:
+        raise UsageError(f"{name}: has no address to fetch from: {known.note}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if source is not None:
+            _copy(source, part)
+        else:
+            _download(address, part, timeout_s, progress or (lambda done, total: None))
+        _verify(part, wanted, str(source or address))
+        os.replace(part, target)
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return _describe(name, known, target, bool(wanted))
+
+
+def _copy(source: Path, part: Path) -> None:
+    if not source.is_file():
+        raise ModelError(f"{source}: no such file")
+    shutil.copyfile(source, part)
+
+
+def _verify(part: Path, wanted: str, origin: str) -> None:
+    found = sha256_of(part)
+    if wanted and not found.startswith(wanted):
+        part.unlink()
+        raise ModelError(f"{origin}: is not the published file: its sha256 is {found[:16]}…, {wanted[:16]} is wanted")
+
+
+def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> None:
+    """Bring `part` to its full length, in as many requests as it takes while each one brings something."""
+    idle = 0
+    reason = "the server sent nothing"
+    while idle < ATTEMPTS:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            if _request(url, part, before, timeout_s, progress):
+                return
+            reason = "the connection ended early"
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise ModelError(f"{url}: the server answers {error.code} {error.reason}") from error
+            reason = f"the server answers {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            raise ModelError(
+                f"{url}: cannot be reached ({error.reason}); without a network, use --from FILE"
+            ) from error
+        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        after = part.stat().st_size if part.exists() else 0
+        idle = 0 if after > before else idle + 1
+    got = part.stat().st_size if part.exists() else 0
+    raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command goes on from there")
+
+
+def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progress) -> bool:
+    """One request for what is missing; whether `part` is then whole, as far as the server says how long it is."""
+    request = urllib.request.Request(url, headers={"User-Agent": f"streampose/{__version__}"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = _opener().open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is missing, or the file is another than the one begun
+            if error.headers.get("Content-Range", "") == f"bytes */{have}":
+                return True
+            part.unlink()
+            return False
+        raise
+    with response:
+        total = _total(response, have)
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        done = have if resumed else 0
+        with part.open("ab" if resumed else "wb") as file:
+            while block := response.read(BLOCK):
+                file.write(block)
+                done += len(block)
+                progress(done, total)
+    return done == total if total is not None else True
+
+
+def _total(response: Any, have: int) -> int | None:
+    """Length of the whole file, as the headers of an answer say; None where they do not."""
+    if response.status == 206:
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(total) if total.isdigit() else None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+class _StaySecure(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to http."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise ModelError(f"{req.full_url}: sends us on to {newurl}, which is not encrypted; refused")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_StaySecure())
+
+
+def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Path:
+    """Write the manifest of a fetched file, so that its name works from now on."""
+    if known.task == "pose":
+        manifest = describe_pose(target)
+        width, height = known.size
+        spec = manifest.input.model_copy(update={"width": width, "height": height})
+        manifest = manifest.model_copy(update={"input": spec})
+    else:
+        manifest = Manifest(
+            name=name,
+            task="detect",
+            architecture={"builder": "ultralytics-pt", "trust": verified},
+            weights=target.name,
+            sha256=sha256_of(target),
+            input=InputSpec(width=known.size[0], height=known.size[1]),
+            output=OutputSpec(kind="yolo_end2end" if name.startswith("yolo26") else "yolo"),
+            licence=known.licence,
+        )
+    manifest = manifest.model_copy(
+        update={
+            "name": name,
+            "licence": known.licence,
+            "origin": known.url or known.note,
+            "measured": {"published AP": known.ap, "of": known.ap_of},
+        }
+    )
+    path = target.parent / f"{name}.yaml"
+    manifests.save(manifest, path)
+    return path
