@@ -39,7 +39,8 @@ def recipe(tmp_path: Path, **changes: Any) -> Recipe:
         "architecture": {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1},
         "augment": {"long_side": 96, "scale": [1, 1], "mosaic": 0, "colour": 0, "camera": 0, "grey": 0},
         "canvases": [[96, 96]], "steps": 4, "batch": 2, "lr": 1e-3, "warmup_steps": 2, "size": 96, "ema": 0.5,
-        "evaluate_every": 100, "checkpoint_every": 2, "workers": 0, "device": "cpu", "precision": "float32", "freeze_batch_norm": False,
+        "evaluate_every": 100, "checkpoint_every": 2, "workers": 0, "device": "cpu",
+        "precision": "float32", "freeze_batch_norm": False,
     }  # fmt: skip
     return Recipe.model_validate(values | changes)
 
