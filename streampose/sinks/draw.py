@@ -112,8 +112,12 @@ def _background(image: Image, kind: Background) -> Image:
         # Averaging over blocks of 1/40 of the picture leaves shapes of furniture and none of faces, at any resolution.
         height, width = image.shape[:2]
         block = max(8, height // 40)
-        half = cv2.resize(image, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_LINEAR)
-        small = cv2.resize(half, (max(1, width // block), max(1, height // block)), interpolation=cv2.INTER_AREA)
+        small = image
+        while min(small.shape[:2]) >= 2 and small.shape[0] > 4 * height // block:
+            half = (small.shape[1] // 2, small.shape[0] // 2)  # halving is OpenCV's fast path
+            small = np.asarray(cv2.resize(small, half, interpolation=cv2.INTER_AREA), np.uint8)
+        coarse = (max(1, width // block), max(1, height // block))
+        small = np.asarray(cv2.resize(small, coarse, interpolation=cv2.INTER_AREA), np.uint8)
         smooth = cv2.GaussianBlur(small, (3, 3), 0)
         return np.asarray(cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     return image.copy()
