@@ -21,14 +21,21 @@ HEIGHTS_PX: dict[str, tuple[float, float]] = {
     "40-100": (40.0, 100.0),
     "<40": (0.0, 40.0),
 }
+COCO_AREAS_PX2: dict[str, tuple[float, float]] = {
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTruth:
-    """The people of one picture: `boxes` (N, 4) xyxy pixels; `ignored` (N,) bool, who counts neither way."""
+    """The people of one picture: `boxes` (N, 4) xyxy pixels; `ignored` (N,) bool, who counts neither way; `areas` (N,)
+    px², for COCO's sizes (None: those of the boxes)."""
 
     boxes: npt.NDArray[np.float32]
     ignored: npt.NDArray[np.bool_]
+    areas: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +60,50 @@ def box_ap(
 
     Raises UsageError where faster-coco-eval is not installed, ValueError where the lengths differ.
     """
+    if len(truths) != len(found):
+        raise ValueError(f"{len(truths)} pictures have truth, {len(found)} have detections")
+    ranges = heights_px or HEIGHTS_PX
+    truth_sizes = [truth.boxes[:, 3] - truth.boxes[:, 1] for truth in truths]
+    found_sizes = [boxes[:, 3] - boxes[:, 1] for boxes, _ in found]
+    return _average_precision(truths, found, truth_sizes, found_sizes, ranges)
+
+
+def box_ap_by_area(
+    truths: Sequence[BoxTruth], found: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]
+) -> dict[str, BoxScore]:
+    """The same for COCO's small, medium and large people, by area in square pixels."""
+    found_sizes = [_areas(boxes) for boxes, _ in found]
+    truth_sizes = [_areas(truth.boxes) if truth.areas is None else truth.areas for truth in truths]
+    return _average_precision(truths, found, truth_sizes, found_sizes, COCO_AREAS_PX2)
+
+
+def _areas(boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+
+
+def _average_precision(
+    truths: Sequence[BoxTruth],
+    found: Sequence[tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]],
+    truth_sizes: Sequence[npt.NDArray[np.floating]],
+    found_sizes: Sequence[npt.NDArray[np.floating]],
+    ranges: dict[str, tuple[float, float]],
+) -> dict[str, BoxScore]:
+    """COCO's counting with a size for every box, one array a picture, and a figure for each range of sizes."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
         raise UsageError("evaluation needs faster-coco-eval: pip install 'streampose[eval]'") from None
-    if len(truths) != len(found):
-        raise ValueError(f"{len(truths)} pictures have truth, {len(found)} have detections")
-    ranges = heights_px or HEIGHTS_PX
     truth_rows = [
-        _row(box, picture, iscrowd=int(ignored))
-        for picture, truth in enumerate(truths)
-        for box, ignored in zip(truth.boxes, truth.ignored, strict=True)
+        _row(box, picture, size, iscrowd=int(ignored))
+        for picture, (truth, sizes) in enumerate(zip(truths, truth_sizes, strict=True))
+        for box, ignored, size in zip(truth.boxes, truth.ignored, sizes, strict=True)
     ]
     found_rows = [
-        _row(box, picture, score=float(score))
-        for picture, (boxes, scores) in enumerate(found)
-        for box, score in zip(boxes, scores, strict=True)
+        _row(box, picture, size, score=float(score))
+        for picture, ((boxes, scores), sizes) in enumerate(zip(found, found_sizes, strict=True))
+        for box, score, size in zip(boxes, scores, sizes, strict=True)
     ]
-    counted = {name: _people_between(truths, *limits) for name, limits in ranges.items()}
+    counted = {name: _people_between(truths, truth_sizes, *limits) for name, limits in ranges.items()}
     if not truth_rows or not found_rows:
         return {name: BoxScore(*((0.0,) * 3 if n else (float("nan"),) * 3), n) for name, n in counted.items()}
     gold, results = COCO(), COCO()
@@ -99,16 +132,18 @@ def box_ap(
     }
 
 
-def _row(box: npt.NDArray[np.floating], picture: int, **more: Any) -> dict[str, Any]:
-    """One COCO annotation; its "area" is the height, so that COCO's size ranges are ranges of height here."""
+def _row(box: npt.NDArray[np.floating], picture: int, size: float, **more: Any) -> dict[str, Any]:
+    """One COCO annotation; `size` stands in its "area", by which COCO's counting sorts into ranges."""
     x1, y1, x2, y2 = (float(v) for v in box)
     more.setdefault("iscrowd", 0)
-    return {"image_id": picture, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": y2 - y1, **more}
+    return {"image_id": picture, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": float(size), **more}
 
 
-def _people_between(truths: Sequence[BoxTruth], low: float, high: float) -> int:
-    heights = [t.boxes[~t.ignored, 3] - t.boxes[~t.ignored, 1] for t in truths]
-    return int(sum(((h >= low) & (h <= high)).sum() for h in heights))
+def _people_between(
+    truths: Sequence[BoxTruth], sizes: Sequence[npt.NDArray[np.floating]], low: float, high: float
+) -> int:
+    counted = [size[~truth.ignored] for truth, size in zip(truths, sizes, strict=True)]
+    return int(sum(((size >= low) & (size <= high)).sum() for size in counted))
 
 
 def _mean(values: npt.NDArray[np.floating]) -> float:

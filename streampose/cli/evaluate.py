@@ -1,0 +1,266 @@
+"""`streampose eval`: how good the networks are on labelled pictures, and how well identity is kept on labelled video."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from streampose.evaluate.answers import Progress
+    from streampose.evaluate.evaluate import Evaluation
+    from streampose.evaluate.selection import Sample
+
+
+def evaluate(
+    result: Annotated[Path | None, typer.Argument(help="With --mot: the JSONL result to measure.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="COCO-format JSON, or a folder or zip with annotations.json; repeatable.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where --data is a JSON.")] = None,
+    model: Annotated[str | None, typer.Option(help="Pose model: a name, manifest or checkpoint.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Person detector: a name, manifest or checkpoint.")] = None,
+    boxes: Annotated[
+        str, typer.Option(help="Whose boxes are posed: gt (the labels), detector, or a JSON of COCO results.")
+    ] = "gt",
+    flip_test: Annotated[bool, typer.Option("--flip-test/--no-flip-test", help="See every crop mirrored too.")] = False,
+    person_height: Annotated[
+        str, typer.Option(help="Also with each person re-imaged so many pixels high: 96,64,40.")
+    ] = "",
+    split: Annotated[str | None, typer.Option(help="Only pictures of this split or source.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only the N pictures with the highest id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most N pictures, evenly spread.")] = None,
+    threshold: Annotated[float, typer.Option(min=0.001, max=0.99, help="Least score of a detector's box.")] = 0.05,
+    size: Annotated[int | None, typer.Option(help="Long side of the detector's input in pixels.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures, as fractions, to FILE.")] = None,
+    worst: Annotated[int, typer.Option(min=1, max=400, help="How many people the contact sheet shows.")] = 24,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) of the people posed worst.")] = None,
+    expect: Annotated[
+        float | None, typer.Option(help="The published AP in points; exit 1 where it does not hold.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="By how many points --expect may be missed.")] = 0.3,
+    mot: Annotated[Path | None, typer.Option(help="MOT ground truth of a video; measures identity in RESULT.")] = None,
+    coasting: Annotated[
+        bool, typer.Option("--coasting/--no-coasting", help="With --mot: count coasting people.")
+    ] = True,
+    camera: Annotated[str | None, typer.Option(help="With --mot: the camera, where RESULT has several.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="With --mot: compare the first N frames.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, openvino:GPU …")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, openvino or onnx.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+) -> None:
+    """Measure accuracy on labelled pictures, or identity on labelled video.
+
+    Pictures: `streampose eval --data coco.zip --boxes detector --person-height 64`. Key points by OKS-AP, boxes by AP, both
+    by COCO's protocol. Video: `streampose eval --mot GT.txt RESULT.jsonl`, by IDF1, MOTA, HOTA and identity switches.
+    """
+    from streampose.errors import UsageError
+
+    if mot is not None:
+        if result is None or data:
+            raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")
+        _tracking(mot, result, camera, coasting, frames, json_file)
+        return
+    if result is not None or not data:
+        raise UsageError("eval wants --data (a COCO-format set), or --mot GT.txt RESULT.jsonl")
+    heights = _heights(person_height)
+    asked = {"device": device, "runtime": runtime, "precision": precision}
+    from streampose.evaluate.answers import labelled_boxes, read_detections
+    from streampose.evaluate.evaluate import evaluate as measure
+    from streampose.evaluate.expect import check_expected
+    from streampose.evaluate.selection import select
+
+    _need("faster_coco_eval", "faster-coco-eval")
+    with ExitStack() as open_files:
+        estimator = _pose(model, flip_test, asked)
+        open_files.callback(estimator.close)
+        sets = [open_files.enter_context(_open(path, images, estimator, boxes != "gt")) for path in data]
+        samples = select(sets, split=split, last=last, limit=limit)
+        finder = None
+        if boxes == "detector":
+            finder = _detector(detector, threshold, size, asked, samples)
+            open_files.callback(finder.close)
+            boxes_of = lambda _, pictures: finder(pictures)  # noqa: E731
+        elif boxes == "gt":
+            boxes_of = labelled_boxes
+        else:
+            boxes_of = read_detections(boxes)
+        with _bars(samples) as progress:
+            found = measure(
+                samples,
+                estimator,
+                estimator.skeleton,
+                boxes_of=boxes_of,
+                detector=finder,
+                heights_px=heights,
+                progress=progress,
+            )
+        settings = {
+            "data": [path.name for path in data],
+            "split": split,
+            "last": last,
+            "limit": limit,
+            "boxes": boxes,
+            "flip_test": flip_test,
+            "model": estimator.manifest.name,
+            "detector": None if finder is None else finder.manifest.name,
+            "detector_threshold": None if finder is None else threshold,
+            **_got(estimator),
+        }
+        _show(found, settings)
+        if json_file is not None:
+            _write_json(json_file, found.as_dict() | {"settings": settings})
+        if sheet is not None:
+            from streampose.evaluate.contact_sheet import write_sheet
+
+            write_sheet(sheet, found.verdicts[:worst], estimator.skeleton)
+            print(f"contact sheet of the {min(worst, len(found.verdicts))} worst: {sheet}")
+    if expect is not None:
+        if found.keypoints is None:
+            raise UsageError("--expect: nobody here has labelled key points")
+        print(check_expected("key-point AP", found.keypoints.ap, expect, tolerance))
+
+
+def _heights(text: str) -> list[int]:
+    from streampose.errors import UsageError
+
+    try:
+        heights = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        heights = [0]
+    if any(not 8 <= height <= 1000 for height in heights):
+        raise UsageError(f"--person-height {text}: expected pixels between 8 and 1000, such as 96,64,40")
+    return heights
+
+
+def _need(module: str, package: str) -> None:
+    from importlib.util import find_spec
+
+    from streampose.errors import UsageError
+
+    if find_spec(module) is None:
+        raise UsageError(f"evaluation needs {package}: pip install 'streampose[eval]'")
+
+
+def _open(path: Path, images: Path | None, estimator: Any, boxes_only: bool) -> Any:
+    from streampose.evaluate.dataset import open_keypoint_set
+
+    joints = len(estimator.skeleton.keypoints)
+    return open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes_only)
+
+
+def _pose(model: str | None, flip_test: bool, asked: dict[str, Any]) -> Any:
+    from streampose.models.load import DEFAULT_POSE, load_pose
+
+    return load_pose(model or DEFAULT_POSE, flip_test=flip_test, **asked)
+
+
+def _detector(
+    model: str | None, threshold: float, size: int | None, asked: dict[str, Any], samples: Sequence[Sample]
+) -> Any:
+    """The detector; pictures of many shapes go to torch, since other runtimes compile for each shape."""
+    from streampose.detect import letterbox
+    from streampose.models.load import DEFAULT_DETECTOR, load_detector
+    from streampose.models.open import offers
+    from streampose.models.resolve import resolve
+
+    ref = model or DEFAULT_DETECTOR
+    manifest, weights = resolve(ref, "detect")
+    long_side = size or max(manifest.input.width, manifest.input.height)
+    shapes = {letterbox.plan(s.image.width, s.image.height, long_side).size for s in samples}
+    if asked["runtime"] == "auto" and len(shapes) > 2 and "torch" in offers(weights):
+        asked = {**asked, "runtime": "torch"}
+    return load_detector(ref, threshold=threshold, size=size, **asked)
+
+
+def _got(estimator: Any) -> dict[str, Any]:
+    runtime = estimator.networks[0].runtime
+    return {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
+
+
+@contextmanager
+def _bars(samples: Sequence[Sample]) -> Iterator[Callable[[str], Progress]]:
+    """One progress bar a measurement, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    people = sum(len(sample.posed) for sample in samples)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Bars(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
+
+        def begin(name: str) -> Progress:
+            task = bars.add_task(name, total=len(samples) if name == "clean" else people)
+            return lambda done: bars.advance(task, done)
+
+        yield begin
+
+
+def _show(found: Evaluation, settings: dict[str, Any]) -> None:
+    """The figures as tables, in points."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from streampose.evaluate.evaluate import keypoint_dict
+
+    who = "labelled boxes" if settings["boxes"] == "gt" else f"boxes of {settings['detector'] or settings['boxes']}"
+    flip = "flip test" if settings["flip_test"] else "no flip test"
+    where = f"{settings['runtime']} {settings['precision']} on {settings['device']}"
+    print(f"{settings['model']}: {found.people} people in {found.pictures} pictures, {who}, {flip}, {where}")
+    console = Console(width=110)
+    if found.keypoints is not None and found.tall is not None:
+        table = Table("key points", "AP", "AP50", "AP75", "medium", "large", "AR", "people")
+        lines = {"all": found.keypoints, "at least 64 px high": found.tall}
+        lines |= {f"re-imaged {height} px high": figures for height, figures in found.far.items()}
+        for name, figures in lines.items():
+            values = keypoint_dict(figures)
+            people = values.pop("people")
+            table.add_row(name, *(_points(value) for value in values.values()), f"{people:.0f}")
+        console.print(table)
+    if found.boxes is not None:
+        table = Table("boxes", "AP", "AP50", "AR", "people")
+        for name, score in found.boxes.items():
+            label = f"{name} px high" if name[-1].isdigit() else name
+            label = "at least 64 px high" if name == "64" else label
+            table.add_row(label, _points(score.ap), _points(score.ap50), _points(score.ar), str(score.people))
+        console.print(table)
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{100 * value:.1f}"
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write beside and rename, so that no half file is taken for a whole one."""
+    from streampose.errors import SinkError
+
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot write the figures ({error.strerror})") from error
+
+
+def _tracking(
+    truth: Path, result: Path, camera: str | None, coasting: bool, frames: int | None, json_file: Path | None
+) -> None:
+    from streampose.evaluate.mot import measure_tracking, read_result, read_truth
+
+    figures = measure_tracking(read_truth(truth), read_result(result, camera=camera, coasting=coasting), frames)
+    print(
+        f"IDF1 {100 * figures.idf1:.1f}  MOTA {100 * figures.mota:.1f}  HOTA {100 * figures.hota:.1f}  "
+        f"id switches {figures.id_switches}  (IDP {100 * figures.idp:.1f}, IDR {100 * figures.idr:.1f}; "
+        f"missed {figures.missed}, false {figures.false_positives} of {figures.boxes} boxes; "
+        f"{figures.people} people, {figures.ids} ids, {figures.frames} frames)"
+    )
+    if json_file is not None:
+        _write_json(json_file, {"tracking": figures.as_dict()})
