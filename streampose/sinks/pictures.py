@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -63,7 +64,7 @@ class PicturesSink:
         path = self.folder / picture_name(file)
         make_folder(path)
         inputs = (self._source, self._source / file, Path(file))
-        if path.exists() and any(place.is_file() and place.samefile(path) for place in inputs):
+        if path.exists() and any(os.path.isfile(place) and place.samefile(path) for place in inputs):
             raise SinkError(f"{path}: this is the picture itself; choose another folder for the annotated ones")
         image = draw_people(result.frame.image, result.people, self._skeleton, self._drawing)
         jpeg = path.suffix.lower() in _JPEG
