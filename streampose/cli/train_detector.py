@@ -16,7 +16,7 @@ def train_detector_command(
     steps: Annotated[int | None, typer.Option(help="how many steps, instead of the recipe's")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
 ) -> None:
-    """Train the person detector by a recipe; writes best.safetensors, metrics.jsonl and metrics.png."""
+    """Train the person detector by a recipe; writes NAME.safetensors, NAME.yaml, metrics.jsonl and curves.png."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -27,6 +27,7 @@ from streampose.train.detector_config import Recipe
 from streampose.train.detector_data import read_set, split_held_out
 from streampose.train.detector_loss import DetectorLoss, floats
 from streampose.train.detector_measure import find_people, measure
+from streampose.train.detector_weights import save_model, save_weights
 from streampose.train.ema import WeightAverage
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
@@ -155,7 +156,8 @@ class DetectorTraining:
 
         The best is that with the highest AP50 of all held-out people.
         """
-        network, size = self.average.network, self.recipe.size
+        network: PeopleNetwork = self.average.network
+        size = self.recipe.size
         unseen = self.pictures.unseen
         unseen = unseen[:: max(1, len(unseen) // self.recipe.evaluate_unseen)] if self.recipe.evaluate_unseen else []
         figures: dict[str, float] = {}
@@ -166,11 +168,11 @@ class DetectorTraining:
                 figures |= {f"{name}_ap50_{people}": score.ap50 for people, score in scores.items()}
         self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
         self.folder.log(step=self.step, **figures)
-        self.save_weights("last")
+        save_weights(network, self.folder.path / "last.safetensors")
         goal = figures.get("held_out_ap50_all", float(self.step))
         if goal > self.best:
             self.best = goal
-            self.save_weights("best")
+            save_model(network, self.recipe, self.folder.path, self.step, figures)
 
     def save_state(self) -> None:
         """Write everything a resumed run needs."""
@@ -191,18 +193,6 @@ class DetectorTraining:
         self.average.restore(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.bf16 = state["step"], state["best"], state["bf16"]
-
-    def save_weights(self, name: str) -> None:
-        """The running average as safetensors in half precision, as it ships."""
-        from safetensors.torch import save_file
-
-        state = {
-            key: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-            for key, tensor in self.average.network.model.state_dict().items()
-        }
-        part = self.folder.path / f"{name}.safetensors.part"
-        save_file(state, str(part))
-        os.replace(part, self.folder.path / f"{name}.safetensors")
 
     def run(self, progress: Progress) -> None:
         """Train to the recipe's last step; `progress` hears of every step."""
@@ -253,5 +243,5 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
     training.run(progress)
     sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]
     folder.plot(("box", "cls", "dfl"), sets, recipe.name)
-    say(f"done: best AP50 {training.best:.3f} in {folder.path / 'best.safetensors'}")
+    say(f"done: best AP50 {training.best:.3f} in {folder.path / recipe.name}.safetensors")
     return training

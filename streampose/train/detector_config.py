@@ -23,6 +23,7 @@ class DataOptions(_Strict):
     sets: list[str] = Field(min_length=1, description="COCO-format zips or folders, each with an annotations.json")
     held_out_val: int = Field(300, ge=0, description="so many val2017 pictures with the highest ids are measured on")
     held_out_sources: list[str] = Field(default_factory=list, description="whole sources kept as unseen cameras")
+    licences: dict[str, str] = Field(default_factory=dict, description="of each source, for the manifest")
     weights: dict[str, float] = Field(default_factory=dict, description="how often a source's picture is drawn; else 1")
     guess_sources: list[str] = Field(default_factory=list, description="labels incomplete: the start completes them")
     guess_sure: float = Field(0.55, gt=0, le=1, description="a guess of this score becomes a label")
@@ -37,7 +38,9 @@ class Recipe(_Strict):
     """All of it; `streampose train detector RECIPE.yaml`."""
 
     name: str
-    out: str = Field(description="folder of the run: checkpoints, metrics.jsonl, metrics.png")
+    out: str = Field(description="folder of the run: checkpoints, metrics, and the best weights with their manifest")
+    licence: str = Field("AGPL-3.0", description="of the weights that are made; those of ultralytics pass on theirs")
+    origin: str = ""
     architecture: dict[str, Any] = Field(
         default_factory=lambda: {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 80}
     )

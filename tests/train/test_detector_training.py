@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from streampose.detect.network import bare_model, load_weights
+from streampose.detect.network import build
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
+from streampose.models.manifest import load
 from streampose.train.detector import train_detector
 from streampose.train.detector_config import Recipe, read_recipe
 
@@ -59,9 +60,12 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     )
     assert len(losses) == 25
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
-    state = load_file(str(tmp_path / "run" / "best.safetensors"))
-    assert {tensor.dtype for tensor in state.values()} == {torch.float16, torch.int64}
-    load_weights(bare_model(plan.architecture), tmp_path / "run" / "best.safetensors")
+    manifest, weights = load(tmp_path / "run" / "tiny.yaml")
+    assert {tensor.dtype for tensor in load_file(str(weights)).values()} == {torch.float16, torch.int64}
+    assert manifest.training["pictures"] in (0, 50)  # of the best: the start or the end
+    assert set(manifest.measured) >= {"command", "held_out_ap50_all", "held_out_ap50_64"}
+    with torch.inference_mode():
+        assert build(manifest, weights)(torch.zeros(1, 3, 96, 96)).shape == (1, 5, 189)
     assert training.step == 25
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
 
