@@ -1,0 +1,120 @@
+"""Who is who: how alike boxes and poses are, which are duplicates, and the best one-to-one assignment; pure functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+COCO_BOX_FILL = 0.53  # a person fills about this part of the box; COCO's OKS uses the filled area
+
+
+def areas(boxes: npt.NDArray[Any]) -> Floats:
+    """Areas (N,) of `boxes` (N, 4) xyxy; a box of negative side has none."""
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
+    return np.asarray(sides[:, 0] * sides[:, 1], np.float64)
+
+
+def overlaps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
+    """Shared area (N, M) of each of `a` (N, 4) with each of `b` (M, 4)."""
+    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    return np.asarray(np.prod(np.maximum(corner, 0.0), axis=2), np.float64)
+
+
+def iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
+    """Intersection over union (N, M); 0 where neither box has an area."""
+    shared = overlaps(a, b)
+    union = areas(a)[:, None] + areas(b)[None, :] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def oks(
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    weights: npt.NDArray[Any],
+    area: npt.NDArray[Any],
+    sigmas: npt.NDArray[Any],
+    var: npt.NDArray[Any] | float = 0.0,
+) -> Floats:
+    """Object key-point similarity of paired poses, COCO's with weights for visibility: (..., ) in 0..1.
+
+    `a`, `b` (..., K, 2) and `weights` (..., K) broadcast; `area` (...,) in px² is the person's filled area. `var`
+    (..., K) px² is how uncertain the points are: what they may differ by grows with it, and the likeness falls by the
+    square root of the ratio, so that an uncertain prediction is like nothing very much. 0 where all weights are 0.
+    """
+    tolerance = np.maximum(area, 1.0)[..., None] * (2.0 * sigmas) ** 2
+    spread = tolerance + var
+    d2 = ((a - b) ** 2).sum(axis=-1)
+    like = np.exp(-0.5 * d2 / spread) * np.sqrt(tolerance / spread)
+    total = weights.sum(axis=-1)
+    return np.asarray((like * weights).sum(axis=-1) / np.where(total > 0, total, 1.0))
+
+
+def suppress(boxes: npt.NDArray[Any], order: npt.NDArray[np.intp], limit: float) -> npt.NDArray[np.bool_]:
+    """Which of `boxes` (N, 4) stay when, best first as in `order`, whoever overlaps a kept one by more than `limit` goes."""
+    alike = iou(boxes, boxes)
+    kept = np.zeros(len(boxes), bool)
+    for index in order:
+        kept[index] = not (kept & (alike[index] > limit)).any()
+    return kept
+
+
+def assign(similarity: npt.NDArray[Any], least: float) -> list[tuple[int, int]]:
+    """Pairs (row, column) of the one-to-one assignment with the greatest total of `similarity` (N, M) above `least`.
+
+    A pair not above `least` is never made. Kuhn's Hungarian method with shortest augmenting paths (Jonker and Volgenant,
+    1987), on Python floats: people in a picture are few, and starting scipy costs more than they ever will.
+    """
+    gain = np.maximum(np.asarray(similarity, np.float64) - least, 0.0)
+    rows, columns = gain.shape
+    if not gain.any():
+        return []
+    if rows > columns:
+        return sorted((row, column) for column, row in assign(np.asarray(similarity).T, least))
+    matched = _augment((-gain).tolist(), rows, columns)
+    return [(row, column) for row, column in enumerate(matched) if gain[row, column] > 0]
+
+
+def _augment(cost: list[list[float]], rows: int, columns: int) -> list[int]:
+    """The column of each row in the cheapest assignment, for rows <= columns."""
+    row_price, column_price = [0.0] * rows, [0.0] * columns
+    owner = [-1] * columns
+    for start in range(rows):
+        shortest, came_from, done = [math.inf] * columns, [-1] * columns, [False] * columns
+        row, column = start, -1
+        tree = [(start, -1)]
+        while True:
+            best, best_column = math.inf, -1
+            for j in range(columns):
+                if done[j]:
+                    continue
+                reduced = cost[row][j] - row_price[row] - column_price[j]
+                if reduced < shortest[j]:
+                    shortest[j], came_from[j] = reduced, column
+                if shortest[j] < best:
+                    best, best_column = shortest[j], j
+            for tree_row, tree_column in tree:
+                row_price[tree_row] += best
+                if tree_column >= 0:
+                    column_price[tree_column] -= best
+            for j in range(columns):
+                if not done[j]:
+                    shortest[j] -= best
+            column = best_column
+            done[column] = True
+            if owner[column] < 0:
+                break
+            row = owner[column]
+            tree.append((row, column))
+        while column >= 0:
+            before = came_from[column]
+            owner[column] = start if before < 0 else owner[before]
+            column = before
+    result = [-1] * rows
+    for column, row in enumerate(owner):
+        if row >= 0:
+            result[row] = column
+    return result

@@ -1,0 +1,74 @@
+"""Which boxes want a pose: detections without duplicates, widened to whole bodies, and predictions nobody covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.messages import Array
+from streampose.track import association
+
+Floats = npt.NDArray[np.float64]
+LEAST_SIDE_PX = 2.0
+HULL_MARGIN = 0.05  # body heights: a box reaches past the outermost key points by about so much
+WIDEN_LIMIT = 0.5  # a box grows by at most this part of its longer side, each way
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """What the tracker wants to know of a frame.
+
+    `boxes` (M, 4) float32 xyxy: where a pose is wanted. Behind them stand the candidates: first the D `detections`
+    (D, 4) with `scores` (D,), then one predicted box for each track row in `carried`. `pose_of` (candidates,) is the
+    index into `boxes` of each candidate's pose, -1 where none is wanted. `detected` says whether detection was due.
+    """
+
+    time_s: float
+    boxes: Array
+    detections: Floats
+    scores: Floats
+    carried: npt.NDArray[np.intp]
+    pose_of: npt.NDArray[np.intp]
+    detected: bool
+    picture: tuple[int, int]
+
+
+def clean(boxes: npt.NDArray[Any] | None, scores: npt.NDArray[Any] | None, least: float) -> tuple[Floats, Floats]:
+    """The usable detections, best first: finite, at least 2 px on each side, score of `least` or more.
+
+    The order depends on the detections alone, never on how they were given.
+    """
+    if boxes is None or scores is None:
+        return np.zeros((0, 4)), np.zeros(0)
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    scores = np.asarray(scores, np.float64).reshape(-1)
+    if len(boxes) != len(scores):
+        raise ValueError(f"{len(boxes)} boxes and {len(scores)} scores")
+    good = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= least)
+    with np.errstate(invalid="ignore"):
+        good &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1)
+    boxes, scores = boxes[good], scores[good]
+    order = np.lexsort((*boxes.T, -scores))
+    return boxes[order], scores[order]
+
+
+def widen(box: Floats, points: npt.NDArray[Any], sure: npt.NDArray[np.bool_], size: float) -> Floats:
+    """`box` (4,) grown to hold the `sure` ones (K,) of the key points (K, 2), of a person of `size` px."""
+    if sure.sum() < 3:
+        return box
+    hull = points[sure]
+    margin, limit = HULL_MARGIN * size, WIDEN_LIMIT * float(max(box[2:] - box[:2]))
+    low = np.clip(hull.min(axis=0) - margin, box[:2] - limit, box[:2])
+    high = np.clip(hull.max(axis=0) + margin, box[2:], box[2:] + limit)
+    return np.concatenate((low, high))
+
+
+def inside(boxes: npt.NDArray[Any], width: int, height: int) -> Floats:
+    """The part (N,) of each of `boxes` (N, 4) that lies in a picture of `width` x `height` pixels, 0..1."""
+    frame = np.array([[-0.5, -0.5, width - 0.5, height - 0.5]])
+    shared = association.overlaps(boxes, frame)[:, 0]
+    whole = association.areas(boxes)
+    return np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)

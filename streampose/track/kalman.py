@@ -1,0 +1,104 @@
+"""A constant-velocity Kalman filter for many points at once, and its backward pass; arrays in, arrays out.
+
+The state of a point is its position and velocity along each of D axes. The axes are independent and equally uncertain,
+so that one 2x2 covariance serves them all: `mean` is (..., 2, D), rows position and velocity, in pixels and pixels per
+second; `cov` is (..., 2, 2). The leading shape is free (tracks, joints, both), and every operation is element-wise.
+The velocity is a Wiener process (Bar-Shalom, Li, Kirubarajan, "Estimation with Applications to Tracking and Navigation",
+2001, section 6.2.2), hence two steps of dt/2 equal one of dt, which a filter at irregular times needs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+def begin(
+    position: npt.NDArray[Any], velocity: npt.NDArray[Any] | float, r: Any, velocity_var: Any
+) -> tuple[Floats, Floats]:
+    """State of points just seen at `position` (..., D) with variance `r` (...,), and a guessed `velocity` (..., D)."""
+    position = np.asarray(position, np.float64)
+    mean = np.stack((position, np.broadcast_to(velocity, position.shape)), axis=-2).astype(np.float64)
+    cov = np.zeros((*position.shape[:-1], 2, 2))
+    cov[..., 0, 0] = r
+    cov[..., 1, 1] = velocity_var
+    return mean, cov
+
+
+def predict(mean: Floats, cov: Floats, dt: float, q: Any, drift: Any = 0.0, decay: Any = 0.0) -> tuple[Floats, Floats]:
+    """The state `dt` seconds on, with spectral density `q` (...,) of the acceleration in px²/s³.
+
+    `decay` (...,) in 1/s pulls a velocity exponentially towards `drift` (..., D): a joint no longer seen goes on with
+    its body. At zero this is the plain constant-velocity model: x = F x, P = F P F' + Q.
+    """
+    reach, keep = transition(dt, decay)
+    drift = np.asarray(drift, np.float64)
+    position = mean[..., 0, :] + reach[..., None] * mean[..., 1, :] + (dt - reach)[..., None] * drift
+    velocity = keep[..., None] * mean[..., 1, :] + (1 - keep)[..., None] * drift
+    pp, pv, vv = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
+    moved = np.empty_like(cov)
+    moved[..., 0, 0] = pp + 2 * reach * pv + reach * reach * vv + q * dt**3 / 3
+    moved[..., 0, 1] = moved[..., 1, 0] = keep * (pv + reach * vv) + q * dt**2 / 2
+    moved[..., 1, 1] = keep * keep * vv + q * dt
+    return np.stack((position, velocity), axis=-2), moved
+
+
+def transition(dt: float, decay: Any = 0.0) -> tuple[Floats, Floats]:
+    """The free entries of F = [[1, reach], [0, keep]] over `dt` seconds: velocity to position, velocity to velocity."""
+    decay = np.asarray(decay, np.float64)
+    keep = np.exp(-decay * dt)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = np.where(decay > 1e-9, (1 - keep) / decay, dt)
+    return reach, keep
+
+
+def distance2(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> Floats:
+    """Squared Mahalanobis distance (...,) of measurements `z` (..., D) with variance `r` (...,): y' S^-1 y."""
+    innovation = z - mean[..., 0, :]
+    return np.asarray((innovation**2).sum(axis=-1) / (cov[..., 0, 0] + r))
+
+
+def update(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> tuple[Floats, Floats]:
+    """The state after seeing the positions `z` (..., D) with variance `r` (...,).
+
+    The covariance is written in a form that cannot lose its sign: (1 - K H) P with S = P_pp + r divided out.
+    """
+    pp, pv, vv = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
+    s = pp + r  # S = H P H' + R
+    gain = np.stack((pp / s, pv / s), axis=-1)  # K = P H' S^-1
+    seen = mean + gain[..., None] * (z - mean[..., 0, :])[..., None, :]  # x = x + K (z - H x)
+    after = np.empty_like(cov)
+    after[..., 0, 0] = pp * r / s
+    after[..., 0, 1] = after[..., 1, 0] = pv * r / s
+    after[..., 1, 1] = (vv * r + np.maximum(pp * vv - pv * pv, 0.0)) / s
+    return seen, after
+
+
+def smooth_step(
+    mean: Floats,
+    cov: Floats,
+    predicted_cov: Floats,
+    predicted_mean: Floats,
+    next_mean: Floats,
+    next_cov: Floats,
+    dt: float,
+) -> tuple[Floats, Floats]:
+    """One backward step (Rauch, Tung, Striebel, 1965): the filtered state at t, knowing the smoothed one at t + dt.
+
+    `predicted_*` is what `predict` made of `mean` and `cov` over `dt`: C = P F' P_pred^-1, x = x + C (x_next - x_pred),
+    P = P + C (P_next - P_pred) C'.
+    """
+    a, b, d = predicted_cov[..., 0, 0], predicted_cov[..., 0, 1], predicted_cov[..., 1, 1]
+    determinant = np.maximum(a * d - b * b, np.finfo(np.float64).tiny)
+    inverse = np.empty_like(cov)
+    inverse[..., 0, 0], inverse[..., 1, 1] = d / determinant, a / determinant
+    inverse[..., 0, 1] = inverse[..., 1, 0] = -b / determinant
+    f = np.array([[1.0, dt], [0.0, 1.0]])
+    gain = cov @ f.T @ inverse
+    smoothed = mean + gain @ (next_mean - predicted_mean)
+    spread = cov + gain @ (next_cov - predicted_cov) @ np.swapaxes(gain, -1, -2)
+    return smoothed, (spread + np.swapaxes(spread, -1, -2)) / 2

@@ -1,0 +1,80 @@
+"""How alike known people and detections are, in box, in pose and in motion; and the rounds of giving one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.track import association
+from streampose.track.association import COCO_BOX_FILL
+from streampose.track.track import CENTRE_NOISE, Track
+
+Floats = npt.NDArray[np.float64]
+POSE_SHARE = 0.5  # of the likeness, where both poses are known well enough
+LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
+RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
+RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much higher or lower
+
+
+def pose_likeness(
+    points: npt.NDArray[Any],
+    trust: npt.NDArray[Any],
+    var: npt.NDArray[Any],
+    poses: npt.NDArray[Any],
+    boxes: npt.NDArray[Any],
+    sigmas: npt.NDArray[Any],
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """OKS (N, M) of the people's `points` (N, K, 2), with `trust` and `var` (N, K), and M `poses` (M, K, 3); and which
+    pairs (N, M) have enough joints in common to be told by it. `boxes` (N, 4) give the scale."""
+    weights = np.minimum(trust[:, None], np.nan_to_num(poses[None, :, :, 2]))
+    area = np.broadcast_to(COCO_BOX_FILL * association.areas(boxes)[:, None], weights.shape[:2])
+    alike = association.oks(points[:, None], np.nan_to_num(poses[None, :, :, :2]), weights, area, sigmas, var[:, None])
+    return alike, weights.sum(axis=2) >= LEAST_JOINTS
+
+
+def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """The likeness (N, M): overlap of the boxes, mixed with that of the poses where those are `known`."""
+    return np.asarray(np.where(known, (1 - POSE_SHARE) * overlap + POSE_SHARE * alike, overlap))
+
+
+def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least: float) -> list[tuple[int, int]]:
+    """The best pairs (row, column) among the given `rows` and `columns` (indices) of `similarity`, none under `least`."""
+    pairs = association.assign(similarity[np.ix_(np.array(rows, np.intp), np.array(columns, np.intp))], least)
+    return [(int(rows[i]), int(columns[j])) for i, j in pairs]
+
+
+def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any]) -> Floats:
+    """How well each detection (M, 4) fits where each track out of sight may be by now: (N, M) in 0..1.
+
+    A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
+    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates.
+    """
+    result = np.zeros((len(tracks), len(boxes)))
+    if not len(boxes):
+        return result
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
+    for row, track in enumerate(tracks):
+        var = track.cov[0, 0] + (2 * CENTRE_NOISE * track.size) ** 2
+        d2 = ((centres - track.mean[0]) ** 2).sum(axis=1) / var
+        ratio = np.log(sides[:, 1] / track.sides[1]) / np.log(RECALL_SIDE_RATIO)
+        near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
+        result[row] = np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
+    return result
+
+
+def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDArray[Any]) -> Floats:
+    """How alike M `poses` (M, K, 3) in `boxes` (M, 4) are pairwise, (M, M): the OKS at the scale of the smaller box.
+
+    0 on the diagonal and where too few joints are sure in both.
+    """
+    scores = np.nan_to_num(poses[..., 2])
+    weights = np.minimum(scores[:, None], scores[None])
+    area = COCO_BOX_FILL * association.areas(boxes)
+    points = np.nan_to_num(poses[..., :2])
+    alike = association.oks(points[:, None], points[None], weights, np.minimum(area[:, None], area[None]), sigmas)
+    alike = np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
+    np.fill_diagonal(alike, 0.0)
+    return np.asarray(alike)

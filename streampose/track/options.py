@@ -1,0 +1,54 @@
+"""What can be set of identity and smoothing; all times are seconds of camera time, all lengths relative to the person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TrackOptions:
+    """Identity over time.
+
+    Detections from `high_threshold` on are matched first, those from `low_threshold` on may carry a known person, those
+    from `new_threshold` on may begin a track. A track is confirmed by `confirm_after` sightings that span at least
+    `confirm_after_s`; it is coasting while unseen and not reported any more after `lost_after_s`. For `recall_s` longer
+    its motion is remembered, so that somebody who comes out from behind a tree keeps the id. `pose_every`: each person's
+    pose is asked for on every N-th frame, the others coast. For `carry_s` a pose of `min_carry_score` or more carries a
+    person whom the detector misses; a new person's pose has at least `min_pose_score` (mean of the surer half).
+    """
+
+    high_threshold: float = 0.4
+    low_threshold: float = 0.1
+    new_threshold: float = 0.45
+    confirm_after: int = 3
+    confirm_after_s: float = 0.2
+    lost_after_s: float = 1.0
+    recall_s: float = 1.5
+    tentative_lost_s: float = 0.25
+    pose_every: int = 1
+    carry_s: float = 0.6
+    min_pose_score: float = 0.2
+    min_carry_score: float = 0.4
+    duplicate_iou: float = 0.7
+    duplicate_oks: float = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class SmoothOptions:
+    """The Kalman filter of each key point and its backward pass.
+
+    `acceleration`: how far a joint's velocity strays in one second, in body heights per second (the standard deviation
+    of its mean acceleration over a second). `noise`: standard deviation of a point of score 1, in body heights, for a
+    joint of average OKS sigma. `gate`: Mahalanobis distance beyond which a point is rejected; `reinitialise_after`
+    successive rejections start the joint afresh. A joint not measured for `coast_s` counts as missing: its score is 0.
+    """
+
+    enabled: bool = True
+    offline: bool = False
+    acceleration: float = 2.0
+    noise: float = 0.01
+    gate: float = 4.0
+    min_score: float = 0.1
+    coast_s: float = 0.5
+    reinitialise_after: int = 3
+    drop_unconfirmed: bool = True

@@ -1,0 +1,325 @@
+"""Identity of one camera's people: which boxes to pose, who each of them is, and how their key points move on.
+
+Two calls a frame: `propose` predicts everybody to the frame's time and says which boxes want a pose, `update` takes the
+poses. Detections are given to tracks in rounds: sure ones to known people, weak ones to known people left over (Zhang et
+al., "ByteTrack", ECCV 2022), the rest to people lost from sight and to people not confirmed yet. Likeness mixes the
+overlap of the boxes with the similarity of the poses, which decides where boxes overlap. Lifetimes are camera seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.messages import Array, Person
+from streampose.track import association, candidates, matching, track
+from streampose.track.candidates import Proposal
+from streampose.track.options import SmoothOptions, TrackOptions
+from streampose.track.people import describe
+from streampose.track.smoother import Smoother
+from streampose.track.track import Track
+
+Floats = npt.NDArray[np.float64]
+LEAST_LIKENESS = 0.25  # below this a detection is somebody else
+LEAST_WEAK_LIKENESS = 0.4  # the same for weak detections
+LEAST_RECALL = 0.05
+LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
+TAKEN_OKS = 0.6  # and up to which it is not that of somebody else seen already
+LEAST_VISIBLE = 0.4  # the part of an unseen person's box that must still lie in the picture
+EPSILON_S = 1e-6
+SURE_JOINT = 0.3  # score from which a joint may widen its box
+SURE_STD = 0.08  # body heights: and it must be known that well
+
+
+class CameraTracker:
+    """The people of one camera; one thread.
+
+    `skeleton_sigmas` (K,) are the OKS's. Ids count from 1 and are never used again, not even after `reset`.
+    """
+
+    def __init__(
+        self,
+        skeleton_sigmas: npt.NDArray[Any],
+        options: TrackOptions | None = None,
+        smooth: SmoothOptions | None = None,
+    ) -> None:
+        self.options = options or TrackOptions()
+        self._sigmas = np.asarray(skeleton_sigmas, np.float64)
+        self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
+        self._tracks: list[Track] = []
+        self._next_id = 1
+        self._frame = 0
+        self._pose_every = self.options.pose_every
+        self._time_s: float | None = None
+
+    def reset(self) -> None:
+        """A new segment begins: tracks and filters go, ids go on counting."""
+        self._tracks = []
+        self._smoother.clear()
+        self._time_s = None
+
+    def pose_every_at_least(self, frames: int) -> None:
+        """Pose each person on every `frames`-th frame, or as seldom as the options say."""
+        self._pose_every = max(frames, self.options.pose_every)
+
+    def propose(self, time_s: float, boxes: Array | None, scores: Array | None, width: int, height: int) -> Proposal:
+        """Predict everybody to `time_s` and say where a pose is wanted.
+
+        `boxes` (N, 4) xyxy px and `scores` (N,) are the frame's detections, None where detection was not due. A time
+        before the last one counts as the last one.
+        """
+        time_s = self._advance(time_s)
+        detections, weights = candidates.clean(boxes, scores, self.options.low_threshold)
+        kept = association.suppress(detections, np.arange(len(detections)), self.options.duplicate_iou)
+        detections, weights = detections[kept], weights[kept]
+        now = self._boxes()
+        owner = self._first_guess(now, detections, weights)
+        wanted = [j for j in range(len(detections)) if weights[j] >= self.options.high_threshold or j in owner]
+        carried = self._uncovered(set(owner.values()))
+        pose_boxes: list[Floats] = []
+        pose_of = np.full(len(wanted) + len(carried), -1)
+        claims = [(detections[j], owner.get(j)) for j in wanted] + [(now[row], row) for row in carried]
+        for index, (box, row) in enumerate(claims):
+            if row is None or self._is_due(row):
+                pose_of[index] = len(pose_boxes)
+                pose_boxes.append(box if row is None else self._whole(box, row))
+        return Proposal(
+            time_s=time_s,
+            boxes=np.array(pose_boxes, np.float32).reshape(-1, 4),
+            detections=detections[wanted],
+            scores=weights[wanted],
+            carried=np.array(carried, np.intp),
+            pose_of=pose_of,
+            detected=boxes is not None,
+            picture=(width, height),
+        )
+
+    def update(self, proposal: Proposal, keypoints: Array) -> tuple[Person, ...]:
+        """Who is in the frame, sorted by id, once `keypoints` (M, K, 3) x, y, score of the proposed boxes are known."""
+        poses = self._poses(proposal, keypoints)
+        owners = self._assign(proposal, poses)
+        discarded = self._discard(proposal, poses, owners)
+        used = self._see(proposal, poses, owners, discarded)
+        self._carry(proposal, poses, used)
+        raw = {row: poses[column] for row, column in used.items() if np.isfinite(poses[column]).all()}
+        thrown = {row for row, column in used.items() if column in discarded}
+        self._smooth({row: pose for row, pose in raw.items() if row not in thrown})
+        ids = {self._tracks[row].id: raw.get(row) for row in used}
+        unused = {self._tracks[row].id for row in thrown}
+        self._age(proposal, used)
+        return describe(self._tracks, ids, unused, self._smoother, proposal.time_s)
+
+    # -- before the poses
+
+    def _advance(self, time_s: float) -> float:
+        dt = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
+        self._time_s = time_s if self._time_s is None else self._time_s + dt
+        self._frame += 1
+        for person in self._tracks:
+            person.predict(dt)
+        self._smoother.predict(dt, self._sizes(), self._drift())
+        return self._time_s
+
+    def _first_guess(self, now: Floats, detections: Floats, weights: Floats) -> dict[int, int]:
+        """Track row by detection, from the boxes alone."""
+        overlap = association.iou(now, detections)
+        high = np.flatnonzero(weights >= self.options.high_threshold).tolist()
+        low = np.flatnonzero(weights < self.options.high_threshold).tolist()
+        rows = range(len(self._tracks))
+        pairs = matching.match(overlap, rows, high, LEAST_LIKENESS)
+        left = sorted(set(rows) - {row for row, _ in pairs})
+        pairs += matching.match(overlap, left, low, LEAST_LIKENESS)
+        return {column: row for row, column in pairs}
+
+    def _uncovered(self, covered: set[int]) -> list[int]:
+        """Rows of the people without a detection who may still be carried by their pose."""
+        return [
+            row
+            for row, person in enumerate(self._tracks)
+            if row not in covered and person.may_be_carried(self._time_s or 0.0, self.options)
+        ]
+
+    def _is_due(self, row: int) -> bool:
+        return (self._frame + self._tracks[row].id) % self._pose_every == 0
+
+    def _whole(self, box: Floats, row: int) -> Floats:
+        size = self._tracks[row].size
+        sure = (self._smoother.trust()[row] >= SURE_JOINT) & (self._smoother.std()[row] <= SURE_STD * size)
+        return candidates.widen(box, self._smoother.mean[row, :, 0, :], sure, size)
+
+    # -- who is who
+
+    def _poses(self, proposal: Proposal, keypoints: Array) -> Floats:
+        """The pose of each candidate (C, K, 3), NaN where there is none."""
+        found = np.asarray(keypoints, np.float64).reshape(-1, len(self._sigmas), 3)
+        if len(found) != len(proposal.boxes):
+            raise ValueError(f"{len(found)} poses for {len(proposal.boxes)} proposed boxes")
+        poses = np.full((len(proposal.pose_of), len(self._sigmas), 3), np.nan)
+        asked = proposal.pose_of >= 0
+        poses[asked] = found[proposal.pose_of[asked]]
+        return poses
+
+    def _assign(self, proposal: Proposal, poses: Floats) -> dict[int, int]:
+        """Track row by detection, in rounds."""
+        options, count = self.options, len(proposal.detections)
+        if not count or not self._tracks:
+            return {}
+        now, smoother = self._boxes(), self._smoother
+        overlap = association.iou(now, proposal.detections)
+        alike, told = matching.pose_likeness(
+            smoother.mean[:, :, 0, :], smoother.trust(), smoother.cov[..., 0, 0], poses[:count], now, self._sigmas
+        )
+        similarity = matching.mix(overlap, alike, told)
+        high = [j for j in range(count) if proposal.scores[j] >= options.high_threshold]
+        low = [j for j in range(count) if proposal.scores[j] < options.high_threshold]
+        known = [row for row, person in enumerate(self._tracks) if person.confirmed]
+        live = [row for row in known if not self._tracks[row].lost]
+        missed = [row for row in known if self._tracks[row].missed_s is not None]
+        fresh = [row for row, person in enumerate(self._tracks) if not person.confirmed]
+        owners: dict[int, int] = {}
+
+        def give(likeness: Floats, rows: list[int], columns: list[int], least: float) -> None:
+            rows = sorted(set(rows) - set(owners.values()))
+            columns = sorted(set(columns) - set(owners))
+            owners.update((column, row) for row, column in matching.match(likeness, rows, columns, least))
+
+        give(similarity, live, high, LEAST_LIKENESS)
+        give(similarity, live, low, LEAST_WEAK_LIKENESS)
+        give(matching.recall_likeness(self._tracks, proposal.detections), missed, high, LEAST_RECALL)
+        give(similarity, fresh, high, LEAST_LIKENESS)
+        return owners
+
+    def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int]) -> set[int]:
+        """Detections whose pose is somebody else's: of two alike in overlapping boxes, the one that fits its track less.
+
+        Two known people keep their boxes, and only one the pose; anybody else was a second box on the same person.
+        """
+        count = len(proposal.detections)
+        alike = matching.same_pose(poses[:count], proposal.detections, self._sigmas)
+        pairs = np.argwhere(np.triu(alike > self.options.duplicate_oks))
+        discarded: set[int] = set()
+        for first, second in pairs.tolist():
+            if not {first, second} & discarded:
+                discarded.add(min(first, second, key=lambda column: self._claim(column, proposal, poses, owners)))
+        return discarded
+
+    def _claim(
+        self, column: int, proposal: Proposal, poses: Floats, owners: dict[int, int]
+    ) -> tuple[bool, float, float]:
+        """How good a detection's right to its pose is: a confirmed owner, how the pose fits that owner, the score."""
+        row = owners.get(column)
+        score = float(proposal.scores[column])
+        if row is None or not self._tracks[row].confirmed:
+            return False, 0.0, score
+        return True, self._fit(row, poses[column]), score
+
+    def _fit(self, row: int, pose: Floats) -> float:
+        """OKS of a pose (K, 3) with what the filters of track `row` expect; 0 where too little is known of either."""
+        smoother = self._smoother
+        alike, told = matching.pose_likeness(
+            smoother.mean[row : row + 1, :, 0, :],
+            smoother.trust()[row : row + 1],
+            smoother.cov[row : row + 1, :, 0, 0],
+            pose[None],
+            self._tracks[row].box[None],
+            self._sigmas,
+        )
+        return float(alike[0, 0]) if told[0, 0] else 0.0
+
+    # -- what follows from it
+
+    def _see(self, proposal: Proposal, poses: Floats, owners: dict[int, int], discarded: set[int]) -> dict[int, int]:
+        """Give the detections to their tracks and begin new ones; candidate by track row."""
+        used: dict[int, int] = {}
+        for column, box in enumerate(proposal.detections):
+            row, score = owners.get(column), float(proposal.scores[column])
+            if row is not None and (self._tracks[row].confirmed or column not in discarded):
+                if self._tracks[row].lost:
+                    self._smoother.forget(np.array([row]))
+                self._tracks[row].see_box(box, score, proposal.time_s)
+                used[row] = column
+            elif row is None and column not in discarded and self._may_begin(score, poses[column]):
+                self._tracks.append(track.begin(self._next_id, box, score, proposal.time_s))
+                self._smoother.add()
+                self._next_id += 1
+                used[len(self._tracks) - 1] = column
+        return used
+
+    def _may_begin(self, score: float, pose: Floats) -> bool:
+        """A new person needs a sure detection and a pose that looks like one."""
+        return score >= self.options.new_threshold and _confidence(pose) >= self.options.min_pose_score
+
+    def _carry(self, proposal: Proposal, poses: Floats, used: dict[int, int]) -> None:
+        """People whom the detector missed or was not asked for, if the pose in their predicted box is sure and theirs."""
+        first = len(proposal.detections)
+        others = list(used.values())
+        for offset, row in enumerate(proposal.carried.tolist()):
+            column = first + offset
+            pose = poses[column]
+            if row in used or not np.isfinite(pose).all() or _confidence(pose) < self.options.min_carry_score:
+                continue
+            if self._fit(row, pose) < LEAST_CARRY_FIT or self._taken(pose, column, others, poses, row):
+                continue
+            weights = np.where(self._smoother.known[row], pose[:, 2], 0.0)
+            shift = _weighted_median(pose[:, :2] - self._smoother.mean[row, :, 0, :], weights)
+            self._tracks[row].see_shift(shift, proposal.time_s, detected=proposal.detected)
+            used[row] = column
+            others.append(column)
+
+    def _taken(self, pose: Floats, column: int, others: list[int], poses: Floats, row: int) -> bool:
+        """Whether the pose is that of somebody already seen in this frame."""
+        if not others:
+            return False
+        both = np.concatenate((pose[None], poses[others]))
+        boxes = np.broadcast_to(self._tracks[row].box, (len(both), 4))
+        return bool((matching.same_pose(both, boxes, self._sigmas)[0] > TAKEN_OKS).any())
+
+    def _smooth(self, poses: dict[int, Floats]) -> None:
+        rows = np.array(sorted(poses), np.intp)
+        points = np.array([poses[row] for row in rows]).reshape(-1, len(self._sigmas), 3)
+        self._smoother.update(rows, points, self._sizes()[rows], self._drift()[rows])
+
+    def _age(self, proposal: Proposal, used: dict[int, int]) -> None:
+        """Confirm who has been seen enough; note who was missed; let go who was missed too long or has left."""
+        options, now = self.options, proposal.time_s
+        visible = candidates.inside(self._boxes(), *proposal.picture)
+        stay = np.ones(len(self._tracks), bool)
+        for row, person in enumerate(self._tracks):
+            if row in used:
+                person.confirmed = person.confirmed or person.may_confirm(options)
+            elif proposal.detected and person.missed_s is None:
+                person.missed_s = now
+            unseen_s = now - person.evidence_s
+            person.lost = unseen_s > options.lost_after_s + EPSILON_S
+            patience_s = options.lost_after_s + options.recall_s if person.confirmed else options.tentative_lost_s
+            stay[row] = row in used or (unseen_s <= patience_s + EPSILON_S and visible[row] >= LEAST_VISIBLE)
+        if not stay.all():
+            self._tracks = [person for person, stays in zip(self._tracks, stay, strict=True) if stays]
+            self._smoother.keep(stay)
+
+    def _sizes(self) -> Floats:
+        return np.array([person.size for person in self._tracks])
+
+    def _drift(self) -> Floats:
+        return np.array([person.velocity for person in self._tracks]).reshape(-1, 2)
+
+    def _boxes(self) -> Floats:
+        return np.array([person.box for person in self._tracks]).reshape(-1, 4)
+
+
+def _confidence(pose: Floats) -> float:
+    """Mean score of the surer half of the joints of a pose (K, 3); one that was not asked for speaks against nobody."""
+    scores = np.sort(pose[:, 2])[len(pose) // 2 :]
+    return float(scores.mean()) if np.isfinite(scores).all() else 1.0
+
+
+def _weighted_median(values: Floats, weights: Floats) -> Floats:
+    """The median (D,) of `values` (K, D) by `weights` (K,), axis by axis; 0 where all weights are 0."""
+    if weights.sum() <= 0:
+        return np.zeros(values.shape[1])
+    order = np.argsort(values, axis=0)
+    heap = np.cumsum(weights[order], axis=0)
+    middle = (heap >= heap[-1] / 2).argmax(axis=0)
+    return np.asarray(np.take_along_axis(values, np.take_along_axis(order, middle[None], 0), 0)[0])
