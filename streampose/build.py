@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from streampose import __version__
 from streampose.config import CameraConfig, Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
@@ -53,6 +53,10 @@ GOVERNED_SCALES = (1.0, 0.5)  # detector input sizes the governor may choose, as
 RECORDING_DEPTH = 4  # frames of a recording that wait for the networks: enough to hide the decoder's jitter
 RESULT_DEPTH = 2  # results between detector and pose: few, so that age is bounded by design
 SINK_DEPTH = 8  # results that wait for a sink, to ride out a slow write
+
+
+Footer: TypeAlias = Callable[[], Mapping[str, Any]]
+SinksWith: TypeAlias = Callable[[Footer], Sequence[Sink]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +135,7 @@ def first_reading(config: Config, models: Models) -> Built:
             if is_live(camera.full_url):
                 raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
             kept[name] = KeptResults()
-        sinks: list[Sink] = [kept[name]] if offline else make_sinks(config, models, name, display)
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, config, models, name, display)
         return _camera(config, models, name, camera, sinks, group)
 
     for name, camera in config.cameras.items():
@@ -146,7 +150,7 @@ def second_reading(config: Config, models: Models, first: Built) -> Built:
     run = Run(group, [], lambda lane: None, lambda: None)
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
-        made = _camera(config, models, name, camera, make_sinks(config, models, name, display), group)
+        made = _camera(config, models, name, camera, partial(make_sinks, config, models, name, display), group)
         kept = first.kept[name]
         people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)
@@ -174,7 +178,7 @@ def describe(config: Config) -> list[str]:
 
 
 def _camera(
-    config: Config, models: Models, name: str, camera: CameraConfig, sinks: Sequence[Sink], group: WorkerGroup
+    config: Config, models: Models, name: str, camera: CameraConfig, sinks_with: SinksWith, group: WorkerGroup
 ) -> CameraRun:
     policy = policy_of(camera)
     live = is_live(camera.full_url)
@@ -186,7 +190,15 @@ def _camera(
         policy,
         partial(ledger.drop, detail="newest wins"),
     )
-    workers = [SinkWorker(name, sink, _sink_channel(name, sink)) for sink in sinks]
+    workers: list[SinkWorker] = []
+
+    def ages() -> dict[str, Any]:
+        """For the footer: how old results were, from capture to each sink, in milliseconds."""
+        if not live:
+            return {}
+        return {"age_ms": {"pose": lane.age.summary_ms(), **{w.sink.name: w.age.summary_ms() for w in workers}}}
+
+    workers += [SinkWorker(name, sink, _sink_channel(name, sink)) for sink in sinks_with(ages)]
     governor = None
     if camera.max_age is not None and policy == "latest":
         governor = LoadGovernor(name, camera.max_age, camera.degrade)
@@ -260,24 +272,26 @@ def _identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions
     return track, smooth
 
 
-def make_sinks(config: Config, models: Models, camera: str, display: Display | None) -> list[Sink]:
-    """The sinks of one camera, in the configuration's order; a display that cannot be is left out."""
+def make_sinks(config: Config, models: Models, camera: str, display: Display | None, extra: Footer) -> list[Sink]:
+    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `extra` is asked for
+    more fields when a record's footer is written."""
     made: list[Sink] = []
     for name, options in config.sinks:
         if isinstance(options, DisplayConfig):
             if display is not None:
                 made.append(display.sink(camera))
         elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options))
+            made.append(_make_sink(config, models, camera, name, options, extra))
     return made
 
 
-def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section) -> Sink:
+def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section, extra: Footer) -> Sink:
     kind = load(SINKS, name)
     skeleton = models.draw_skeleton
     sink: Sink
     if isinstance(options, JsonlConfig):
-        sink = kind(options.path, camera, _header(config, models, camera), segment_s=options.segment)
+        header = _header(config, models, camera)
+        sink = kind(options.path, camera, header, segment_s=_record_segment(config, options), extra=extra)
     elif isinstance(options, PicturesConfig):
         sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
     elif isinstance(options, RecordConfig):
@@ -291,7 +305,7 @@ def _make_sink(config: Config, models: Models, camera: str, name: str, options: 
             preset=options.preset,
             size=size,
             segment_s=options.segment,
-            retention=_retention(options, options.path, camera),
+            retention=_retention(config, options, options.path, camera),
         )
     else:
         raise ConfigError(f'sinks: "{name}" has no builder')
@@ -310,11 +324,20 @@ def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
     }
 
 
-def _retention(options: RecordConfig, template: str, camera: str) -> Retention | None:
+def _record_segment(config: Config, options: JsonlConfig) -> float | None:
+    """The record rolls with the video unless it says otherwise itself."""
+    if options.segment is not None:
+        return options.segment
+    return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
+
+
+def _retention(config: Config, options: RecordConfig, template: str, camera: str) -> Retention | None:
+    """What a rolling video keeps; the record that rolls with it goes with it."""
     if options.segment is None or (options.keep, options.keep_bytes, options.min_free) == (None, None, None):
         return None
-    rules = Rules(options.keep, options.keep_bytes, options.min_free)
-    return Retention([rolled_pattern(template, camera)], rules)
+    records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
+    places = [rolled_pattern(path, camera) for path in (template, *records)]
+    return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
 
 
 def _source_recording(config: Config, camera: str) -> Remuxer | None:
@@ -322,7 +345,7 @@ def _source_recording(config: Config, camera: str) -> Remuxer | None:
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
-            retention = _retention(options, template, camera)
+            retention = _retention(config, options, template, camera)
             return Remuxer(template, camera, segment_s=options.segment, retention=retention)
     return None
 

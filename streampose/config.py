@@ -152,7 +152,7 @@ class RecordConfig(Section):
 
     path: str = "out/{camera}.mp4"
     crf: int = Field(23, ge=0, le=51)
-    preset: str = "veryfast"
+    preset: str = "superfast"
     size: str | None = Field(None, pattern=r"^[0-9]+x[0-9]+$", description="WIDTHxHEIGHT of the video; none keeps it")
     background: Literal["image", "blur", "black"] = "image"
     segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
@@ -166,7 +166,9 @@ class JsonlConfig(Section):
     """One JSON object a line."""
 
     path: str = "out/{camera}.jsonl"
-    segment: Duration | None = None
+    segment: Duration | None = Field(
+        None, description="a new file at every multiple of this wall time; none: as `record` rolls"
+    )
 
 
 class PicturesConfig(Section):

@@ -52,11 +52,14 @@ def _root(
 
 def register() -> None:
     """Hang every verb into the app; each verb imports what it needs when it is called."""
-    from streampose.cli import annotate, reference, run
+    from streampose.cli import annotate, export, plot, reference, run, verify
 
     app.command("run")(run.run)
     app.command("annotate")(annotate.annotate)
     app.command("check")(run.check)
+    app.command("export")(export.export)
+    app.command("plot")(plot.plot)
+    app.command("verify")(verify.verify)
     app.command("reference", hidden=True)(reference.reference)
 
 
