@@ -12,9 +12,11 @@ import typer
 from streampose import __version__
 from streampose.errors import EXIT_BUG, StreamposeError
 
-EXIT_CODES = """Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture
-cannot be read · 4 a model · 5 data or results · 6 an output cannot be written · 70 a bug, with its traceback ·
-130 ended by Ctrl-C, 143 by SIGTERM, after every file was closed."""
+EXIT_CODES = (
+    "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read · "
+    "4 a model · 5 data or results · 6 an output cannot be written · 70 a bug, with its traceback · "
+    "130 ended by Ctrl-C, 143 by SIGTERM, after every file was closed."
+)
 
 app = typer.Typer(
     name="streampose",
@@ -52,7 +54,18 @@ def _root(
 
 def register() -> None:
     """Hang every verb into the app; each verb imports what it needs when it is called."""
-    from streampose.cli import annotate, export, plot, reference, run, verify
+    from streampose.cli import (
+        annotate,
+        evaluate,
+        export,
+        models,
+        plot,
+        reference,
+        run,
+        train_detector,
+        train_pose,
+        verify,
+    )
 
     app.command("run")(run.run)
     app.command("annotate")(annotate.annotate)
@@ -60,6 +73,12 @@ def register() -> None:
     app.command("export")(export.export)
     app.command("plot")(plot.plot)
     app.command("verify")(verify.verify)
+    app.command("eval")(evaluate.evaluate)
+    train = typer.Typer(help="The very commands that made the shipped weights.", no_args_is_help=True)
+    train.command("pose")(train_pose.train_pose_command)
+    train.command("detector")(train_detector.train_detector_command)
+    app.add_typer(train, name="train")
+    app.add_typer(models.app, name="models")
     app.command("reference", hidden=True)(reference.reference)
 
 
