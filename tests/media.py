@@ -76,6 +76,7 @@ def write_video(
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.gop_size = gop
         stream.codec_context.time_base = time_base
+        stream.codec_context.thread_count = 1  # PyAV's threads are slices, and some payloaders break sliced pictures up
         if codec in ("h264", "hevc", "mpeg4"):
             stream.codec_context.max_b_frames = b_frames
         if rotation or hflip:

@@ -35,10 +35,13 @@ RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
 WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
 MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
 MIN_STEP_S = 1e-4  # two pictures never share a time
+BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
 ARRIVAL_WINDOW_S = (
     30.0  # long enough to meet an undelayed picture, short enough to follow 500 ppm of drift within 15 ms
 )
 ARRIVAL_SIGMA_S = 0.1  # encoder and network delay nobody can see from here; 85 ms is typical of RTSP cameras
+SETTLE_S = 1.0  # after so long the pictures that waited while the connection was analysed are through
+START_SIGMA_S = 0.5  # ... and before, arrival may be late by that analysis
 RTCP_SIGMA_S = 0.02  # NTP on a local network
 RTCP_AGREE_S = 0.5  # reports that differ more are of two opinions
 RTCP_VOTES = 3  # so many reports in a row of the new opinion win
@@ -62,7 +65,8 @@ class Stamp:
 class SourceClock:
     """Turns the stamps of one run into `Stamp`s whose `time_s` starts at 0 and strictly grows.
 
-    `live`: arrival times mean something. `nominal_step_s`: the step to assume before one was seen. `ahead_s`: how far a
+    `live`: arrival times mean something. `nominal_step_s`: the step to assume before one was seen (None for a live source
+    that never has stamps: arrival is all there is). `ahead_s`: how far a
     live source may run ahead of arrival from one picture to the next (segmented protocols deliver in bursts, so they need
     more). `start_wall_s`: when the recording began, seconds since the Unix epoch, where its container says so.
     """
@@ -78,6 +82,7 @@ class SourceClock:
         self._live = live
         self._ahead_s = ahead_s
         self._start_wall_s = start_wall_s
+        self._nominal_step_s = nominal_step_s
         self._usual_step_s = nominal_step_s if nominal_step_s and nominal_step_s > 0 else 0.04
         self._steps_seen = 0
         self._last: tuple[float, float] | None = None  # (time_s, arrival_s) of the last picture
@@ -90,6 +95,7 @@ class SourceClock:
         self._wrapped_s = 0.0  # whole counter periods passed
         self._suspect: tuple[float, float] | None = None  # (raw pts_s, arrival_s)
         self._arrivals: deque[tuple[float, float]] = deque()  # (arrival_s, arrival_s - time_s), offsets increasing
+        self._first_arrival_s = 0.0
         self._lateness_s = 0.0  # mean of how much later than the best picture the others come
         self._rtcp_s: float | None = None  # wall_s - time_s, by sender reports
         self._rtcp_votes: list[float] = []
@@ -158,7 +164,12 @@ class SourceClock:
             return 0.0
         self.bridged += 1
         self._between += 1
-        return self._last[0] + (arrival_s - self._last[1] if self._live else self._usual_step_s)
+        if not self._live:
+            return self._last[0] + self._usual_step_s
+        passed_s = arrival_s - self._last[1]
+        if self._good is None and self._nominal_step_s is not None and self._between <= BURST_PICTURES:
+            passed_s = max(passed_s, self._nominal_step_s)
+        return self._last[0] + passed_s
 
     def _absurd(self, pts: int, next_pts: int | None, tick_s: float) -> bool:
         """Whether the stamp leaps ahead and its successor is back where it should be."""
@@ -247,6 +258,8 @@ class SourceClock:
         return step_s, 0.0
 
     def _witness_arrival(self, time_s: float, arrival_s: float) -> None:
+        if not self._arrivals:
+            self._first_arrival_s = arrival_s
         offset_s = arrival_s - time_s
         while self._arrivals and self._arrivals[-1][1] >= offset_s:
             self._arrivals.pop()
@@ -267,5 +280,6 @@ class SourceClock:
             captured_s = min(arrival_s, wall_s - wall_minus_monotonic_s)
             return Stamp(time_s, wall_s, "rtcp", sigma_s, captured_s, jump)
         captured_s = min(arrival_s, time_s + self._arrivals[0][1])
-        sigma_s = max(ARRIVAL_SIGMA_S, self._lateness_s)
+        settled = arrival_s - self._first_arrival_s >= SETTLE_S
+        sigma_s = max(ARRIVAL_SIGMA_S if settled else START_SIGMA_S, self._lateness_s)
         return Stamp(time_s, captured_s + wall_minus_monotonic_s, "arrival", sigma_s, captured_s, jump)

@@ -58,7 +58,7 @@ class PacketDecoder:
         self._clockless = info.live and bool(formats & CLOCKLESS)
         self.clock = SourceClock(
             live=info.live,
-            nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps else None,
+            nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps and not self._clockless else None,
             ahead_s=SEGMENTED_AHEAD_S if formats & SEGMENTED else 10.0,
             start_wall_s=None if info.live else probe.creation_s(container, stream),
         )

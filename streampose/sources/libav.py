@@ -28,7 +28,7 @@ Phase = Literal["open", "read"]
 NETWORK_SCHEMES = frozenset(
     {"rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https", "udp", "rtp", "tcp", "srt", "mms", "mmsh"}
 )
-GRACE_S = 1.0  # PyAV's own limit is a second net under libav's: its callback takes the GIL (PyAV issue 1112)
+ANALYSIS_US = 500_000  # libav's default of 5 s would be waited for in full by streams whose rate it cannot settle
 CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # formats without stamps: libav invents 25 fps
 SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
@@ -81,7 +81,7 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
     import av
 
     network = scheme_of(url) in NETWORK_SCHEMES
-    timeout = (options.open_timeout_s + GRACE_S, options.read_timeout_s + GRACE_S) if network or webcam else None
+    timeout = (options.open_timeout_s, options.read_timeout_s) if network or webcam else None
     arguments: dict[str, Any] = {
         "format": "v4l2" if webcam else None,
         "options": {**libav_options(url, options), **options.libav},
@@ -102,10 +102,14 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
 
 
 def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
-    """The options that the protocol of `url` needs: limits, transport, short analysis."""
+    """The options that the protocol of `url` needs: limits, transport, short analysis.
+
+    libav has one limit for every wait of a connection, so it is the larger of the two; PyAV's own, which are exact,
+    stand before it. They cannot stand alone: what libav does in a helper of its own it may not interrupt.
+    """
     scheme = scheme_of(url)
     limit_us = str(int(max(options.open_timeout_s, options.read_timeout_s) * 1e6))
-    analysis = {"analyzeduration": "1000000"}
+    analysis = {"analyzeduration": str(ANALYSIS_US)}
     if scheme in ("rtsp", "rtsps"):
         return {
             "rtsp_transport": options.transport,
