@@ -277,6 +277,7 @@ class Producer:
         still on their way the stage that ends them completes the account."""
         if self._live and (self._stalls() or self._last is None) and not self._unseen:
             self._note_outage(error or "stopped before a picture came")
-        self._account(self._now())
-        self._say("ended" if error is None else "failed", error or "")
+        now = self._now()
+        self._account(now)
+        self._say("ended" if error is None else "failed", error or "", at=now)
         self._out.put(End(self.camera, self._ledger.counts, error))
