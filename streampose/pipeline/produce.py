@@ -24,6 +24,8 @@ from streampose.sources.base import Corrupt, Picture, Source
 
 log = logging.getLogger(__name__)
 
+HOLE_STEPS = 4.0  # a step so many times the usual one, and longer than
+HOLE_S = 0.3  # this, lacks pictures: lost packets leave no other trace
 MIN_STEP_S = 1e-6  # two frames of a camera never share a time
 
 
@@ -96,6 +98,7 @@ class Producer:
         self._break_for = "start"
         self._began = _Mark(0.0, time.monotonic(), None)
         self._last: _Mark | None = None  # the last frame
+        self._usual_step_s: float | None = None  # between two frames of a run of pictures
         self._unseen: list[_Unseen] = []  # since the last frame, in order
 
     def stop(self) -> None:
@@ -186,7 +189,7 @@ class Producer:
         if self._last is not None:
             time_s = max(time_s, self._last.time_s + MIN_STEP_S)
             late_s = time_s - self._last.time_s
-            if self._live and not self._unseen and late_s > self.keeper.patience_s(self._info):
+            if self._live and not self._unseen and self._is_hole(late_s):
                 self._unseen.append(_Unseen("stalled", self._last, None, f"no picture for {late_s:.1f} s"))
         here = _Mark(time_s, captured_s, picture.wall_s)
         self._account(here)
@@ -194,6 +197,16 @@ class Producer:
             self._begin_segment(picture, begins)
         self._say("live", "", at=here)
         self._hand_on(picture, here)
+
+    def _is_hole(self, step_s: float) -> bool:
+        """Whether pictures are missing between the last frame and one `step_s` later, by the steps that are usual here."""
+        usual_s = self._usual_step_s
+        if usual_s is None:
+            self._usual_step_s = step_s
+            return False
+        hole = step_s > max(HOLE_STEPS * usual_s, HOLE_S)
+        self._usual_step_s = usual_s + 0.1 * (min(step_s, HOLE_STEPS * usual_s) - usual_s)
+        return hole
 
     def _time_at(self, monotonic_s: float) -> float:
         """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""

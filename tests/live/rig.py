@@ -139,13 +139,12 @@ class Watched:
         assert all(before < after for before, after in itertools.pairwise(times)), "time went back"
 
     def uncovered(self, fps: float) -> list[tuple[float, float]]:
-        """Stretches of time between two frames that lack more than a picture and that no gap speaks of."""
-        spans = sorted((gap.start_s, gap.end_s) for gap in self.gaps)
+        """Stretches of time between two frames that lack five pictures or more and that no gap speaks of."""
+        spans = [(gap.start_s, gap.end_s) for gap in self.gaps]
         found = []
         for before, after in zip(self.seen, self.seen[1:], strict=False):
-            missed_s = after.time_s - before.time_s - 1.0 / fps
             told_s = sum(max(0.0, min(stop, after.time_s) - max(start, before.time_s)) for start, stop in spans)
-            if missed_s > 1.5 / fps and told_s < missed_s - 1.0 / fps:
+            if after.time_s - before.time_s - told_s > 5.0 / fps:
                 found.append((before.time_s, after.time_s))
         return found
 

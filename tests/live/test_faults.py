@@ -1,17 +1,23 @@
-"""Each fault of camera and network, one at a time: survived, told, back within five seconds, the account closed."""
+"""Each fault of camera and network: survived, told, back within five seconds, the account closed.
+
+Faults of one kind strike several cameras side by side, each behind its own proxy: it is the waiting that takes the time.
+"""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
+import psutil
 import pytest
 
+from streampose.sources.blind import Watch
 from tests.live.camera import CameraProcess
-from tests.live.proxy import Network
-from tests.live.rig import PATIENCE, Rig, Seen
+from tests.live.proxy import Network, Proxy
+from tests.live.rig import PATIENCE, Rig, Seen, Watched
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.slow]
 
@@ -19,45 +25,77 @@ BACK_S = 5.0
 FPS = 10
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-@pytest.mark.parametrize("mount", ["/h264", "/h265", "/mjpeg"])
-def test_every_codec_over_every_transport(cameras: CameraProcess, mount: str, transport: str) -> None:
+def follows_what_is_shown(camera: Watched) -> None:
+    """Time between two frames is the time between what their pictures show, whatever the stamps said.
+
+    Not in the first second of a connection: libav analyses that long before it gives what has come, all at once, and the
+    first pictures have no stamp.
+    """
+    compared = 0
+    for before, after in itertools.pairwise(camera.seen):
+        if before.shown_s is None or after.shown_s is None or before.time_s - camera.seen[0].time_s < 1.0:
+            continue
+        compared += 1
+        shown_s = after.shown_s - before.shown_s
+        assert after.time_s - before.time_s == pytest.approx(shown_s, abs=0.15), (camera.name, before, after)
+    assert compared >= 5, camera.name
+
+
+def all_wait_for_frames(cameras: Iterable[Watched], more: int, within_s: float = 15.0) -> None:
+    goals = [(camera, camera.count + more) for camera in cameras]
+    until_s = time.monotonic() + within_s
+    for camera, goal in goals:
+        camera.wait(lambda w, goal=goal: w.count >= goal, max(until_s - time.monotonic(), 0.01))  # type: ignore[misc]
+
+
+def test_every_codec_over_every_transport(cameras: CameraProcess) -> None:
     with Rig() as rig:
-        camera = rig.watch("gate", f"rtsp://127.0.0.1:{cameras.port}{mount}", options={"transport": transport})
-        camera.wait_for_frames(20)
-    assert all(seen.number is not None for seen in camera.seen), "a picture was damaged"
-    assert camera.uncovered(FPS) == []
-    follow_what_is_shown(camera.seen)
+        watched = [
+            rig.watch(
+                f"{mount}-{transport}", f"rtsp://127.0.0.1:{cameras.port}/{mount}", options={"transport": transport}
+            )
+            for mount in ("h264", "h265", "mjpeg", "reordered")
+            for transport in ("tcp", "udp")
+        ]
+        all_wait_for_frames(watched, 22)
+    for camera in watched:
+        assert all(seen.number is not None for seen in camera.seen), f"{camera.name}: a picture was damaged"
+        assert camera.uncovered(FPS) == [], camera.name
+        numbers = [seen.number for seen in camera.seen if seen.number is not None]
+        assert numbers == sorted(numbers), f"{camera.name}: pictures out of order"
+        follows_what_is_shown(camera)
 
 
-CONNECTION_FAULTS = ["refuse", "slam", "silent", "deny", "garbage", "drip"]
+def set_fault(proxy: Proxy, fault: str, on: bool) -> None:
+    if fault == "refuse":
+        proxy.refuse(on)
+    else:
+        setattr(proxy.faults, fault, on)
+        if on and fault != "silent":
+            proxy.cut(reset=True)
 
 
-@pytest.mark.parametrize("fault", CONNECTION_FAULTS)
-def test_a_connection_fault_is_told_and_the_camera_comes_back(
-    cameras: CameraProcess, network: Network, fault: str
-) -> None:
-    proxy = network.proxy(lambda: cameras.port)
+def test_connection_faults_are_told_and_the_cameras_come_back(cameras: CameraProcess, network: Network) -> None:
+    faults = ("refuse", "slam", "silent", "deny", "garbage", "drip")
+    proxies = {fault: network.proxy(lambda: cameras.port) for fault in faults}
     with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"))
-        camera.wait_for_frames(3)
-        if fault == "refuse":
-            proxy.refuse(True)
-        else:
-            setattr(proxy.faults, fault, True)
-            if fault != "silent":
-                proxy.cut(reset=True)
-        camera.wait(lambda w: w.state == "reconnecting", 8.0)
+        watched = {fault: rig.watch(fault, proxy.url("/h264")) for fault, proxy in proxies.items()}
+        stable = rig.watch("stable", f"rtsp://127.0.0.1:{cameras.port}/h264")
+        all_wait_for_frames([*watched.values(), stable], 3)
+        for fault, proxy in proxies.items():
+            set_fault(proxy, fault, True)
+        for camera in watched.values():
+            camera.wait(lambda w: w.state == "reconnecting", 8.0)
         time.sleep(0.5)
-        if fault == "refuse":
-            proxy.refuse(False)
-        else:
-            setattr(proxy.faults, fault, False)
-        back_s = camera.wait_for_frames(1, BACK_S + 3)
-    assert back_s < BACK_S + 3
-    assert {"disconnected"} <= {gap.cause for gap in camera.gaps}
-    assert camera.uncovered(FPS) == []
-    assert camera.breaks[-1].segment >= 1
+        for fault, proxy in proxies.items():
+            set_fault(proxy, fault, False)
+        all_wait_for_frames(watched.values(), 1, BACK_S + 1.0)  # and a second for a machine that runs the other tests
+    for fault, camera in watched.items():
+        assert "disconnected" in {gap.cause for gap in camera.gaps}, fault
+        assert camera.uncovered(FPS) == [], fault
+        assert camera.breaks[-1].segment >= 1, fault
+    assert {gap.cause for gap in stable.gaps} <= {"dropped"}, "a stable camera suffered from its neighbours"
+    assert len(stable.breaks) == 1
 
 
 def test_a_camera_absent_at_the_start_is_found_when_it_comes(cameras: CameraProcess, network: Network) -> None:
@@ -82,7 +120,7 @@ def test_a_hung_camera_stalls_and_goes_on(network: Network, rtsp: None) -> None:
         camera.wait(lambda w: w.state == "stalled", 4.0)
         camera.wait(lambda w: w.state == "reconnecting", 8.0)
         process.go_on()
-        camera.wait_for_frames(1, BACK_S)
+        camera.wait_for_frames(1, BACK_S + 1.0)
     assert "stalled" in {gap.cause for gap in camera.gaps}
     assert camera.uncovered(FPS) == []
 
@@ -95,109 +133,79 @@ def test_a_killed_camera_comes_back_with_another_picture_in_a_new_segment(networ
             {"mount": "/a", "codec": "h265", "fps": FPS},
             {"mount": "/a", "codec": "mjpeg", "fps": 5},
         ):
-            camera.wait_for_frames(3)
+            camera.wait_for_frames(2)
             process.kill()
             camera.wait(lambda w: w.state == "reconnecting", 5.0)
             process.wishes = [wish]
             process.revive()
-            camera.wait_for_frames(3, BACK_S + 1)
+            camera.wait_for_frames(2, BACK_S + 1)
     assert [b.info.width for b in camera.breaks] == [160, 320, 160, 160]
     assert [b.info.codec for b in camera.breaks] == ["h264", "h264", "hevc", "mjpeg"]
     assert [seen.index for seen in camera.seen] == sorted({seen.index for seen in camera.seen}), "index never restarts"
 
 
-@pytest.mark.parametrize("transport", ["tcp", "udp"])
-@pytest.mark.parametrize("fault", ["loss", "flip", "double", "swap"])
-def test_bad_packets_cost_pictures_but_never_the_watch(
-    cameras: CameraProcess, network: Network, fault: str, transport: str
-) -> None:
-    proxy = network.proxy(lambda: cameras.port, seed=7)
+def test_bad_packets_cost_pictures_but_never_the_watch(cameras: CameraProcess, network: Network) -> None:
+    kinds = list(itertools.product(("loss", "flip", "double", "swap"), ("tcp", "udp")))
+    proxies = {kind: network.proxy(lambda: cameras.port, seed=7) for kind in kinds}
     with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"), options={"transport": transport})
-        camera.wait_for_frames(5)
-        setattr(proxy.faults, fault, 0.15)
+        watched = {
+            kind: rig.watch("-".join(kind), proxy.url("/h264"), options={"transport": kind[1]})
+            for kind, proxy in proxies.items()
+        }
+        all_wait_for_frames(watched.values(), 5)
+        for (fault, _), proxy in proxies.items():
+            setattr(proxy.faults, fault, 0.15)
         time.sleep(4.0)
-        setattr(proxy.faults, fault, 0.0)
-        back_s = camera.wait_for_frames(5, BACK_S)
-    assert back_s < BACK_S
-    assert proxy.struck[fault] > 0
-    shown = [s for s in camera.seen if s.number is not None]
-    assert len(shown) > 10
-    assert [s.number for s in shown] == sorted(s.number for s in shown if s.number is not None), "pictures out of order"
-    if transport == "udp" and fault in ("double", "swap"):
-        assert len(shown) == len(camera.seen), "what only came twice or late was put right"
+        for (fault, _), proxy in proxies.items():
+            setattr(proxy.faults, fault, 0.0)
+        all_wait_for_frames(watched.values(), 5, BACK_S + 1.0)
+    for (fault, transport), camera in watched.items():
+        assert proxies[fault, transport].struck[fault] > 0
+        shown = [seen for seen in camera.seen if seen.number is not None]
+        numbers = [seen.number for seen in shown if seen.number is not None]
+        assert len(numbers) > 6, camera.name
+        assert numbers == sorted(numbers), f"{camera.name}: pictures out of order"
+        assert camera.uncovered(FPS) == [], camera.name
+        if transport == "udp" and fault in ("double", "swap"):
+            assert len(shown) == len(camera.seen), f"{camera.name}: what only came twice or late was not put right"
 
 
-@pytest.mark.parametrize("hours", [-5, 3, 12])
-def test_a_jump_of_the_source_clock_is_a_new_segment_and_time_goes_on(
-    cameras: CameraProcess, network: Network, hours: int
-) -> None:
-    proxy = network.proxy(lambda: cameras.port)
+HOURS_TICKS = 3600 * 90_000
+
+
+def test_time_follows_the_pictures_whatever_the_stamps_do(cameras: CameraProcess, network: Network) -> None:
+    """The clock of the source jumps by hours, sends single absurd stamps, wraps."""
+    jumps = {"back": -5, "ahead": 3, "far ahead": 11}
+    names = [*jumps, "odd", "wrap"]
+    proxies = {name: network.proxy(lambda: cameras.port) for name in names}
+    proxies["wrap"].faults.start_ticks = (1 << 32) - 90_000 * 2
     with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"))
-        camera.wait_for_frames(15)
-        proxy.faults.jump_ticks = int(hours * 3600 * 90_000)
-        camera.wait_for_frames(12)
-    assert len(camera.breaks) == 2
-    assert "jumped" in camera.breaks[1].reason
-    follow_what_is_shown(camera.seen)
-
-
-def test_one_absurd_stamp_changes_nothing(cameras: CameraProcess, network: Network) -> None:
-    proxy = network.proxy(lambda: cameras.port)
-    with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"))
-        camera.wait_for_frames(15)
+        watched = {name: rig.watch(name, proxy.url("/h264")) for name, proxy in proxies.items()}
+        all_wait_for_frames(watched.values(), 15)
+        for name, hours in jumps.items():
+            proxies[name].faults.jump_ticks = hours * HOURS_TICKS
         for hours in (4, -4):
-            proxy.faults.odd_frame_ticks = hours * 3600 * 90_000
-            camera.wait_for_frames(10)
-    assert len(camera.breaks) == 1
-    follow_what_is_shown(camera.seen)
+            proxies["odd"].faults.odd_frame_ticks = hours * HOURS_TICKS
+            all_wait_for_frames(watched.values(), 8)
+    for name, camera in watched.items():
+        follows_what_is_shown(camera)
+        assert len(camera.breaks) == (2 if name in jumps else 1), f"{name}: {camera.breaks}"
+        assert camera.uncovered(FPS) == []
+    assert all("jumped" in watched[name].breaks[1].reason for name in jumps)
 
 
-def test_the_wrap_of_the_source_clock_is_not_seen(cameras: CameraProcess, network: Network) -> None:
-    proxy = network.proxy(lambda: cameras.port)
-    proxy.faults.start_ticks = (1 << 32) - 90_000 * 2
-    with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"))
-        camera.wait_for_frames(35)
-    assert len(camera.breaks) == 1
-    assert camera.gaps == []
-    follow_what_is_shown(camera.seen)
-
-
-def follow_what_is_shown(seen: list[Seen]) -> None:
-    """The camera's time between two frames is the time between what their pictures show, whatever the stamps said.
-
-    Not in the first second of a connection: libav analyses that long before it gives what has come, all at once, and the
-    first pictures have no stamp.
-    """
-    begun_s: dict[int, float] = {}
-    for one in seen:
-        begun_s.setdefault(one.segment, one.time_s)
-    compared = 0
-    for before, after in itertools.pairwise(seen):
-        if before.shown_s is None or after.shown_s is None or before.time_s - begun_s[0] < 1.0:
-            continue
-        compared += 1
-        assert after.time_s - before.time_s == pytest.approx(after.shown_s - before.shown_s, abs=0.15)
-    assert compared >= 5
-
-
-def test_the_wall_time_is_that_of_capture_once_the_camera_reports(cameras: CameraProcess, network: Network) -> None:
+def test_the_wall_time_is_that_of_capture_once_the_camera_reports(cameras: CameraProcess) -> None:
     with Rig() as rig:
         camera = rig.watch("gate", f"rtsp://127.0.0.1:{cameras.port}/h264")
         camera.wait(lambda w: sum(s.wall_source == "rtcp" for s in w.seen) >= 10, 20.0)
-    reported = [seen for seen in camera.seen if seen.wall_source == "rtcp"]
+    reported: list[Seen] = [seen for seen in camera.seen if seen.wall_source == "rtcp"]
     for seen in reported[2:]:  # libav hands the first report to the packet before the one that it is about
         assert seen.wall_s is not None
         assert seen.shown_s is not None
         assert seen.wall_s == pytest.approx(cameras.began_s + seen.shown_s, abs=0.05)
 
 
-def test_wrong_credentials_are_told_and_right_ones_work(
-    network: Network, rtsp: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_wrong_credentials_are_told_and_right_ones_work(rtsp: None, caplog: pytest.LogCaptureFixture) -> None:
     secret = "p@ss/w%rd:"
     with CameraProcess({"user": "admin", "password": secret}, {"mount": "/a", "fps": FPS}) as process, Rig() as rig:
         right = rig.watch("right", f"rtsp://admin:p%40ss%2Fw%25rd%3A@127.0.0.1:{process.port}/a")
@@ -213,8 +221,6 @@ def test_wrong_credentials_are_told_and_right_ones_work(
 
 
 def test_a_frozen_picture_with_running_time_is_noticed(rtsp: None) -> None:
-    from streampose.sources.blind import Watch
-
     with CameraProcess({"mount": "/a", "fps": FPS}) as process, Rig() as rig:
         camera = rig.watch("gate", f"rtsp://127.0.0.1:{process.port}/a", make_watch=lambda: Watch({"frozen": 2.0}))
         camera.wait_for_frames(10)
@@ -226,26 +232,20 @@ def test_a_frozen_picture_with_running_time_is_noticed(rtsp: None) -> None:
     assert len(camera.breaks) == 1
 
 
-@pytest.mark.parametrize("where", ["silent at open", "live", "away"])
-def test_the_stop_is_heard_within_three_seconds(cameras: CameraProcess, network: Network, where: str) -> None:
-    proxy = network.proxy(lambda: cameras.port)
-    proxy.faults.silent = where == "silent at open"
-    if where == "away":
-        proxy.refuse(True)
+def test_the_stop_is_heard_within_three_seconds_in_every_state(cameras: CameraProcess, network: Network) -> None:
+    live, silent, away = (network.proxy(lambda: cameras.port) for _ in range(3))
+    silent.faults.silent = True
+    away.refuse(True)
     keep = replace(PATIENCE, open_s=30.0)
     with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"), keep=keep, options={"open_timeout_s": 20.0})
-        if where == "live":
-            camera.wait_for_frames(3)
-        else:
-            time.sleep(1.5)
+        for name, proxy in (("silent", silent), ("away", away)):
+            rig.watch(name, proxy.url("/h264"), keep=keep, options={"open_timeout_s": 20.0})
+        rig.watch("live", live.url("/h264"), keep=keep).wait_for_frames(3)
     assert rig.stop_s < 3.0
 
 
 def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> None:
-    """Threads and open files after twenty reconnects are those of one."""
-    import psutil
-
+    """Threads and open files after some reconnects are those of one."""
     proxy = network.proxy(lambda: cameras.port)
     process = psutil.Process()
 
@@ -255,7 +255,7 @@ def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> Non
     with Rig() as rig:
         camera = rig.watch("gate", proxy.url("/h264"), keep=replace(PATIENCE, backoff_first_s=0.05, backoff_cap_s=0.1))
         files: list[int] = []
-        for _ in range(8):
+        for _ in range(6):
             camera.wait_for_frames(2)
             files.append(process.num_fds())
             assert threads() == 3
