@@ -81,8 +81,8 @@ def update(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> tuple[Floa
 def smooth_step(
     mean: Floats,
     cov: Floats,
-    predicted_cov: Floats,
     predicted_mean: Floats,
+    predicted_cov: Floats,
     next_mean: Floats,
     next_cov: Floats,
     dt: float,

@@ -41,6 +41,7 @@ class SmoothOptions:
     of its mean acceleration over a second). `noise`: standard deviation of a point of score 1, in body heights, for a
     joint of average OKS sigma. `gate`: Mahalanobis distance beyond which a point is rejected; `reinitialise_after`
     successive rejections start the joint afresh. A joint not measured for `coast_s` counts as missing: its score is 0.
+    Offline, gaps in a track up to `bridge_s` are filled, and tracks never confirmed go where `drop_unconfirmed`.
     """
 
     enabled: bool = True
@@ -51,4 +52,5 @@ class SmoothOptions:
     min_score: float = 0.1
     coast_s: float = 0.5
     reinitialise_after: int = 3
+    bridge_s: float = 2.5
     drop_unconfirmed: bool = True

@@ -66,7 +66,7 @@ class Smoother:
         if dt <= 0 or not len(self):
             self.state[:] = COASTED
             return
-        q = (self.options.acceleration * np.maximum(sizes, 1.0)) ** 2
+        q = process_noise(sizes, self.options)
         decay = np.where(self.state == MEASURED, 0.0, COAST_DECAY)
         self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q[:, None], drift[:, None, :], decay)
         self.unseen_s += dt
@@ -124,6 +124,11 @@ def joint_spread(sigmas: npt.NDArray[Any]) -> Floats:
     """
     relative = np.asarray(sigmas, np.float64) / float(np.mean(sigmas))
     return np.asarray(np.sqrt(0.5 + 0.5 * relative**2))
+
+
+def process_noise(sizes: Any, options: SmoothOptions) -> Any:
+    """Spectral density of the acceleration, px²/s³, of the joints of people of `sizes` px."""
+    return (options.acceleration * np.maximum(sizes, 1.0)) ** 2
 
 
 def noise_var(

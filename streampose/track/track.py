@@ -57,7 +57,7 @@ class Track:
     @property
     def velocity(self) -> Floats:
         """(2,) px/s."""
-        return self.mean[1]
+        return np.asarray(self.mean[1])
 
     def predict(self, dt: float) -> None:
         """Move the box `dt` seconds on; its sides stay (their rates are noise)."""

@@ -1,0 +1,210 @@
+"""Smoothing a recording with hindsight: each track filtered forward again, then backward; no lag, and gaps are bridged.
+
+The forward pass is made anew from the raw points, so that no filter state has to be kept while the recording is read;
+the backward pass is that of Rauch, Tung and Striebel (1965). What live filtering rejected is looked at once more from
+both sides. A track that was confirmed is so from its first frame, one that never was may be dropped, and a person's last
+coasting, after which nobody was seen, is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.messages import JointState, Person, TrackState
+from streampose.track import kalman
+from streampose.track.options import SmoothOptions
+from streampose.track.smoother import VELOCITY_STD, joint_spread, noise_var, process_noise
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Moment: TypeAlias = tuple[int, float, tuple[Person, ...]]
+Sighting: TypeAlias = tuple[int, Person]
+MEASURED: JointState = "measured"
+UNKNOWN = 10.0  # body heights: what is known of a joint before the recording begins
+
+
+def smooth_track(
+    times_s: npt.NDArray[Any],
+    raw: npt.NDArray[Any],
+    used: Bools,
+    sizes: npt.NDArray[Any],
+    options: SmoothOptions,
+    sigmas: npt.NDArray[Any] | None = None,
+) -> tuple[Floats, Floats]:
+    """The points of one person as seen from before and after: key points (T, K, 3) and their std (T, K) px per axis.
+
+    `times_s` (T,) grows strictly, `raw` (T, K, 3) holds x, y, score, NaN where nothing was measured, `used` (T, K) says
+    which measurements count, `sizes` (T,) px are the body heights. `sigmas` (K,) are the OKS's; without them all joints
+    are alike. Where a joint is never measured its position is NaN and its std infinite. The score of a bridged point
+    falls with the time to the nearest measurement, to 0 at `coast_s`.
+    """
+    times_s, sizes = np.asarray(times_s, np.float64), np.maximum(np.asarray(sizes, np.float64), 1.0)
+    raw = np.asarray(raw, np.float64)
+    used = used & np.isfinite(raw).all(axis=2)
+    spread = joint_spread(np.ones(raw.shape[1]) if sigmas is None else sigmas)
+    score = np.where(used, np.clip(np.nan_to_num(raw[..., 2]), 0.0, 1.0), 0.0)
+    r = noise_var(score, sizes[:, None], spread, options)
+    mean, cov = _forward(times_s, raw[..., :2], used, r, sizes, options)
+    smooth_mean, smooth_cov = _backward(times_s, mean, cov, sizes, options)
+    points = np.concatenate((smooth_mean[:, :, 0, :], _bridged_score(times_s, score, used, options)[..., None]), axis=2)
+    std = np.sqrt(smooth_cov[..., 0, 0])
+    never = ~used.any(axis=0)
+    points[:, never, :2], std[:, never] = np.nan, np.inf
+    return points, std
+
+
+def _forward(
+    times_s: Floats, z: Floats, used: Bools, r: Floats, sizes: Floats, options: SmoothOptions
+) -> tuple[Floats, Floats]:
+    """Filtered means (T, K, 2, 2) and covariances (T, K, 2, 2), from next to no knowledge at the start."""
+    count, joints = used.shape
+    means, covs = np.empty((count, joints, 2, 2)), np.empty((count, joints, 2, 2))
+    safe = np.nan_to_num(z)
+    begin = safe[used.argmax(axis=0), np.arange(joints)]
+    mean, cov = kalman.begin(begin, 0.0, (UNKNOWN * sizes[0]) ** 2, (2 * VELOCITY_STD * sizes[0]) ** 2)
+    for t in range(count):
+        if t:
+            dt = float(times_s[t] - times_s[t - 1])
+            mean, cov = kalman.predict(mean, cov, dt, process_noise(sizes[t - 1], options))
+        seen_mean, seen_cov = kalman.update(mean, cov, safe[t], r[t])
+        seen = used[t][:, None, None]
+        mean, cov = np.where(seen, seen_mean, mean), np.where(seen, seen_cov, cov)
+        means[t], covs[t] = mean, cov
+    return means, covs
+
+
+def _backward(
+    times_s: Floats, means: Floats, covs: Floats, sizes: Floats, options: SmoothOptions
+) -> tuple[Floats, Floats]:
+    """The Rauch-Tung-Striebel pass over what `_forward` left: smoothed means and covariances."""
+    means, covs = means.copy(), covs.copy()
+    for t in range(len(times_s) - 2, -1, -1):
+        dt = float(times_s[t + 1] - times_s[t])
+        ahead_mean, ahead_cov = kalman.predict(means[t], covs[t], dt, process_noise(sizes[t], options))
+        means[t], covs[t] = kalman.smooth_step(means[t], covs[t], ahead_mean, ahead_cov, means[t + 1], covs[t + 1], dt)
+    return means, covs
+
+
+def _bridged_score(times_s: Floats, score: Floats, used: Bools, options: SmoothOptions) -> Floats:
+    """The scores (T, K): as measured, and between measurements that of the nearest, falling to 0 at `coast_s` from it."""
+    result = np.zeros_like(score)
+    for joint in range(score.shape[1]):
+        at = np.flatnonzero(used[:, joint])
+        if not len(at):
+            continue
+        after = np.clip(np.searchsorted(at, np.arange(len(times_s))), 0, len(at) - 1)
+        before = np.maximum(after - 1, 0)
+        away = np.abs(times_s[at[[before, after]]] - times_s)
+        nearest = np.where(away[0] < away[1], at[before], at[after])
+        result[:, joint] = score[nearest, joint] * np.clip(1 - away.min(axis=0) / options.coast_s, 0.0, 1.0)
+    return result
+
+
+def reconsider(
+    raw: npt.NDArray[Any], used: Bools, smooth: Floats, std: Floats, r: Floats, options: SmoothOptions
+) -> Bools:
+    """Which measurements (T, K) count, seen from both sides: those within the gate of the smoothed points.
+
+    The residual of one that was used has variance R - P, of another R + P (P the smoothed variance).
+    """
+    usable = np.isfinite(raw).all(axis=2) & (np.nan_to_num(raw[..., 2]) >= options.min_score) & np.isfinite(std)
+    residual2 = ((np.nan_to_num(raw[..., :2]) - np.nan_to_num(smooth[..., :2])) ** 2).sum(axis=2)
+    p = np.where(np.isfinite(std), std, 0.0) ** 2
+    var = np.where(used, np.maximum(r - p, 0.1 * r), r + p)
+    return np.asarray(usable & (residual2 <= options.gate**2 * var))
+
+
+def smooth_recording(
+    moments: Iterable[Moment], options: SmoothOptions, sigmas: npt.NDArray[Any] | None = None
+) -> list[Moment]:
+    """The people of a whole recording with boxes, key points and std as they are with hindsight.
+
+    `moments` are (index, time_s, people) of every frame in order, and so is what is returned. Raw points stay. People
+    are kept in frames where they were seen or between such frames, up to `bridge_s`, marked as coasting there.
+    """
+    if not options.enabled:
+        return list(moments)
+    frames: list[tuple[int, float]] = []
+    sightings: dict[int, list[Sighting]] = {}
+    for position, (index, time_s, people) in enumerate(moments):
+        frames.append((index, time_s))
+        for person in people:
+            sightings.setdefault(person.id, []).append((position, person))
+    times_s = np.array([time_s for _, time_s in frames])
+    found: list[list[Person]] = [[] for _ in frames]
+    for track_id in sorted(sightings):
+        for position, person in _smooth_person(sightings.pop(track_id), times_s, options, sigmas):
+            found[position].append(person)
+    return [(index, time_s, tuple(people)) for (index, time_s), people in zip(frames, found, strict=True)]
+
+
+def _smooth_person(
+    sightings: list[Sighting], times_s: Floats, options: SmoothOptions, sigmas: npt.NDArray[Any] | None
+) -> list[Sighting]:
+    """One track with hindsight: (frame position, person) of every frame it is in."""
+    confirmed = any(person.state == "confirmed" for _, person in sightings)
+    if options.drop_unconfirmed and not confirmed:
+        return []
+    seen = [(position, person) for position, person in sightings if person.state != "coasting"]
+    life = _bridge(seen, dict(sightings), times_s, options.bridge_s)
+    people = [person for _, person in life]
+    times = times_s[[position for position, _ in life]]
+    sizes = np.array([max(person.box[2:] - person.box[:2]) for person in people], np.float64)
+    blank = np.full(people[0].keypoints.shape, np.nan)
+    raw = np.array([blank if person.raw is None else person.raw for person in people], np.float64)
+    used = np.array([[word == MEASURED for word in person.joint_state] for person in people])
+    spread = joint_spread(np.ones(raw.shape[1]) if sigmas is None else sigmas)
+    r = noise_var(np.nan_to_num(raw[..., 2]), np.maximum(sizes, 1.0)[:, None], spread, options)
+    points, std = smooth_track(times, raw, used, sizes, options, sigmas)
+    used = reconsider(raw, used, points, std, r, options)
+    points, std = smooth_track(times, raw, used, sizes, options, sigmas)
+    usable = np.nan_to_num(raw[..., 2]) >= options.min_score
+    words = np.where(used, "measured", np.where(usable, "rejected", "coasted"))
+    state: TrackState = "confirmed" if confirmed else "tentative"
+    return [
+        (position, _with_hindsight(person, points[t], std[t], words[t].tolist(), state))
+        for t, (position, person) in enumerate(life)
+    ]
+
+
+def _bridge(seen: list[Sighting], known: dict[int, Person], times_s: Floats, bridge_s: float) -> list[Sighting]:
+    """The sightings, and between two of them not further apart than `bridge_s` somebody coasting in a box moved evenly."""
+    life = seen[:1]
+    nothing: tuple[JointState, ...] = ("coasted",) * len(seen[0][1].joint_state)
+    for (start, before), (end, after) in pairwise(seen):
+        span = times_s[end] - times_s[start]
+        for position in range(start + 1, end if span <= bridge_s else start):
+            part = (times_s[position] - times_s[start]) / span
+            person = known.get(position, before)
+            life.append(
+                (
+                    position,
+                    replace(
+                        person,
+                        state="coasting",
+                        box=((1 - part) * before.box + part * after.box).astype(np.float32),
+                        raw=person.raw if position in known else None,
+                        joint_state=person.joint_state if position in known else nothing,
+                    ),
+                )
+            )
+        life.append((end, after))
+    return life
+
+
+def _with_hindsight(person: Person, points: Floats, std: Floats, words: list[JointState], state: TrackState) -> Person:
+    known = np.isfinite(std)
+    keypoints = np.where(known[:, None], points, person.keypoints)
+    return replace(
+        person,
+        state="coasting" if person.state == "coasting" else state,
+        keypoints=keypoints.astype(np.float32),
+        std=np.where(known, std, person.std).astype(np.float32),
+        joint_state=tuple(words),
+    )
