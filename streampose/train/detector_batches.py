@@ -57,7 +57,8 @@ def complete_labels(
 ) -> list[BoxPicture]:
     """Labels completed with `guesses`, by key: (N, 5) of what the start found, boxes xyxy and score.
 
-    In sources whose labels are incomplete, a sure guess becomes a label. In crowds of fully labelled sources it only
+    In sources whose labels are incomplete, a sure guess becomes a label, and a label that the start sees nothing of
+    becomes a region to ignore. In crowds of fully labelled sources it only
     becomes a region to ignore, for who stands there may be one of a crowd that nobody counted.
     """
     completed = []
@@ -68,6 +69,6 @@ def complete_labels(
             rows = rows[rows[:, 4] >= (options.guess_doubt if incomplete else options.crowd_doubt)]
             sure = options.guess_sure if incomplete else np.inf
             background = options.guess_background if incomplete else 1.0
-            picture = with_guesses(picture, rows[:, :4], rows[:, 4], sure, background)
+            picture = with_guesses(picture, rows[:, :4], rows[:, 4], sure, background, check=incomplete)
         completed.append(picture)
     return completed

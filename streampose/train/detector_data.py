@@ -155,23 +155,28 @@ def split_held_out(
 
 
 def with_guesses(
-    picture: BoxPicture, boxes: FloatArray, scores: FloatArray, sure: float, background: float
+    picture: BoxPicture, boxes: FloatArray, scores: FloatArray, sure: float, background: float, check: bool = False
 ) -> BoxPicture:
-    """Complete a picture's labels with what a detector says of it.
+    """Complete a picture's labels with what a detector says of it: `boxes` (N, 4) and `scores` (N,).
 
     A detection that no label explains becomes a label where its score is at least `sure`, otherwise a region to ignore;
-    the rest of the picture counts as background by `background`.
+    the rest of the picture counts as background by `background`. With `check`, a label that no detection supports (a box
+    around a crowd, a statue) becomes a region to ignore first.
     """
-    if len(picture.boxes):
-        inner, union = overlaps(boxes, picture.boxes)
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)[:, None]
-        new = ~((inner > 0.4 * union) | (inner > 0.8 * areas)).any(axis=1)
-    else:
-        new = np.ones(len(boxes), bool)
-    certain = new & (scores >= sure)
+    labels, ignored = picture.boxes, picture.ignored
+    if check:
+        inner, union = overlaps(labels, boxes)
+        supported = (inner > 0.4 * union).any(axis=1) if len(boxes) else np.zeros(len(labels), bool)
+        labels, ignored = labels[supported], np.concatenate([ignored, labels[~supported]])
+    inner, union = overlaps(boxes, labels)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)[:, None]
+    explained = (
+        ((inner > 0.4 * union) | (inner > 0.8 * areas)).any(axis=1) if len(labels) else np.zeros(len(boxes), bool)
+    )
+    certain = ~explained & (scores >= sure)
     return replace(
         picture,
-        boxes=np.concatenate([picture.boxes, boxes[certain]]).astype(np.float32),
-        ignored=np.concatenate([picture.ignored, boxes[new & ~certain]]).astype(np.float32),
+        boxes=np.concatenate([labels, boxes[certain]]).astype(np.float32),
+        ignored=np.concatenate([ignored, boxes[~explained & ~certain]]).astype(np.float32),
         background=background,
     )

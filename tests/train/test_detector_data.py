@@ -129,3 +129,14 @@ def test_guesses_become_labels_or_doubts() -> None:
     assert completed.boxes.tolist() == [[0, 0, 20, 40], [30, 0, 50, 40]]
     assert completed.ignored.tolist() == [[40, 5, 60, 45]]
     assert completed.background == 0.2
+
+
+def test_a_label_that_nobody_sees_is_doubted() -> None:
+    crowd = one("web", 1)  # its label, 20x40, is taken for a box around two people
+    boxes = np.array([[0, 0, 7, 40], [11, 0, 18, 40]], np.float32)
+    completed = with_guesses(crowd, boxes, np.array([0.9, 0.3], np.float32), sure=0.5, background=0.2, check=True)
+    assert completed.boxes.tolist() == [[0, 0, 7, 40]]
+    assert completed.ignored.tolist() == [[0, 0, 20, 40], [11, 0, 18, 40]]
+    nothing = with_guesses(crowd, boxes[:0], np.zeros(0, np.float32), sure=0.5, background=0.2, check=True)
+    assert nothing.boxes.shape == (0, 4)
+    assert nothing.ignored.tolist() == [[0, 0, 20, 40]]
