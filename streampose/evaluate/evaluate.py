@@ -34,6 +34,7 @@ from streampose.messages import Array
 from streampose.pose.skeleton import Skeleton
 
 TALL_PX = 64
+NEAR_OKS = 0.01  # a detector's answer less alike than this is not shown as that person's
 KEYPOINT_NAMES = {
     "ap": "AP",
     "ap50": "AP50",
@@ -202,7 +203,8 @@ def verdicts(samples: Sequence[Sample], found: Answers, skeleton: Skeleton) -> l
         for person in sample.posed:
             near = [row for row in rows.get(sample.image.id, []) if found.persons[row] in (person.id, -1)]
             values = [oks_to_label(person, found.keypoints[row], skeleton.sigmas) for row in near]
-            best = near[int(np.argmax(values))] if values and max(values) > 0.01 else None
+            asked = bool(near) and found.persons[near[0]] == person.id
+            best = near[int(np.argmax(values))] if values and (asked or max(values) > NEAR_OKS) else None
             if best is None:
                 judged.append(Verdict(sample, person, 0.0, None, None))
             else:

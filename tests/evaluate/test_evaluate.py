@@ -1,0 +1,273 @@
+"""The figures of an evaluation against pycocotools, and the way of answers through far pictures and suppression."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from streampose.errors import StreamposeError, UsageError
+from streampose.evaluate.answers import Answers, answer, answer_far, labelled_boxes, read_detections
+from streampose.evaluate.contact_sheet import CAPTION_PX, TILE, contact_sheet
+from streampose.evaluate.dataset import open_keypoint_set
+from streampose.evaluate.evaluate import Evaluation, evaluate, score, verdicts
+from streampose.evaluate.expect import check_expected
+from streampose.evaluate.oks import suppress_by_oks
+from streampose.evaluate.selection import Sample, select
+from streampose.messages import Array, Image
+from streampose.pose.skeleton import load_skeleton
+from tests.evaluate.sets import LAYOUT, labels, write_folder, zip_folder
+
+SKELETON = load_skeleton("coco17")
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    return labels(pictures=12, people=2)
+
+
+@pytest.fixture
+def samples(tmp_path: Path, truth: dict[str, Any]) -> Iterator[list[Sample]]:
+    with open_keypoint_set(write_folder(tmp_path / "set", truth), joints=17) as data:
+        yield select([data])
+
+
+class Guess:
+    """A pose network that knows the layout of made people, and errs by `error` of the box's height."""
+
+    def __init__(self, error: float, seed: int = 0) -> None:
+        self._error = error
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        return [self._place(np.asarray(each, np.float64).reshape(-1, 4)) for each in boxes]
+
+    def _place(self, boxes: Any) -> Array:
+        joints = boxes[:, None, :2] + LAYOUT[None, :, None] * (boxes[:, None, 2:] - boxes[:, None, :2])
+        height = (boxes[:, 3] - boxes[:, 1])[:, None, None]
+        joints = joints + self._rng.normal(0, self._error, joints.shape) * height
+        scores = self._rng.uniform(0.1, 1.0, (*joints.shape[:2], 1))
+        return np.concatenate([joints, scores], axis=2).astype(np.float32)
+
+
+def find_blocks(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+    """A detector of white blocks; boxes xyxy, scores by size."""
+    found = []
+    for image in images:
+        bright = (image.min(axis=2) > 160).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(bright)
+        rows = [row for row in stats[1:] if row[4] > 30]
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows], np.float32).reshape(-1, 4)
+        found.append((boxes, np.array([0.5 + min(h / 500, 0.5) for *_, h, _ in rows], np.float32)))
+    return found
+
+
+def coco_stats(truth: dict[str, Any], results: list[dict[str, Any]], kind: str) -> Any:
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold = COCO()
+        gold.dataset = {"info": {}, **truth}
+        gold.createIndex()
+        counted = COCOeval(gold, gold.loadRes(results), kind)
+        counted.evaluate()
+        counted.accumulate()
+        counted.summarize()
+    return counted.stats
+
+
+def keypoint_results(found: Answers) -> list[dict[str, Any]]:
+    return [
+        {"image_id": int(i), "category_id": 1, "keypoints": k.reshape(-1).tolist(), "score": float(s)}
+        for i, k, s in zip(found.image_ids, found.keypoints, found.scores, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("error", [0.0, 0.02, 0.04])
+def test_key_point_figures_are_those_of_pycocotools(samples: list[Sample], truth: dict[str, Any], error: float) -> None:
+    found = answer(samples, Guess(error), SKELETON)
+    ours = score(samples, found, SKELETON)
+    expected = coco_stats(truth, keypoint_results(found), "keypoints")
+    assert [ours.ap, ours.ap50, ours.ap75, ours.ap_medium, ours.ar] == pytest.approx(
+        [expected[0], expected[1], expected[2], expected[3], expected[5]], abs=1e-6
+    )
+    assert 0.05 < ours.ap <= 1.0
+    assert ours.people == sum(entry["num_keypoints"] > 0 for entry in truth["annotations"])
+
+
+def test_box_figures_are_those_of_pycocotools(samples: list[Sample], truth: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+
+    def shaky(_: Sequence[Sample], images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        found = find_blocks(images)
+        return [(b + rng.normal(0, 3, b.shape).astype(np.float32), s) for b, s in found]
+
+    found = evaluate(samples, Guess(0.02), SKELETON, boxes_of=shaky)
+    assert found.boxes is not None
+    rng = np.random.default_rng(3)
+    results = [
+        {"image_id": s.image.id, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(v)}
+        for start in range(0, len(samples), 8)
+        for s, (boxes, scores) in zip(
+            samples[start : start + 8],
+            shaky([], [each.read() for each in samples[start : start + 8]]),
+            strict=True,
+        )
+        for (x1, y1, x2, y2), v in zip(boxes.tolist(), scores, strict=True)
+    ]
+    expected = coco_stats(truth, results, "bbox")
+    ours = found.boxes
+    assert [ours["all"].ap, ours["all"].ap50, ours["all"].ar] == pytest.approx(
+        [expected[0], expected[1], expected[8]], abs=1e-6
+    )
+    assert [ours["small"].ap, ours["medium"].ap] == pytest.approx([expected[3], expected[4]], abs=1e-6)
+    assert 0.3 < ours["all"].ap < 1.0
+
+
+def test_tall_people_are_measured_alone(samples: list[Sample]) -> None:
+    class WrongForSmall(Guess):
+        def _place(self, boxes: Any) -> Array:
+            points = super()._place(boxes)
+            points[boxes[:, 3] - boxes[:, 1] < 64] += 500
+            return points
+
+    found = evaluate(samples, WrongForSmall(0.0), SKELETON)
+    assert found.keypoints is not None
+    assert found.tall is not None
+    assert found.tall.ap == pytest.approx(1.0)
+    assert found.keypoints.ap < 0.9
+    assert 0 < found.tall.people < found.keypoints.people
+
+
+@pytest.mark.parametrize("with_detector", [False, True])
+def test_far_answers_come_back_to_the_picture(samples: list[Sample], with_detector: bool) -> None:
+    """Posed at 64 px in the far picture, each joint lies where the label is, within what the shrinking costs."""
+    far = answer_far(samples, 64, Guess(0.0), SKELETON, find_blocks if with_detector else None)
+    people = {person.id: person for sample in samples for person in sample.posed}
+    assert set(far.persons.tolist()) == set(people)
+    for who, points, box in zip(far.persons.tolist(), far.keypoints, far.boxes, strict=True):
+        person = people[who]
+        height = float(person.box[3] - person.box[1])
+        tolerance = 0.02 + (2.0 * height / 64 if with_detector else 0.0)
+        assert np.abs(box - person.box).max() < tolerance
+        seen = person.keypoints[:, 2] > 0
+        assert np.abs(points[seen, :2] - person.keypoints[seen, :2]).max() < tolerance
+    result = evaluate(
+        samples,
+        Guess(0.0),
+        SKELETON,
+        boxes_of=lambda _, images: find_blocks(images),
+        detector=find_blocks,
+        heights_px=[64],
+    )
+    assert result.far_found[64] == 1.0
+    assert result.far[64].ap > 0.7
+
+
+def test_a_far_person_who_is_not_found_is_missed(samples: list[Sample]) -> None:
+    def blind(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in images]
+
+    far = answer_far(samples, 64, Guess(0.0), SKELETON, blind)
+    assert len(far.image_ids) == 0
+    assert score(samples, far, SKELETON).ap == 0.0
+
+
+def test_of_two_like_answers_the_surer_stays() -> None:
+    boxes = np.array([[0, 0, 60, 120], [1, 0, 61, 121], [200, 0, 260, 120]], np.float32)
+    points = Guess(0.0)._place(boxes.astype(np.float64))
+    kept = suppress_by_oks(points, np.array([0.5, 0.9, 0.7], np.float32), boxes, SKELETON.sigmas)
+    assert kept.tolist() == [1, 2]
+
+
+def test_selection_by_split_last_and_limit(tmp_path: Path, truth: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path / "set", truth)
+    with open_keypoint_set(folder, joints=17) as one, open_keypoint_set(folder, joints=17) as two:
+        chosen = select([one], split="val", last=4)
+        assert [sample.image.id for sample in chosen] == [15, 17, 19, 21]
+        assert [sample.image.id for sample in select([one], limit=3)] == [10, 16, 21]
+        both = select([one, two])
+        assert len({sample.image.id for sample in both}) == 24
+        assert all(person.image.id == sample.image.id for sample in both for person in sample.people)
+        with pytest.raises(UsageError, match="train, val"):
+            select([one], split="test")
+
+
+def test_a_zip_is_the_same_set(tmp_path: Path, truth: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path / "set", truth)
+    with open_keypoint_set(folder, joints=17) as one:
+        first = evaluate(select([one]), Guess(0.03), SKELETON).as_dict()
+    with open_keypoint_set(zip_folder(folder, tmp_path / "set.zip"), joints=17) as two:
+        assert evaluate(select([two]), Guess(0.03), SKELETON).as_dict() == first
+
+
+def test_published_boxes_from_a_file(tmp_path: Path, samples: list[Sample], truth: dict[str, Any]) -> None:
+    rows = [
+        {"image_id": e["image_id"], "category_id": 1, "bbox": e["bbox"], "score": 0.9} for e in truth["annotations"]
+    ]
+    rows.append({"image_id": 10, "category_id": 2, "bbox": [0, 0, 5, 5], "score": 1.0})
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(rows))
+    found = evaluate(samples, Guess(0.0), SKELETON, boxes_of=read_detections(path))
+    assert found.boxes is not None
+    assert found.boxes["all"].ap == pytest.approx(1.0)
+    path.write_text("[1]")
+    with pytest.raises(StreamposeError, match="not COCO results"):
+        read_detections(path)
+
+
+def test_json_has_the_agreed_keys(samples: list[Sample]) -> None:
+    clean = evaluate(samples, Guess(0.02), SKELETON).as_dict()
+    assert {"AP", "AP50", "AR"} <= set(clean["keypoints"])
+    assert clean["boxes"]["AP"] is None
+    assert clean["boxes"]["AP50"] is None
+    own = evaluate(samples, Guess(0.02), SKELETON, boxes_of=lambda _, images: find_blocks(images)).as_dict()
+    assert 0 < own["boxes"]["AP"] <= 1
+    assert 0 < own["keypoints"]["AP"] <= 1
+
+
+def test_boxes_alone_can_be_measured(tmp_path: Path) -> None:
+    truth = labels()
+    for entry in truth["annotations"]:
+        del entry["keypoints"]
+    with open_keypoint_set(write_folder(tmp_path / "set", truth), joints=17, boxes_only=True) as data:
+        chosen = select([data])
+        with pytest.raises(UsageError, match="--boxes detector"):
+            evaluate(chosen, Guess(0.0), SKELETON)
+        found = evaluate(chosen, Guess(0.0), SKELETON, boxes_of=lambda _, images: find_blocks(images))
+    assert isinstance(found, Evaluation)
+    assert found.keypoints is None
+    assert found.as_dict()["boxes"]["AP50"] > 0.9
+
+
+def test_the_worst_come_first_on_the_sheet(samples: list[Sample]) -> None:
+    class WrongOnce(Guess):
+        def __call__(self, images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+            answers = super().__call__(images, boxes)
+            answers[1][0, :, 0] += 25
+            return answers
+
+    judged = verdicts(samples, answer(samples[:4], WrongOnce(0.0), SKELETON, labelled_boxes), SKELETON)
+    placed = [verdict for verdict in judged if verdict.keypoints is not None]
+    assert placed[0].person.id == samples[1].posed[0].id
+    assert placed[0].oks < 0.5 < placed[1].oks
+    sheet = contact_sheet(placed[:3], SKELETON, columns=2)
+    assert sheet.shape == (2 * (TILE[1] + CAPTION_PX + 4), 2 * (2 * TILE[0] + 8), 3)
+    answer_half, label_half = sheet[: TILE[1], : TILE[0]], sheet[: TILE[1], TILE[0] : 2 * TILE[0]]
+    assert not np.array_equal(answer_half, label_half)
+
+
+def test_expected_figures() -> None:
+    assert check_expected("AP", 0.7431, 74.4, 0.3).endswith("holds")
+    with pytest.raises(StreamposeError, match=r"AP 71\.20, expected 74\.4 ± 0\.3") as caught:
+        check_expected("AP", 0.712, 74.4, 0.3)
+    assert caught.value.exit_code == 1
+    with pytest.raises(StreamposeError):
+        check_expected("AP", float("nan"), 74.4, 0.3)
