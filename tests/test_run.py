@@ -46,7 +46,8 @@ def write_config(folder: Path, cameras: dict[str, str], more: str = "") -> Path:
         f'  - jsonl: {{path: "{folder}/{{camera}}.jsonl"}}',
     ]
     path = folder / "config.yaml"
-    path.write_text("\n".join(lines) + "\n" + more)
+    lines += ["detect: {size: 320}", more]  # what is tested here is not what the networks see
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -60,29 +61,17 @@ def video_times(path: Path) -> list[float]:
         return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
 
 
-def wait_for_frames(path: Path, count: int, timeout_s: float = 60.0) -> None:
+def wait_for_frames(process: subprocess.Popen[str], path: Path, count: int, timeout_s: float = 120.0) -> None:
     """Until the record holds so many lines: the run is under way."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if path.is_file() and path.read_bytes().count(b"\n") > count:
             return
+        if process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()[1]}")
         time.sleep(0.05)
-    raise AssertionError(f"{path} has no {count} lines after {timeout_s} s")
-
-
-@pytest.fixture(scope="module")
-def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first three seconds of the bundled clip, stream-copied."""
-    path = tmp_path_factory.mktemp("clip") / "short.mp4"
-    with av.open(str(CLIP)) as source, av.open(str(path), "w") as target:
-        stream = source.streams.video[0]
-        copied = target.add_stream_from_template(stream)
-        for packet in source.demux(stream):
-            if packet.dts is None or packet.pts * packet.time_base >= 3:
-                continue
-            packet.stream = copied
-            target.mux(packet)
-    return path
+    process.kill()
+    raise AssertionError(f"{path} has no {count} lines after {timeout_s} s: {process.communicate()[1]}")
 
 
 @pytest.mark.slow
@@ -114,7 +103,7 @@ def test_a_file_has_exactly_one_line_for_every_frame_and_says_where(tmp_path: Pa
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path, number: int, code: int) -> None:
     process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
-    wait_for_frames(tmp_path / "gate.jsonl", 8)
+    wait_for_frames(process, tmp_path / "gate.jsonl", 8)
     process.send_signal(number)
     _, err = process.communicate(timeout=20)
     assert process.returncode == code, err
@@ -128,7 +117,7 @@ def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path, n
 
 def test_two_signals_close_the_files_now(tmp_path: Path) -> None:
     process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
-    wait_for_frames(tmp_path / "gate.jsonl", 5)
+    wait_for_frames(process, tmp_path / "gate.jsonl", 5)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
@@ -139,15 +128,16 @@ def test_two_signals_close_the_files_now(tmp_path: Path) -> None:
 
 def test_kill_9_leaves_whole_lines_and_a_video_that_plays(tmp_path: Path) -> None:
     process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
-    wait_for_frames(tmp_path / "gate.jsonl", 40)
+    wait_for_frames(process, tmp_path / "gate.jsonl", 50)
     process.kill()
     process.communicate(timeout=20)
     text = (tmp_path / "gate.jsonl").read_text()
     assert text.endswith("\n")
     frames = [line for line in records(tmp_path / "gate.jsonl") if line["type"] == "frame"]
     times = video_times(tmp_path / "gate.mp4")
-    assert times
-    assert times[-1] >= frames[-1]["time"] - 2.5  # a fragment of two seconds may be missing
+    may_wait = 8 + 4 + 11  # in the sink's channel, in the encoder, in the fragment of a second under way
+    assert len(times) >= len(frames) - may_wait
+    assert times == pytest.approx([frame["time"] - frames[0]["time"] for frame in frames[: len(times)]], abs=1e-3)
 
 
 def test_of_two_cameras_one_dies_and_the_other_goes_on(tmp_path: Path, short_clip: Path) -> None:
@@ -173,10 +163,10 @@ def test_a_sink_that_fails_costs_only_itself(tmp_path: Path, short_clip: Path) -
 def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:
     config = write_config(tmp_path, {"one": LIVE})
     process = start(["run", str(config)])
-    wait_for_frames(tmp_path / "one.jsonl", 5)
+    wait_for_frames(process, tmp_path / "one.jsonl", 5)
     write_config(tmp_path, {"two": LIVE})
     process.send_signal(signal.SIGHUP)
-    wait_for_frames(tmp_path / "two.jsonl", 5)
+    wait_for_frames(process, tmp_path / "two.jsonl", 5)
     deadline = time.monotonic() + 10
     while records(tmp_path / "one.jsonl")[-1]["type"] != "footer" and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -194,7 +184,7 @@ def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
         (["run", str(write_config(tmp_path, {"a": str(tmp_path / "none.mp4")}))], 3, "none.mp4"),
         (["annotate", str(tmp_path / "empty.mp4"), "--out", str(tmp_path / "out")], 3, "empty.mp4"),
         (["annotate", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")], 3, "nothing"),
-        (["run"], 2, "CONFIG"),
+        (["run"], 2, "config"),
         (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),
     ]
     for arguments, expected, said in cases:

@@ -1,0 +1,64 @@
+"""Documentation that cannot drift: the README's loop runs, its verbs exist, pages made from code are up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from streampose.cli.main import app
+from streampose.cli.reference import page
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_readme_opens_with_a_loop_that_runs(short_clip: Path) -> None:
+    found = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    loop = found[1]
+    assert len([line for line in loop.splitlines() if line.strip()]) <= 8
+    assert "samples/cctv.mp4" in loop
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(loop.replace("samples/cctv.mp4", str(short_clip)), "README.md", "exec"), {})
+    printed = out.getvalue()
+    assert re.search(r"^19 \d+ \[\[", printed, re.MULTILINE), "people in the last of the twenty frames"
+
+
+def test_the_configuration_page_is_what_the_code_says() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text() == page(), (
+        "run: streampose reference > docs/configuration.md"
+    )
+
+
+def test_every_verb_is_in_the_readme_and_has_help() -> None:
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if not command.hidden:
+            assert f"streampose {name}" in README, name
+            assert command.help, name
+
+
+def test_every_verb_of_the_readme_exists() -> None:
+    known = set(get_command(app).commands)  # type: ignore[attr-defined]
+    for text in [path.read_text() for path in PAGES]:
+        assert set(re.findall(r"`streampose ([a-z]+)", text)) <= known
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_every_shipped_sample_and_weight_is_described() -> None:
+    samples = (ROOT / "samples" / "README.md").read_text()
+    assert all(clip.name in samples for clip in (ROOT / "samples").glob("*.mp4"))
+    for weights in (ROOT / "weights").glob("*.safetensors"):
+        assert weights.with_suffix(".yaml").is_file()
+        assert weights.with_suffix(".md").is_file()
