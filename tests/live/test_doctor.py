@@ -1,0 +1,148 @@
+"""Doctor: what it says of cameras of known make, and what a script gets to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streampose.cli.doctor import table
+from streampose.doctor import Findings, Patient, _clock, examine, exit_code, total_load
+from streampose.errors import TransientSourceError
+from streampose.messages import Array, Image, SourceInfo
+from streampose.sources.base import Corrupt, Picture
+from streampose.sources.open import open_source
+from tests.live.camera import CameraProcess
+from tests.live.proxy import Network
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def clip(name: str) -> Patient:
+    return Patient(name, lambda tap: open_source(str(SAMPLES / f"{name}.mp4"), tap=tap, threads=1))
+
+
+class Refusing:
+    def open(self) -> SourceInfo:
+        raise TransientSourceError("rtsp://admin:secret-word@gate/ refuses the connection", "refused")
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
+        yield from ()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def two_people(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+    boxes = np.array([[10, 10, 40, 110], [60, 20, 80, 60]], np.float32)
+    time.sleep(0.02)
+    return [(boxes, np.ones(2, np.float32)) for _ in images]
+
+
+def seventeen_points(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+    time.sleep(0.005 * sum(len(some) for some in boxes))
+    return [np.zeros((len(some), 17, 3), np.float32) for some in boxes]
+
+
+def test_a_recording_is_measured_and_the_load_follows_from_the_costs() -> None:
+    found, none = examine(
+        [clip("cctv"), Patient("gone", lambda tap: Refusing())],
+        3.0,
+        detector=two_people,
+        estimator=seventeen_points,
+        pose_input_px=256,
+    )
+    assert (found.codec, found.width, found.height, found.live) == ("h264", 768, 576, False)
+    assert found.fps == pytest.approx(10.0, rel=0.01)
+    assert found.jitter_ms is None
+    assert found.people == 2
+    assert found.people_px == (40, 70, 100)
+    assert found.needed_px == 52
+    assert found.detect_ms == pytest.approx(20, abs=15)
+    assert found.pose_ms == pytest.approx(5, abs=4)
+    assert found.detect_ms is not None
+    assert found.pose_ms is not None
+    assert found.load == pytest.approx((found.detect_ms + 2 * found.pose_ms) * found.fps / 1e3)
+    assert found.holdable_fps == pytest.approx(1e3 / (found.detect_ms + 2 * found.pose_ms))
+    assert none.error is not None
+    assert "secret-word" not in none.error
+    assert exit_code([found, none]) == 3
+    assert exit_code([found]) == 0
+    assert total_load([found, none]) == found.load
+    said = table([found, none])
+    assert "40 / 70 / 100" in said
+    assert "secret-word" not in said
+    assert "refuses the connection" in said
+
+
+def test_every_n_th_frame_is_cheaper() -> None:
+    seldom = replace(clip("cctv"), detect_every=4, pose_every=2)
+    often_found, seldom_found = examine([clip("cctv"), seldom], 2.0, detector=two_people, estimator=seventeen_points)
+    assert seldom_found.load is not None
+    assert often_found.load is not None
+    assert seldom_found.load < 0.6 * often_found.load
+
+
+def test_more_than_the_machine_can_hold_and_people_too_small_are_problems() -> None:
+    def slow(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        time.sleep(0.11)
+        return [(np.array([[10, 10, 20, 40]], np.float32), np.ones(1, np.float32)) for _ in images]
+
+    (found,) = examine([clip("cctv")], 2.0, detector=slow, estimator=seventeen_points, pose_input_px=256)
+    assert any("can be held" in problem for problem in found.problems)
+    assert any("people are 30 px high; the pose network wants 52" in problem for problem in found.problems)
+    assert exit_code([found]) == 1
+
+
+@pytest.mark.parametrize("ppm", [-5000.0, 0.0, 300.0, 20_000.0])
+def test_drift_is_found_within_its_own_error_under_delays_that_only_delay(ppm: float) -> None:
+    draw = np.random.default_rng(3)
+    arrivals_true = np.arange(0, 30, 0.1)
+    times = arrivals_true * (1 + 1e-6 * ppm)
+    arrivals = arrivals_true + draw.exponential(0.01, len(times))
+    found = Findings("gate")
+    _clock(found, times, arrivals)
+    assert found.drift_ppm is not None
+    assert found.drift_sigma_ppm is not None
+    assert found.drift_ppm == pytest.approx(ppm, abs=4 * found.drift_sigma_ppm + 20)
+    assert found.drift_sigma_ppm < 500
+    assert found.jitter_ms == pytest.approx(10, abs=4)
+
+
+@pytest.mark.rtsp
+@pytest.mark.slow
+def test_cameras_are_told_apart(rtsp: None) -> None:
+    def patient(name: str, url: str, **how: Any) -> Patient:
+        return Patient(name, lambda tap: open_source(url, tap=tap, threads=1, **how))
+
+    with (
+        CameraProcess({"mount": "/good", "fps": 10}, {"mount": "/b", "bframes": 2, "fps": 15, "gop": 30}) as process,
+        Network() as network,
+    ):
+        lossy = network.proxy(lambda: process.port)
+        lossy.faults.loss = 0.1
+        good, reordered, bad = examine(
+            [
+                patient("good", f"rtsp://127.0.0.1:{process.port}/good"),
+                patient("reordered", f"rtsp://127.0.0.1:{process.port}/b"),
+                patient("bad", lossy.url("/good"), transport="udp"),
+            ],
+            6.0,
+        )
+    assert good.problems == []
+    assert good.fps == pytest.approx(10, rel=0.05)
+    assert (good.gop, good.bframes, good.wall_source, good.live) == (10, False, "rtcp", True)
+    assert good.wall_offset_ms == pytest.approx(0, abs=60)
+    assert good.drift_ppm is not None
+    assert good.drift_sigma_ppm is not None
+    assert abs(good.drift_ppm) < 2000 + 4 * good.drift_sigma_ppm
+    assert (reordered.bframes, reordered.gop) == (True, 30)
+    assert bad.loss > 0.05
+    assert any("damaged or missing" in problem for problem in bad.problems)
+    assert exit_code([good]) == 0
+    assert exit_code([good, bad]) == 1
