@@ -56,6 +56,7 @@ def register() -> None:
     """Hang every verb into the app; each verb imports what it needs when it is called."""
     from streampose.cli import (
         annotate,
+        doctor,
         evaluate,
         export,
         models,
@@ -70,6 +71,7 @@ def register() -> None:
     app.command("run")(run.run)
     app.command("annotate")(annotate.annotate)
     app.command("check")(run.check)
+    app.command("doctor")(doctor.doctor)
     app.command("export")(export.export)
     app.command("plot")(plot.plot)
     app.command("verify")(verify.verify)
