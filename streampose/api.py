@@ -65,7 +65,8 @@ class Watcher:
     """
 
     def __init__(self, *settings: str) -> None:
-        from streampose.build import load_models, smooth_options, track_options
+        from streampose.build import smooth_options, track_options
+        from streampose.build_models import load_models
         from streampose.config import validate
         from streampose.config_file import apply_overrides
         from streampose.track.tracker import CameraTracker
@@ -96,7 +97,8 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
     Boxes are xyxy pixels, key points x, y, score, both float32. Nothing is written.
     """
     from streampose.annotate import jobs_for, people_of_pictures
-    from streampose.build import first_reading, load_models
+    from streampose.build import first_reading
+    from streampose.build_models import load_models
 
     found: dict[str, dict[str, Array]] = {}
     with tempfile.TemporaryDirectory() as folder:

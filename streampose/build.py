@@ -8,38 +8,32 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
-from streampose import __version__
-from streampose.config import CameraConfig, Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
-from streampose.detect.detector import Detector
+from streampose.build_models import Models
+from streampose.build_sinks import Footer, make_display, make_sinks, source_recording
+from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
 from streampose.messages import Control, Frame
-from streampose.models.load import load_detector, load_pose
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectStage
 from streampose.pipeline.governor import LoadGovernor
 from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.main_stream import MainStream
 from streampose.pipeline.pose_stage import PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.replay import KeptResults, Replay
 from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
-from streampose.pose.estimator import PoseEstimator
-from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
-from streampose.sinks.display import Display, no_display
-from streampose.sinks.draw import DrawOptions, DrawSkeleton
-from streampose.sinks.paths import rolled_pattern
-from streampose.sinks.remux import Remuxer, source_template
-from streampose.sinks.retention import Retention, Rules
+from streampose.sinks.display import Display
+from streampose.sinks.remux import Remuxer
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
 from streampose.sources.open import is_live, kind_of, open_source
@@ -47,65 +41,13 @@ from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
 
-log = logging.getLogger(__name__)
 OPEN_GRACE_S = 5.0  # the watchdog leaves FFmpeg so much longer than its own limit before it gives a reader up
-GOVERNED_SCALES = (1.0, 0.5)  # detector input sizes the governor may choose, as parts of the configured one
 RECORDING_DEPTH = 4  # frames of a recording that wait for the networks: enough to hide the decoder's jitter
 RESULT_DEPTH = 2  # results between detector and pose: few, so that age is bounded by design
 SINK_DEPTH = 8  # results that wait for a sink, to ride out a slow write
 
 
-Footer: TypeAlias = Callable[[], Mapping[str, Any]]
 SinksWith: TypeAlias = Callable[[Footer], Sequence[Sink]]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Models:
-    """The two networks, loaded once and shared by all cameras. `detectors` by input scale, 1.0 always among them."""
-
-    detectors: Mapping[float, Detector]
-    pose: PoseEstimator
-
-    @property
-    def draw_skeleton(self) -> DrawSkeleton:
-        return DrawSkeleton(self.pose.skeleton.sides, self.pose.skeleton.edges)
-
-    def facts(self) -> dict[str, Any]:
-        """Names and sha256 of both, for the record's header."""
-        detector, pose = self.detectors[1.0].manifest, self.pose.manifest
-        return {
-            "detector": {"name": detector.name, "sha256": detector.sha256},
-            "pose": {"name": pose.name, "sha256": pose.sha256},
-        }
-
-
-def load_models(config: Config) -> Models:
-    """Load what the configuration names; raises ModelError, one line, where that cannot be."""
-    governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
-    detect = config.detect
-    detectors = {
-        scale: load_detector(
-            detect.model,
-            size=max(32, round(detect.size * scale / 32) * 32),
-            threshold=min(detect.threshold, config.track.low_threshold),
-            trust=detect.trust,
-            device=config.device,
-            runtime=config.runtime,
-            precision=config.precision,
-        )
-        for scale in (GOVERNED_SCALES if governed else (1.0,))
-    }
-    pose = load_pose(
-        config.pose.model,
-        flip_test=config.pose.flip_test,
-        trust=config.pose.trust,
-        small=config.pose.small_model,
-        small_below_px=config.pose.small_below,
-        device=config.device,
-        runtime=config.runtime,
-        precision=config.precision,
-    )
-    return Models(detectors, pose)
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +69,7 @@ def first_reading(config: Config, models: Models) -> Built:
     pose = PoseStage(models.pose, between, config.detect.batch)
     run = Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
     offline = config.smooth.offline
-    display = None if offline else _display(config, models)
+    display = None if offline else make_display(config, models)
     kept: dict[str, KeptResults] = {}
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
@@ -146,7 +88,7 @@ def first_reading(config: Config, models: Models) -> Built:
 def second_reading(config: Config, models: Models, first: Built) -> Built:
     """Smooths what the first reading kept, forwards and backwards, and reads the recordings again to write it."""
     group = WorkerGroup()
-    display = _display(config, models)
+    display = make_display(config, models)
     run = Run(group, [], lambda lane: None, lambda: None)
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
@@ -213,7 +155,7 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = _source_recording(config, name)
+    tap = source_recording(config, name)
     keep = KeepOptions(
         live=live,
         stall_s=camera.stall_after,
@@ -223,8 +165,13 @@ def _camera(
         backoff_cap_s=camera.backoff_max,
     )
     options = ProduceOptions(keep, Watch if live and camera.blind else None)
-    producer = Producer(name, partial(_open, camera, tap), frames, ledger, group, options)
-    return CameraRun(lane, producer, workers, tap)
+    analysed_tap = tap if camera.detect_url is None else None
+    producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
+    main = None
+    if tap is not None and camera.detect_url is not None:
+        only_keys = camera.model_copy(update={"detect_url": None, "skip": "nonkey"})
+        main = MainStream(name, partial(_open, only_keys, tap), tap, group, ProduceOptions(keep))
+    return CameraRun(lane, producer, workers, tap, main)
 
 
 def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
@@ -270,92 +217,3 @@ def _identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions
     if stills:
         return replace(track, confirm_after=1, confirm_after_s=0.0), replace(smooth, enabled=False, offline=False)
     return track, smooth
-
-
-def make_sinks(config: Config, models: Models, camera: str, display: Display | None, extra: Footer) -> list[Sink]:
-    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `extra` is asked for
-    more fields when a record's footer is written."""
-    made: list[Sink] = []
-    for name, options in config.sinks:
-        if isinstance(options, DisplayConfig):
-            if display is not None:
-                made.append(display.sink(camera))
-        elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, extra))
-    return made
-
-
-def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section, extra: Footer) -> Sink:
-    kind = load(SINKS, name)
-    skeleton = models.draw_skeleton
-    sink: Sink
-    if isinstance(options, JsonlConfig):
-        header = _header(config, models, camera)
-        sink = kind(options.path, camera, header, segment_s=_record_segment(config, options), extra=extra)
-    elif isinstance(options, PicturesConfig):
-        sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
-    elif isinstance(options, RecordConfig):
-        size = None if options.size is None else tuple(int(side) for side in options.size.split("x"))
-        sink = kind(
-            options.path,
-            camera,
-            skeleton,
-            DrawOptions(background=options.background),
-            crf=options.crf,
-            preset=options.preset,
-            size=size,
-            segment_s=options.segment,
-            retention=_retention(config, options, options.path, camera),
-        )
-    else:
-        raise ConfigError(f'sinks: "{name}" has no builder')
-    return sink
-
-
-def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
-    """What the first line of a record says, beside what the source itself brings."""
-    public = config.public()
-    return {
-        "version": __version__,
-        "source": public["cameras"][camera]["url"],
-        "models": models.facts(),
-        "keypoints": list(models.pose.skeleton.keypoints),
-        "config": public,
-    }
-
-
-def _record_segment(config: Config, options: JsonlConfig) -> float | None:
-    """The record rolls with the video unless it says otherwise itself."""
-    if options.segment is not None:
-        return options.segment
-    return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
-
-
-def _retention(config: Config, options: RecordConfig, template: str, camera: str) -> Retention | None:
-    """What a rolling video keeps; the record that rolls with it goes with it."""
-    if options.segment is None or (options.keep, options.keep_bytes, options.min_free) == (None, None, None):
-        return None
-    records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
-    places = [rolled_pattern(path, camera) for path in (template, *records)]
-    return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
-
-
-def _source_recording(config: Config, camera: str) -> Remuxer | None:
-    """The tap that records the source's own stream, where a record sink asks for it."""
-    for _, options in config.sinks:
-        if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
-            template = source_template(options.path)
-            retention = _retention(config, options, template, camera)
-            return Remuxer(template, camera, segment_s=options.segment, retention=retention)
-    return None
-
-
-def _display(config: Config, models: Models) -> Display | None:
-    """The window, where one is asked for and there is a display; otherwise one line says why not."""
-    for _, options in config.sinks:
-        if isinstance(options, DisplayConfig):
-            reason = no_display()
-            if reason is None:
-                return Display(models.draw_skeleton, DrawOptions(background=options.background))
-            log.info("display: %s; everything else goes on", reason)
-    return None

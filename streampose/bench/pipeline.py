@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from streampose.bench.constants import ConstantBoxes, ConstantHeatmaps, boxes_at, detector_manifest, pose_manifest
 from streampose.bench.machine import describe_machine
-from streampose.build import Models, first_reading, load_models
+from streampose.build import first_reading
+from streampose.build_models import Models, load_models
 from streampose.config import Config
 from streampose.detect import letterbox
 from streampose.detect.detector import Detector

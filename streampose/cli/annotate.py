@@ -29,7 +29,7 @@ def annotate(
     Pictures and folders give one OUT/<folder>.jsonl and a picture each.
     """
     from streampose.annotate import jobs_for, people_of_pictures
-    from streampose.build import load_models
+    from streampose.build_models import load_models
     from streampose.cli.execute import Signals, execute_with, finish
     from streampose.errors import StreamposeError
 

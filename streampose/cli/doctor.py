@@ -41,7 +41,7 @@ def doctor(
     if no_models:
         findings = examine(patients, seconds)
     else:
-        from streampose.build import load_models
+        from streampose.build_models import load_models
 
         models = load_models(loaded)
         findings = examine(

@@ -14,7 +14,8 @@ from streampose.config import Config
 from streampose.errors import InterruptedRun, StreamposeError
 
 if TYPE_CHECKING:
-    from streampose.build import Built, Models
+    from streampose.build import Built
+    from streampose.build_models import Models
     from streampose.cli.status import Status
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Signals:
 
 def execute(load: Callable[[], Config]) -> None:
     """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code."""
-    from streampose.build import load_models
+    from streampose.build_models import load_models
 
     started_s = time.monotonic()
     config = load()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from streampose.errors import SinkError, SourceError, StreamposeError
 from streampose.pipeline.lane import Lane
+from streampose.pipeline.main_stream import MainStream
 from streampose.pipeline.produce import Producer
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
@@ -40,6 +41,7 @@ class CameraRun:
     producer: Producer
     sinks: list[SinkWorker]
     tap: Tap | None = None
+    main: MainStream | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +74,8 @@ class Run:
             self.group.start(f"{worker.sink.name}:{camera.name}", worker.run)
         self.join_lane(camera.lane)
         self.group.start(f"produce:{camera.name}", camera.producer.run)
+        if camera.main is not None:
+            camera.main.start(self.group)
 
     def all_cameras(self) -> list[CameraRun]:
         """Those that run and those that were removed."""
@@ -81,6 +85,8 @@ class Run:
         """End one camera; the others go on. Its files are closed when its last frame is written."""
         camera = self.cameras.pop(name)
         camera.producer.stop()
+        if camera.main is not None:
+            camera.main.producer.stop()
         self.gone.append(camera)
 
     def stop(self) -> None:
@@ -107,6 +113,9 @@ class Run:
                 if not finishing and (self._stopped_s is not None or self._all_ended()):
                     finishing = True
                     self.no_more_lanes()
+                    for camera in self.all_cameras():
+                        if camera.main is not None:
+                            camera.main.producer.stop()
                 if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
                     log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
                     self.abort()

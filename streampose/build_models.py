@@ -1,0 +1,64 @@
+"""The networks of a configuration: loaded once, shared by all cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streampose.config import Config
+from streampose.detect.detector import Detector
+from streampose.models.load import load_detector, load_pose
+from streampose.pose.estimator import PoseEstimator
+from streampose.sinks.draw import DrawSkeleton
+
+GOVERNED_SCALES = (1.0, 0.5)  # detector input sizes the governor may choose, as parts of the configured one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """The two networks, loaded once and shared by all cameras. `detectors` by input scale, 1.0 always among them."""
+
+    detectors: Mapping[float, Detector]
+    pose: PoseEstimator
+
+    @property
+    def draw_skeleton(self) -> DrawSkeleton:
+        return DrawSkeleton(self.pose.skeleton.sides, self.pose.skeleton.edges)
+
+    def facts(self) -> dict[str, Any]:
+        """Names and sha256 of both, for the record's header."""
+        detector, pose = self.detectors[1.0].manifest, self.pose.manifest
+        return {
+            "detector": {"name": detector.name, "sha256": detector.sha256},
+            "pose": {"name": pose.name, "sha256": pose.sha256},
+        }
+
+
+def load_models(config: Config) -> Models:
+    """Load what the configuration names; raises ModelError, one line, where that cannot be."""
+    governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
+    detect = config.detect
+    detectors = {
+        scale: load_detector(
+            detect.model,
+            size=max(32, round(detect.size * scale / 32) * 32),
+            threshold=min(detect.threshold, config.track.low_threshold),
+            trust=detect.trust,
+            device=config.device,
+            runtime=config.runtime,
+            precision=config.precision,
+        )
+        for scale in (GOVERNED_SCALES if governed else (1.0,))
+    }
+    pose = load_pose(
+        config.pose.model,
+        flip_test=config.pose.flip_test,
+        trust=config.pose.trust,
+        small=config.pose.small_model,
+        small_below_px=config.pose.small_below,
+        device=config.device,
+        runtime=config.runtime,
+        precision=config.precision,
+    )
+    return Models(detectors, pose)

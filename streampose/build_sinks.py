@@ -1,0 +1,111 @@
+"""The sinks of a configuration: the part of `build.py` that makes what is written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from streampose import __version__
+from streampose.build_models import Models
+from streampose.config import Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
+from streampose.errors import ConfigError
+from streampose.registry import SINKS, load
+from streampose.sinks.base import Sink
+from streampose.sinks.display import Display, no_display
+from streampose.sinks.draw import DrawOptions
+from streampose.sinks.paths import rolled_pattern
+from streampose.sinks.remux import Remuxer, source_template
+from streampose.sinks.retention import Retention, Rules
+
+log = logging.getLogger(__name__)
+Footer: TypeAlias = Callable[[], Mapping[str, Any]]
+
+
+def make_sinks(config: Config, models: Models, camera: str, display: Display | None, extra: Footer) -> list[Sink]:
+    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `extra` is asked for
+    more fields when a record's footer is written."""
+    made: list[Sink] = []
+    for name, options in config.sinks:
+        if isinstance(options, DisplayConfig):
+            if display is not None:
+                made.append(display.sink(camera))
+        elif not (isinstance(options, RecordConfig) and options.mode == "source"):
+            made.append(_make_sink(config, models, camera, name, options, extra))
+    return made
+
+
+def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section, extra: Footer) -> Sink:
+    kind = load(SINKS, name)
+    skeleton = models.draw_skeleton
+    sink: Sink
+    if isinstance(options, JsonlConfig):
+        header = _header(config, models, camera)
+        sink = kind(options.path, camera, header, segment_s=_record_segment(config, options), extra=extra)
+    elif isinstance(options, PicturesConfig):
+        sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
+    elif isinstance(options, RecordConfig):
+        size = None if options.size is None else tuple(int(side) for side in options.size.split("x"))
+        sink = kind(
+            options.path,
+            camera,
+            skeleton,
+            DrawOptions(background=options.background),
+            crf=options.crf,
+            preset=options.preset,
+            size=size,
+            segment_s=options.segment,
+            retention=_retention(config, options, options.path, camera),
+        )
+    else:
+        raise ConfigError(f'sinks: "{name}" has no builder')
+    return sink
+
+
+def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
+    """What the first line of a record says, beside what the source itself brings."""
+    public = config.public()
+    return {
+        "version": __version__,
+        "source": public["cameras"][camera]["url"],
+        "models": models.facts(),
+        "keypoints": list(models.pose.skeleton.keypoints),
+        "config": public,
+    }
+
+
+def _record_segment(config: Config, options: JsonlConfig) -> float | None:
+    """The record rolls with the video unless it says otherwise itself."""
+    if options.segment is not None:
+        return options.segment
+    return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
+
+
+def _retention(config: Config, options: RecordConfig, template: str, camera: str) -> Retention | None:
+    """What a rolling video keeps; the record that rolls with it goes with it."""
+    if options.segment is None or (options.keep, options.keep_bytes, options.min_free) == (None, None, None):
+        return None
+    records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
+    places = [rolled_pattern(path, camera) for path in (template, *records)]
+    return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
+
+
+def source_recording(config: Config, camera: str) -> Remuxer | None:
+    """The tap that records the source's own stream, where a record sink asks for it."""
+    for _, options in config.sinks:
+        if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
+            template = source_template(options.path)
+            retention = _retention(config, options, template, camera)
+            return Remuxer(template, camera, segment_s=options.segment, retention=retention)
+    return None
+
+
+def make_display(config: Config, models: Models) -> Display | None:
+    """The window, where one is asked for and there is a display; otherwise one line says why not."""
+    for _, options in config.sinks:
+        if isinstance(options, DisplayConfig):
+            reason = no_display()
+            if reason is None:
+                return Display(models.draw_skeleton, DrawOptions(background=options.background))
+            log.info("display: %s; everything else goes on", reason)
+    return None
