@@ -56,6 +56,7 @@ def register() -> None:
     """Hang every verb into the app; each verb imports what it needs when it is called."""
     from streampose.cli import (
         annotate,
+        bench,
         doctor,
         evaluate,
         export,
@@ -72,6 +73,7 @@ def register() -> None:
     app.command("annotate")(annotate.annotate)
     app.command("check")(run.check)
     app.command("doctor")(doctor.doctor)
+    app.command("doctor")(doctor.doctor)
     app.command("export")(export.export)
     app.command("plot")(plot.plot)
     app.command("verify")(verify.verify)
@@ -81,6 +83,7 @@ def register() -> None:
     train.command("detector")(train_detector.train_detector_command)
     app.add_typer(train, name="train")
     app.add_typer(models.app, name="models")
+    app.add_typer(bench.app, name="bench")
     app.command("reference", hidden=True)(reference.reference)
 
 
