@@ -1,0 +1,192 @@
+"""`streampose eval` from the command line: real networks, figures, files, exit codes, and bad sets in one line each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from streampose.cli.main import main
+from streampose.errors import DataError
+from streampose.evaluate.dataset import open_keypoint_set
+from streampose.models import manifest as manifests
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec
+from tests.evaluate.sets import labels, person, write_folder
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `streampose WORDS`; exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["streampose", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The manifest of a real pose network that has learnt nothing."""
+    import torch
+    from safetensors.torch import save_file
+
+    from streampose.pose.network import build_pose_network
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # such small pictures lose more by waiting for threads than they win
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    architecture = {"network": "litehrnet18", "joints": 17}
+    weights = folder / "untrained.safetensors"
+    save_file(build_pose_network(architecture).state_dict(), str(weights))
+    manifest = Manifest(
+        name="untrained",
+        task="pose",
+        architecture=architecture,
+        weights=weights.name,
+        sha256=manifests.sha256_of(weights),
+        input=InputSpec(width=64, height=96),
+        output=OutputSpec(kind="heatmap"),
+        licence="none",
+    )
+    manifests.save(manifest, folder / "untrained.yaml")
+    yield folder / "untrained.yaml"
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_folder(tmp_path / "set", labels(pictures=3))
+
+
+def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: Path, tmp_path: Path) -> None:
+    out, sheet = tmp_path / "new" / "figures.json", tmp_path / "new" / "worst.png"
+    asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch"]
+    options = ["--person-height", "48", "--flip-test", "--json", out, "--sheet", sheet, "--worst", "5"]
+    code, told, _ = command(*asked, *options)
+    assert code == 0, told
+    figures = json.loads(out.read_text())
+    assert {"AP", "AP50", "AR"} <= set(figures["keypoints"])
+    assert {"AP", "AP50"} <= set(figures["boxes"])
+    assert figures["settings"]["flip_test"] is True
+    assert set(figures["person_height"]) == {"48"}
+    assert figures["pictures"] == 3
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.std() > 5
+    assert "labelled boxes, flip test" in told
+
+
+def test_an_expectation_that_does_not_hold(command: Command, folder: Path, untrained: Path) -> None:
+    asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch"]
+    code, _, said = command(*asked, "--expect", "74.4")
+    assert code == 1
+    lines = [line for line in said.splitlines() if line.startswith("streampose:")]
+    assert len(lines) == 1
+    assert "expected 74.4 ± 0.3" in lines[0]
+
+
+def test_json_and_folder_named_apart(command: Command, folder: Path, untrained: Path, tmp_path: Path) -> None:
+    annotations = (folder / "annotations.json").rename(tmp_path / "person_keypoints.json")
+    code, told, _ = command(
+        "eval", "--data", annotations, "--images", folder, "--model", untrained, "--runtime", "torch", "--limit", "2"
+    )
+    assert code == 0
+    assert "in 2 pictures" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ([], "--data"),
+        (["--mot", "gt.txt"], "RESULT.jsonl"),
+        (["--data", "x", "--person-height", "tall"], "--person-height"),
+    ],
+)
+def test_wrong_usage_is_one_line(command: Command, words: list[str], hint: str) -> None:
+    code, _, said = command("eval", *words)
+    assert code == 2
+    assert hint in said
+    assert len(said.splitlines()) == 1
+
+
+def test_identity_from_the_command_line(command: Command, tmp_path: Path) -> None:
+    truth, result, out = tmp_path / "gt.txt", tmp_path / "r.jsonl", tmp_path / "figures.json"
+    truth.write_text("".join(f"{f},1,10,10,40,80,1,1,1\n" for f in range(1, 11)))
+    people = [{"id": 4, "state": "confirmed", "box": [10, 10, 50, 90]}]
+    result.write_text("".join(json.dumps({"type": "frame", "index": i, "people": people}) + "\n" for i in range(10)))
+    code, told, _ = command("eval", "--mot", truth, result, "--json", out)
+    assert code == 0
+    assert "IDF1 100.0" in told
+    assert json.loads(out.read_text())["tracking"]["IDF1"] == 1.0
+    code, _, said = command("eval", "--mot", truth, tmp_path / "none.jsonl")
+    assert code == 5
+    assert "none.jsonl" in said
+
+
+def spoil(change: Callable[[dict[str, Any]], None]) -> str:
+    truth = labels(pictures=2)
+    change(truth)
+    return json.dumps(truth)
+
+
+def first_box(box: list[float]) -> Callable[[dict[str, Any]], None]:
+    return lambda truth: truth["annotations"][0].update(bbox=box)
+
+
+BAD = {
+    "missing picture": (spoil(lambda t: t["images"][0].update(file_name="gone.png")), "gone.png is missing"),
+    "nobody": (spoil(lambda t: t["annotations"].clear()), "no annotated person"),
+    "nan": (spoil(first_box([10.0, float("nan"), 20.0, 30.0])), "NaN"),
+    "box outside": (spoil(first_box([400.0, 10.0, 20.0, 30.0])), "outside"),
+    "flat box": (spoil(first_box([10.0, 10.0, 20.0, 0.0])), "no width or height"),
+    "other joints": (spoil(lambda t: t["annotations"][0]["keypoints"].extend([1, 2, 2])), "18 key points"),
+    "annotation twice": (spoil(lambda t: t["annotations"].append(person(1, 10, (5, 5, 9, 9)))), "id given twice"),
+    "picture twice": (spoil(lambda t: t["images"].append(t["images"][0])), "image 10: id given twice"),
+    "no such picture": (spoil(lambda t: t["annotations"][0].update(image_id=99)), "no image 99"),
+    "visibility": (spoil(lambda t: t["annotations"][0]["keypoints"].__setitem__(2, 7)), "visibility"),
+    "odd annotation": (spoil(lambda t: t["annotations"].append("x")), "no objects"),
+    "not json": ("{cut", "not JSON"),
+    "a list": ("[]", "COCO format"),
+}
+
+
+@pytest.mark.parametrize(("text", "word"), BAD.values(), ids=BAD)
+def test_a_bad_set_is_said_in_one_line(tmp_path: Path, text: str, word: str) -> None:
+    folder = write_folder(tmp_path / "set", labels(pictures=2))
+    (folder / "annotations.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        open_keypoint_set(folder, joints=17)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 1, lines
+    assert word in lines[0]
+    assert str(folder) in lines[0]
+
+
+def test_a_bad_zip_and_a_bad_picture(command: Command, folder: Path, untrained: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.zip"
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    no_zip = tmp_path / "text.zip"
+    no_zip.write_text("not a zip")
+    (folder / "1.png").write_bytes(b"")
+    asked = ["eval", "--model", untrained, "--runtime", "torch", "--data"]
+    for path, word in ((empty, "annotations.json"), (no_zip, "not a zip"), (folder, "does not decode")):
+        code, _, said = command(*asked, path)
+        lines = [line for line in said.splitlines() if line.startswith("streampose:")]
+        assert code == 5
+        assert len(lines) == 1
+        assert word in lines[0]
+        assert "Traceback" not in said
