@@ -50,7 +50,6 @@ class Watched:
     keep: KeepOptions = PATIENCE
     options: dict[str, Any] = field(default_factory=dict)
     make_watch: Any = None
-    remember: bool = True
     seen: list[Seen] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     states: list[tuple[float, CameraState]] = field(default_factory=list)
@@ -85,7 +84,7 @@ class Watched:
                 message.index, message.segment, message.time_s, message.wall_s, message.wall_source, message.width,
                 time.monotonic(), *(code or (None, None)),
             )  # fmt: skip
-            self.seen = [*self.seen, seen] if self.remember else [seen]
+            self.seen.append(seen)
         elif isinstance(message, Gap):
             self.gaps.append(message)
         elif isinstance(message, CameraState):
