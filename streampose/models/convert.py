@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from streampose.errors import ModelError
+from streampose.models.absorb import absorb_shuffles
 from streampose.models.manifest import InputSpec
 from streampose.runtime.preprocess import WithPreprocessing
 
@@ -31,12 +32,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _whole(network: nn.Module, spec: InputSpec) -> nn.Module:
+    whole: nn.Module = WithPreprocessing(absorb_shuffles(network.float().cpu()), spec).eval()
+    return whole
+
+
+def _pictures(width: int, height: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
 def trace(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple[Any, torch.Tensor]:
     """TorchScript of `network` behind its pre-processing, and the pictures (2, height, width, 3) it was traced on.
 
     The network is run once on the shape before: some make their anchors on first use.
     """
-    whole = WithPreprocessing(network.float().cpu(), spec).eval()
+    whole = _whole(network, spec)
     pictures = torch.randint(
         0, 256, (2, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
     )
@@ -73,8 +84,10 @@ def to_openvino(network: nn.Module, spec: InputSpec, width: int, height: int) ->
 
 def to_onnx(network: nn.Module, spec: InputSpec, width: int, height: int) -> bytes:
     """The same as an ONNX file's content: input `pictures`, outputs `output`, batch dimension free."""
-    whole = WithPreprocessing(network.float().cpu(), spec).eval()
-    _, pictures = trace(network, spec, width, height)
+    whole = _whole(network, spec)
+    pictures = _pictures(width, height)
+    with torch.inference_mode(), _one_thread():
+        whole(pictures)
     file = io.BytesIO()
     with torch.no_grad(), _one_thread():
         torch.onnx.export(

@@ -30,16 +30,16 @@ def export(
 ) -> dict[str, Any]:
     """Write the model for `runtime` (openvino, onnx, torchscript) into folder `out`; give the parity record.
 
-    Beside the model lie `NAME.yaml`, with which it can be used here again, and `NAME.parity.json`. `size` is (width,
-    height) of the input, the manifest's where None. Raises ModelError where the result differs from torch by more than
-    TOLERANCE, and keeps nothing then.
+    The file is called MODEL-RUNTIME, with -WIDTHxHEIGHT before it where `size` (width, height) is not the manifest's.
+    Beside it lie a manifest, with which it can be used here again, and the record as `.parity.json`. Raises ModelError
+    where the result differs from torch by more than TOLERANCE, and keeps nothing then.
     """
     if runtime not in SUFFIXES:
         raise UsageError(f"--runtime {runtime}: one of {', '.join(SUFFIXES)} is wanted")
     if weights.suffix in FOREIGN:
         raise ModelError(f"{weights}: is exported already; torch weights are wanted")
     width, height = size or (manifest.input.width, manifest.input.height)
-    name = f"{manifest.name}_{width}x{height}" if size else manifest.name
+    name = "-".join([manifest.name, *([f"{width}x{height}"] if size else []), runtime])
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as scratch:
@@ -96,7 +96,9 @@ def _parity(
 ) -> dict[str, Any]:
     """How far the exported file is from torch in fp32 on the CPU, on pictures made from a seed."""
     pictures = parity_pictures(*size)
-    reference = open_runtime(manifest, weights, choose("cpu", "torch", "fp32"), size=size, batch_sizes=(len(pictures),))
+    reference = open_runtime(
+        manifest, weights, choose("cpu", "torch", "fp32", threads=1), size=size, batch_sizes=(len(pictures),)
+    )
     wanted = reference(pictures)[0]
     if runtime == "torchscript":
         import torch
