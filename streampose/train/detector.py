@@ -6,6 +6,7 @@ Evaluation uses the running average of the weights (EMA), and the best one is ke
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -85,6 +86,7 @@ class DetectorTraining:
         self.recipe, self.pictures, self.folder, self.say = recipe, pictures, folder, say
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device
         self.network = start_network(recipe).to(self.device)
+        self.start = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.average = WeightAverage(self.network, recipe.ema)
         self.loss = DetectorLoss(self.network.model)
         self.optimiser = torch.optim.AdamW(self._groups(), lr=recipe.lr)
@@ -151,12 +153,25 @@ class DetectorTraining:
         recipe = self.recipe
         return recipe.lr * warmup_cosine(self.step, recipe.steps, recipe.warmup_steps, recipe.final_lr)
 
-    def evaluate(self) -> None:
-        """Measure the running average, say and record it, and keep the weights where they are the best so far.
+    def result(self) -> PeopleNetwork:
+        """What is measured and kept: the running average, mixed with the start by the recipe's `start_share`.
 
-        The best is that with the highest AP50 of all held-out people.
+        A straight line between the weights of the start and of the fine-tuned network keeps what the start knew and most
+        of what was learnt (Wortsman and others, "Robust fine-tuning of zero-shot models", 2022).
         """
-        network: PeopleNetwork = self.average.network
+        network: PeopleNetwork = copy.deepcopy(self.average.network)
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(self.start[name], self.recipe.start_share)
+        return network
+
+    def evaluate(self) -> None:
+        """Measure the result so far, say and record it, and keep the weights where they are the best.
+
+        The best is that with the highest AP50 of all held-out people and of the unseen cameras, each counting half.
+        """
+        network = self.result()
         size = self.recipe.size
         unseen = self.pictures.unseen
         unseen = unseen[:: max(1, len(unseen) // self.recipe.evaluate_unseen)] if self.recipe.evaluate_unseen else []
@@ -169,7 +184,8 @@ class DetectorTraining:
         self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
         self.folder.log(step=self.step, **figures)
         save_weights(network, self.folder.path / "last.safetensors")
-        goal = figures.get("held_out_ap50_all", float(self.step))
+        goals = [figures[name] for name in ("held_out_ap50_all", "unseen_ap50_all") if name in figures]
+        goal = sum(goals) / len(goals) if goals else float(self.step)
         if goal > self.best:
             self.best = goal
             save_model(network, self.recipe, self.folder.path, self.step, figures)

@@ -57,6 +57,7 @@ class Recipe(_Strict):
     warmup_steps: int = Field(150, ge=0)
     weight_decay: float = Field(5e-4, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
+    start_share: float = Field(0.0, ge=0, lt=1, description="share of the start's weights in what is measured and kept")
     clip_norm: float = Field(10.0, gt=0)
     freeze_batch_norm: bool = Field(True, description="keep the start's statistics; scale and shift still learn")
     size: int = Field(640, gt=0, description="long side of the pictures that are measured on")

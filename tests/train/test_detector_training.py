@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from streampose.detect.network import build
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
 from streampose.models.manifest import load
-from streampose.train.detector import train_detector
+from streampose.train.detector import start_network, train_detector
 from streampose.train.detector_config import Recipe, read_recipe
 
 
@@ -93,6 +93,18 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
             assert torch.equal(tensor, other.state_dict()[name]), name
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 4]
+
+
+@pytest.mark.slow
+def test_the_result_lies_between_the_start_and_the_average(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, start_share=0.25, steps=2)
+    training = train_detector(plan, resume=False, say=quiet, progress=quiet)
+    name = "model.model.0.conv.weight"
+    start = start_network(plan).state_dict()[name]
+    average = training.average.network.state_dict()[name]
+    assert not torch.equal(start, average)
+    torch.testing.assert_close(training.result().state_dict()[name], 0.25 * start + 0.75 * average)
 
 
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
