@@ -85,7 +85,7 @@ def _chain(
     return nn.Sequential(*steps)
 
 
-class _PlacedUnit(nn.Module):
+class _PlacedUnit(nn.Module):  # type: ignore[misc, unused-ignore]
     """A shuffle unit that leaves every channel where it lies; `places` becomes the record after it."""
 
     keep: Tensor
@@ -112,7 +112,7 @@ class _PlacedUnit(nn.Module):
         return x * self.keep + renewed
 
 
-class _PlacedModule(nn.Module):
+class _PlacedModule(nn.Module):  # type: ignore[misc, unused-ignore]
     """Units on every branch, then the fusion of all; `places` of each branch is the record after it."""
 
     def __init__(self, module: LiteModule, places: Sequence[Places]) -> None:
@@ -162,7 +162,7 @@ def _double(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-class _PlacedStem(nn.Module):
+class _PlacedStem(nn.Module):  # type: ignore[misc, unused-ignore]
     """The stem without its last shuffle; `places` is the record after it."""
 
     def __init__(self, stem: Stem) -> None:
@@ -179,7 +179,7 @@ class _PlacedStem(nn.Module):
         return torch.cat((self.left(left), self.right(right)), dim=1)
 
 
-class _PlacedHead(nn.Module):
+class _PlacedHead(nn.Module):  # type: ignore[misc, unused-ignore]
     """The iterative head and the last convolution, reading branches at their places."""
 
     def __init__(self, head: IterativeHead, final: Any, places: Sequence[Places]) -> None:
@@ -202,7 +202,7 @@ class _PlacedHead(nn.Module):
         return heatmaps
 
 
-class _PlacedLiteHRNet(nn.Module):
+class _PlacedLiteHRNet(nn.Module):  # type: ignore[misc, unused-ignore]
     """The whole network, from pictures to heatmaps."""
 
     def __init__(self, network: LiteHRNet) -> None:

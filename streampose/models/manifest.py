@@ -48,6 +48,10 @@ class OutputSpec(_Strict):
     decode: Literal["quarter", "dark", "none"] = "dark"
     blur: int = Field(0, description="dark: size in cells of the Gaussian blur before the logarithm; 0 takes 11")
     simcc_split: float = 2.0
+    flip_shift: int | None = Field(
+        None,
+        description="heatmap: cells by which a mirrored heatmap, turned back, goes right; None: from stride, offset",
+    )
 
 
 class Manifest(_Strict):

@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float32]
 
 def decode_heatmaps(heatmaps: Array, spec: OutputSpec) -> Array:
     """Key points (B, K, 3) as x, y in crop pixels and a score in 0..1, from `heatmaps` (B, K, h, w)."""
-    batch, joints, height, width = heatmaps.shape
+    batch, joints, _, width = heatmaps.shape
     flat = heatmaps.reshape(batch, joints, -1)
     best = flat.argmax(axis=2)
     peak = np.take_along_axis(flat, best[..., None], axis=2)[..., 0]
@@ -99,10 +99,10 @@ def merge_flipped(heatmaps: Array, mirrored: Array, flip_order: npt.NDArray[np.i
     """Average `heatmaps` (B, K, h, w) with those of the mirrored crops, turned back.
 
     Where cell c lies at pixel `stride * c`, turning back leaves them a cell too far left (exactly, 1 - 1 / stride); they
-    are shifted right by one, as published with HRNet. Half-pixel-aligned networks need no shift.
+    are shifted right by one, as published with HRNet. Half-pixel-aligned and UDP networks need no shift.
     """
     turned = mirrored[:, flip_order, :, ::-1]
-    shift = round(1 - (2 * spec.offset + 1) / spec.stride)
+    shift = round(1 - (2 * spec.offset + 1) / spec.stride) if spec.flip_shift is None else spec.flip_shift
     if shift:
         turned = np.concatenate((turned[..., :shift], turned[..., :-shift]), axis=-1)
     return np.asarray(0.5 * (heatmaps + turned), np.float32)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from streampose.models.manifest import InputSpec
 
 
-class WithPreprocessing(nn.Module):
+class WithPreprocessing(nn.Module):  # type: ignore[misc, unused-ignore]
     """`network` for pictures (B, H, W, 3) uint8 BGR instead of (B, 3, H, W) normalised floats.
 
     Channel order, mean and standard deviation of `spec` become one 1x1 convolution, which every runtime runs fast and
