@@ -42,7 +42,7 @@ def invert_affines(affines: Affines) -> Affines:
 def map_points(affines: Affines, points: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Put `points` (N, K, 2) through the N maps; float32."""
     mapped = np.einsum("nij,nkj->nki", affines[:, :, :2], points.astype(np.float64)) + affines[:, None, :, 2]
-    return mapped.astype(np.float32)
+    return np.asarray(mapped, np.float32)
 
 
 def cut_crops(image: npt.NDArray[np.uint8], affines: Affines, width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -38,7 +38,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(nn.Module):  # type: ignore[misc, unused-ignore]
     """Two 3x3 convolutions and a shortcut; channels stay."""
 
     def __init__(self, channels: int) -> None:
@@ -53,7 +53,7 @@ class BasicBlock(nn.Module):
         return functional.relu(self.bn2(self.conv2(inner)) + x)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(nn.Module):  # type: ignore[misc, unused-ignore]
     """1x1, 3x3, 1x1 convolutions with four times the `planes` at the end, and a shortcut."""
 
     def __init__(self, inputs: int, planes: int) -> None:
@@ -76,7 +76,7 @@ class Bottleneck(nn.Module):
         return functional.relu(self.bn3(self.conv3(inner)) + self.downsample(x))
 
 
-class HRModule(nn.Module):
+class HRModule(nn.Module):  # type: ignore[misc, unused-ignore]
     """Residual blocks on every branch, then each of the first `outputs` branches takes the sum of all, resampled."""
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:
@@ -116,7 +116,7 @@ class HRModule(nn.Module):
         return fused
 
 
-class HRNet(nn.Module):
+class HRNet(nn.Module):  # type: ignore[misc, unused-ignore]
     """Normalised pictures (B, 3, H, W), H and W multiples of 32, to heatmaps (B, joints, H/4, W/4)."""
 
     def __init__(self, preset: HRNetPreset | str = "hrnet_w32", joints: int = 17) -> None:

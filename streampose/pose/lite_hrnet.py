@@ -43,7 +43,7 @@ def interleave(left: Tensor, right: Tensor) -> Tensor:
     return torch.stack((left, right), dim=2).flatten(1, 2)
 
 
-class ConvNorm(nn.Sequential):
+class ConvNorm(nn.Sequential):  # type: ignore[misc, unused-ignore]
     """Convolution (children `conv`, `bn`) with "same" padding, batch norm, and a ReLU where `relu`."""
 
     def __init__(
@@ -67,7 +67,7 @@ def _separable(inputs: int, outputs: int, stride: int, *, relu: bool) -> list[nn
     return [*layers, nn.ReLU(inplace=True)] if relu else layers
 
 
-class Stem(nn.Module):
+class Stem(nn.Module):  # type: ignore[misc, unused-ignore]
     """Two steps of stride 2: (B, 3, H, W) to (B, stem, H/4, W/4)."""
 
     def __init__(self, channels: int) -> None:
@@ -87,7 +87,7 @@ class Stem(nn.Module):
         return interleave(self.branch1(left), right)
 
 
-class ShuffleUnit(nn.Module):
+class ShuffleUnit(nn.Module):  # type: ignore[misc, unused-ignore]
     """Half of the channels pass, half go through 1x1, depthwise 3x3, 1x1; then they are shuffled."""
 
     def __init__(self, channels: int) -> None:
@@ -102,7 +102,7 @@ class ShuffleUnit(nn.Module):
         return interleave(left, self.branch2(right))
 
 
-class LiteModule(nn.Module):
+class LiteModule(nn.Module):  # type: ignore[misc, unused-ignore]
     """Shuffle units on every branch, then every branch takes the sum of all, resampled to its size."""
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
@@ -145,7 +145,7 @@ class LiteModule(nn.Module):
         return fused
 
 
-class IterativeHead(nn.Module):
+class IterativeHead(nn.Module):  # type: ignore[misc, unused-ignore]
     """From the coarsest branch up: upsample, add to the next finer one, project; gives the finest, (B, C0, H/4, W/4)."""
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -168,7 +168,7 @@ class IterativeHead(nn.Module):
         return result
 
 
-class LiteBackbone(nn.Module):
+class LiteBackbone(nn.Module):  # type: ignore[misc, unused-ignore]
     """Stem, stages of growing numbers of branches, and the iterative head."""
 
     def __init__(self, preset: LiteHRNetPreset) -> None:
@@ -206,7 +206,7 @@ class LiteBackbone(nn.Module):
         return self.head_layer(branches)
 
 
-class LiteHRNet(nn.Module):
+class LiteHRNet(nn.Module):  # type: ignore[misc, unused-ignore]
     """Normalised pictures (B, 3, H, W), H and W multiples of 32, to heatmaps (B, joints, H/4, W/4)."""
 
     def __init__(self, preset: LiteHRNetPreset | str = "litehrnet18", joints: int = 17) -> None:

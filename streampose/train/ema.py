@@ -20,12 +20,12 @@ class WeightAverage:
         self.ramp = ramp
         self.updates = 0
 
-    @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Take one step towards the weights of `network`; buffers (batch-norm statistics) are copied."""
         self.updates += 1
         decay = self.decay * (1.0 - 2.0 ** (-self.updates / self.ramp))
-        torch._foreach_lerp_(list(self.network.parameters()), [p.detach() for p in network.parameters()], 1.0 - decay)
+        trained = [parameter.detach() for parameter in network.parameters()]
+        torch._foreach_lerp_(list(self.network.parameters()), trained, 1.0 - decay)
         for kept, new in zip(self.network.buffers(), network.buffers(), strict=True):
             kept.copy_(new)
 

@@ -7,17 +7,20 @@ weights; the parameters, their names and their gradients are those of the pair.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class _FusedConv(nn.Conv2d):
+class _FusedConv(nn.Conv2d):  # type: ignore[misc, unused-ignore]
     """A convolution that also does the work of the frozen norm behind it."""
 
     def forward(self, x: Tensor) -> Tensor:
         norm: nn.BatchNorm2d = self.__dict__["frozen_norm"]
-        assert norm.running_var is not None and norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
         factor = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         shift = norm.bias - norm.running_mean * factor
         if self.bias is not None:
@@ -31,7 +34,7 @@ class _FusedConv(nn.Conv2d):
         return functional.conv2d(x, weight, shift, self.stride, self.padding, self.dilation, self.groups)
 
 
-class _AbsorbedNorm(nn.BatchNorm2d):
+class _AbsorbedNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
     """A frozen norm whose work the convolution before it does."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +49,7 @@ def freeze_norms(network: nn.Module) -> int:
     pairs = 0
     for parent in network.modules():
         children = list(parent.children())
-        for conv, norm in zip(children, children[1:], strict=False):
+        for conv, norm in pairwise(children):
             same = (
                 isinstance(conv, nn.Conv2d)
                 and isinstance(norm, nn.BatchNorm2d)

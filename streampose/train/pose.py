@@ -31,7 +31,7 @@ from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore, load_people, split_people
 from streampose.train.pose_loss import pose_losses
-from streampose.train.precision import Arithmetic, choose_arithmetic
+from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
 
@@ -82,7 +82,7 @@ class PoseTraining:
         )
         self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
-        self.arithmetic = self._choose_arithmetic()
+        self.arithmetic = self._choose_arithmetic(resumed)
 
     def _build(self, weights: Path | None) -> nn.Module:
         network = build_pose_network({"network": self.recipe.network, "joints": len(self.skeleton.keypoints)})
@@ -117,6 +117,8 @@ class PoseTraining:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
+            "precision": self.arithmetic.precision,
+            "channels_last": self.arithmetic.channels_last,
         }
         self.folder.save(state)
 
@@ -141,10 +143,15 @@ class PoseTraining:
             data.close()
         return store, views
 
-    def _choose_arithmetic(self) -> Arithmetic:
+    def _choose_arithmetic(self, resumed: dict[str, Any] | None) -> Arithmetic:
         recipe = self.recipe
-        shape = (recipe.batch, 3, recipe.input.height, recipe.input.width)
-        choice = choose_arithmetic(self.student, shape, self.device, recipe.precision, self.say)
+        if resumed is not None:  # another arithmetic would round otherwise and leave the curve
+            choice = Arithmetic(str(resumed["precision"]), bool(resumed["channels_last"]))
+            choice.arrange_network(self.student)
+        else:
+            shape = (recipe.batch, 3, recipe.input.height, recipe.input.width)
+            candidates = arithmetics(recipe.precision, recipe.layout)
+            choice = choose_arithmetic(self.student, shape, self.device, candidates, self.say)
         for network in (self.average.network, self.teacher):
             if network is not None:
                 choice.arrange_network(network)
@@ -204,20 +211,19 @@ class PoseTraining:
         self.average.update(self.student)
         return label.detach(), distil.detach()
 
-    @torch.no_grad()
     def _teach(self, clean: Tensor) -> Tensor | None:
         """The teacher's heatmaps (B, K, h, w) of clean crops, averaged with the mirrored ones' where the recipe says so."""
         if self.teacher is None:
             return None
-        with self.arithmetic.autocast(self.device):
-            heat = self.teacher(clean).float()
-            if not self.recipe.teacher_flip:
-                return heat.clamp(min=0.0)
-            order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
-            mirrored = self.teacher(clean.flip(3)).float()[:, order].flip(3)
-        if self.recipe.output.offset == 0:
-            mirrored = torch.cat((mirrored[..., :1], mirrored[..., :-1]), 3)  # the published one-pixel shift
-        return (0.5 * (heat + mirrored)).clamp(min=0.0)
+        with torch.no_grad(), self.arithmetic.autocast(self.device):
+            heat: Tensor = self.teacher(clean).float()
+            if self.recipe.teacher_flip:
+                order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
+                mirrored = self.teacher(clean.flip(3)).float()[:, order].flip(3)
+                if self.recipe.output.offset == 0:
+                    mirrored = torch.cat((mirrored[..., :1], mirrored[..., :-1]), 3)  # the published one-pixel shift
+                heat = 0.5 * (heat + mirrored)
+        return heat.clamp(min=0.0)
 
     def _measure(self) -> dict[str, KeypointFigures]:
         network = self.network_of(self.average.network)

@@ -66,6 +66,7 @@ class PoseRecipe(_Strict):
     augment: AugmentSpec = AugmentSpec()
     loss: LossSpec = LossSpec()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    layout: Literal["auto", "channels_first", "channels_last"] = "auto"
     device: str = "auto"
     threads: int | None = None
     measure_samples: int = Field(10000, gt=0)

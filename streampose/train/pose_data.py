@@ -49,7 +49,7 @@ def split_people(
     """
     candidates = [image for data in sets for image in data.images.values() if not source or image.source == source]
     kept = {_name(image) for image in sorted(candidates, key=lambda image: image.id, reverse=True)[:images]}
-    out = {image for image in kept}
+    out = set(kept)
     for data in sets:
         out |= {_name(image) for image in data.images.values() if image.source in sources}
     trained = [[p for p in data.people if _name(p.image) not in out and not p.crowd and p.labelled] for data in sets]

@@ -6,7 +6,7 @@ bf16 doubles the speed where the CPU multiplies it in hardware and is emulated, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -42,17 +42,22 @@ class Arithmetic:
         network.to(memory_format=layout)
 
 
+def arithmetics(precision: str, layout: str) -> list[Arithmetic]:
+    """All that a recipe's words allow, "auto" for any."""
+    precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
+    layouts = ["channels_last", "channels_first"] if layout == "auto" else [layout]
+    return [Arithmetic(name, word == "channels_last") for name in precisions for word in layouts]
+
+
 def choose_arithmetic(
     network: nn.Module,
     shape: tuple[int, int, int, int],
     device: torch.device,
-    precision: str,
+    candidates: Sequence[Arithmetic],
     say: Callable[[str], None],
     steps: int = 2,
 ) -> Arithmetic:
     """Time forward and backward of `network` for pictures of `shape`; the fastest wins and is said."""
-    precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
-    candidates = [Arithmetic(name, layout) for name in precisions for layout in (True, False)]
     pictures = torch.rand(shape, device=device)
     measured = [(_time(network, pictures, candidate, device, steps), candidate) for candidate in candidates]
     measured.sort(key=lambda entry: entry[0])

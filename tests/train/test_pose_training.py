@@ -1,0 +1,235 @@
+"""The whole training on a generated set: it learns, resumes to the very step, and says what is wrong with bad data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from streampose.errors import ConfigError, DataError, SinkError
+from streampose.models.manifest import load
+from streampose.pose.network import build_pose_network
+from streampose.train.pose import PoseTraining, sample_index
+from streampose.train.pose_config import PoseRecipe, read_recipe
+from streampose.train.pose_export import export_pose, training_summary
+from streampose.train.run_folder import RunFolder
+from tests.train.stick_people import stick_set, write_annotations
+
+
+def recipe_for(folder: Path, **changes: Any) -> PoseRecipe:
+    values: dict[str, Any] = {
+        "out": folder / "run",
+        "network": "litehrnet_tiny",
+        "skeleton": "limbs6",
+        "input": {"width": 64, "height": 64, "mean": [110, 110, 110], "std": [60, 60, 60]},
+        "output": {"kind": "heatmap", "decode": "dark", "blur": 5},
+        "data": [folder / "set"],
+        "holdout": {"images": 0, "heights": []},
+        "samples": 320,
+        "batch": 16,
+        "lr": 5e-3,
+        "warmup_samples": 64,
+        "ema": 0.9,
+        "precision": "fp32",
+        "layout": "channels_first",
+        "device": "cpu",
+        "measure_samples": 10**6,
+        "measure_trained": True,
+        "loss": {"sigma": 1.0},
+        "augment": {"rotate": 0, "scale": [0.95, 1.05], "half_body": 0, "camera": 0, "occlude": 0, "colour": 0},
+    }
+    return PoseRecipe.model_validate(values | changes)
+
+
+def quiet(_: str) -> None:
+    return
+
+
+@pytest.mark.slow
+def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 8)
+    recipe = recipe_for(tmp_path, samples=3200)
+    result = PoseTraining(recipe, quiet).run()
+    assert result.figures["clean"].ap > 0.95
+    losses = [line["loss"] for line in RunFolder(recipe.out).read_metrics() if "loss" in line]
+    assert np.mean(losses[-3:]) < 0.3 * np.mean(losses[:3])
+    assert (recipe.out / "curves.png").stat().st_size > 5000
+
+    exported = export_pose(
+        recipe,
+        result.best,
+        tmp_path / "w" / "sticks.safetensors",
+        licence="MIT",
+        training=training_summary(recipe, result.best),
+    )
+    manifest, weights = load(tmp_path / "w" / "sticks.yaml")
+    assert manifest == exported
+    assert weights.name == "sticks.safetensors"
+    assert manifest.training["crops_seen"] == 3200
+    assert manifest.output.skeleton == "limbs6"
+
+
+SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+from streampose.train.pose_config import read_recipe
+from streampose.train.pose import PoseTraining
+PoseTraining(read_recipe(sys.argv[1]), print, resume=sys.argv[2] == "resume").run()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_curve(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 10)
+    curves = {}
+    for name in ("whole", "killed"):
+        changes = {
+            "out": str(tmp_path / name),
+            "data": [str(tmp_path / "set")],
+            "samples": 320,
+            "batch": 8,
+            "checkpoint_s": 0.2,
+        }
+        recipe = recipe_for(tmp_path).model_dump(mode="json") | changes
+        recipe["augment"] |= {"camera": 0.7, "colour": 0.5, "occlude": 0.3, "rotate": 0.5}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / f"{name}.yaml")]
+        metrics = tmp_path / name / "metrics.jsonl"
+        if name == "killed":
+            process = subprocess.Popen([*command, "start"], stdout=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            assert not any(line.get("step") == 40 for line in RunFolder(tmp_path / name).read_metrics())
+            with metrics.open("a") as file:
+                file.write('{"step": 39, "lo')  # what a kill in the middle of a write leaves
+        subprocess.run([*command, "resume" if name == "killed" else "start"], check=True, stdout=subprocess.DEVNULL)
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        curves[name] = [(line["step"], line["loss"], line["lr"]) for line in lines if "loss" in line]
+    assert [step for step, _, _ in curves["whole"]] == list(range(10, 41, 10))
+    assert curves["killed"] == curves["whole"]
+
+
+def test_fine_tuning_from_weights_of_other_joints_says_so(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 4)
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 17}).state_dict(), tmp_path / "coco.pth")
+    said: list[str] = []
+    recipe = recipe_for(tmp_path, init=tmp_path / "coco.pth", samples=16, batch=4, freeze_norms=True)
+    result = PoseTraining(recipe, said.append).run()
+    assert any("17 joints, 6 are wanted" in line for line in said)
+    assert any("ms" in line and "fp32" in line for line in said)
+    assert result.steps == 4
+
+
+def test_resuming_nothing_or_something_else_is_one_line(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 4)
+    with pytest.raises(DataError, match="no checkpoint to resume from"):
+        PoseTraining(recipe_for(tmp_path), quiet, resume=True)
+    (tmp_path / "run" / "last.pt").write_bytes(b"PK\x03\x04cut short")
+    with pytest.raises(DataError, match="not a whole checkpoint"):
+        PoseTraining(recipe_for(tmp_path), quiet, resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="cannot make the run's folder"):
+        RunFolder(tmp_path / "file" / "run")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save({"step": 1})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SinkError, match="No space left on device"):
+        folder.save({"step": 2})
+    assert folder.load() == {"step": 1}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_every_epoch_is_a_shuffle_of_all() -> None:
+    seen = torch.cat([sample_index(10, 4, step, seed=3) for step in range(10)]).tolist()
+    for epoch in range(4):
+        assert sorted(seen[10 * epoch : 10 * epoch + 10]) == list(range(10))
+    assert seen[:10] != seen[10:20]
+
+
+FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "missing picture": (lambda c: c["images"][0].update(file_name="gone.png"), "gone.png is missing"),
+    "nan": (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")), "annotation 1: a number is NaN"),
+    "outside": (lambda c: c["annotations"][0].update(bbox=[300, 5, 20, 20]), "lies outside its 100x120 image"),
+    "flat box": (lambda c: c["annotations"][0].update(bbox=[5, 5, 20, 0]), "has no width or height"),
+    "joint count": (lambda c: c["annotations"][0].update(keypoints=[1, 1, 2] * 5), "5 key points, the skeleton has 6"),
+    "no key points": (lambda c: c["annotations"][0].pop("keypoints"), "needs bbox"),
+    "id twice": (lambda c: c["annotations"][1].update(id=1), "annotation 1: id given twice"),
+    "image id twice": (lambda c: c["images"][1].update(id=1), "image 1: id given twice"),
+    "no such image": (lambda c: c["annotations"][0].update(image_id=77), "no image 77"),
+    "visibility": (lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 5), "visibility must be 0, 1 or 2"),
+    "scores": (lambda c: c["annotations"][0].update(scores=[0.5]), "scores must be 6 numbers"),
+    "empty": (lambda c: (c["annotations"].clear(), c["images"].clear()), "no annotated person"),
+    "not coco": (lambda c: c.pop("images"), "COCO format"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_data_is_one_line_each(tmp_path: Path, fault: str) -> None:
+    change, message = FAULTS[fault]
+    content = stick_set(tmp_path / "set", 3)
+    change(content)
+    write_annotations(tmp_path / "set", content)
+    with pytest.raises(DataError, match=message) as caught:
+        PoseTraining(recipe_for(tmp_path), quiet)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(str(tmp_path / "set")) for line in lines)
+
+
+def test_a_picture_that_does_not_decode_and_one_of_another_size(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 3)
+    (tmp_path / "set" / "2.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"2\.png does not decode"):
+        PoseTraining(recipe_for(tmp_path), quiet)
+    (tmp_path / "set" / "2.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2\.png does not decode"):
+        PoseTraining(recipe_for(tmp_path), quiet)
+
+
+def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
+    content = stick_set(tmp_path / "set", 3)
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = [0, 0, 0] * 6
+    write_annotations(tmp_path / "set", content)
+    with pytest.raises(DataError, match="no labelled person is left"):
+        PoseTraining(recipe_for(tmp_path), quiet)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sampels: 3", "sampels"),
+        ("batch: 0", "batch"),
+        ("augment: {flip: 2}", r"augment\.flip"),
+        ("data: [", "not a recipe"),
+    ],
+)
+def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> None:
+    shipped = Path("configs/train/pose.yaml").read_text()
+    assert read_recipe("configs/train/pose.yaml").network == "litehrnet18"
+    key = line.split(":")[0]
+    kept = "".join(text for text in shipped.splitlines(True) if not text.startswith(f"{key}:"))
+    (tmp_path / "bad.yaml").write_text(kept + line + "\n")
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(tmp_path / "bad.yaml")
