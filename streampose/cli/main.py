@@ -73,7 +73,6 @@ def register() -> None:
     app.command("annotate")(annotate.annotate)
     app.command("check")(run.check)
     app.command("doctor")(doctor.doctor)
-    app.command("doctor")(doctor.doctor)
     app.command("export")(export.export)
     app.command("plot")(plot.plot)
     app.command("verify")(verify.verify)
