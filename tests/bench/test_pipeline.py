@@ -1,0 +1,76 @@
+"""The pipeline benchmark: its constant networks are read right by the product's own code, and its account adds up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streampose.bench.constants import (
+    STANDING,
+    ConstantBoxes,
+    ConstantHeatmaps,
+    boxes_at,
+    detector_manifest,
+    pose_manifest,
+)
+from streampose.bench.pipeline import BenchOptions, bench_pipeline, cpu_ms
+from streampose.detect.detector import Detector
+from streampose.errors import UsageError
+from streampose.pose.estimator import PoseEstimator, PoseNetwork
+from streampose.sources.figures import cast_figures
+from streampose.track.association import iou
+
+SIZE = (640, 360)
+PARTS = {
+    "decode", "conversion", "detector input", "detector output", "crops", "heatmaps to key points", "tracking",
+    "smoothing", "drawing", "H.264", "JSONL",
+}  # fmt: skip
+
+
+def test_constant_boxes_are_found_where_the_figures_are() -> None:
+    figures = cast_figures(3, *SIZE, seed=1)
+    network = ConstantBoxes(figures, 25, SIZE)
+    detector = Detector(lambda width, height: network, detector_manifest(), threshold=0.2)
+    blank = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    for index in (0, 1, 2):
+        ((boxes, scores),) = detector([blank])
+        overlap = iou(boxes_at(figures, index / 25), boxes)
+        assert (overlap.max(axis=1) > 0.8).all()
+        assert len(boxes) <= 2 * len(figures)
+        assert scores[0] == pytest.approx(0.9, abs=1e-6)
+
+
+def test_constant_heatmaps_are_a_person_who_fills_the_box() -> None:
+    estimator = PoseEstimator(PoseNetwork(ConstantHeatmaps(), pose_manifest()))
+    image = np.zeros((360, 640, 3), np.uint8)
+    box = np.array([[100, 50, 190, 170]], np.float32)  # at the crop's aspect, 3:4, so that the crop is 1.25 of it
+    (points,) = estimator([image], [box])
+    corner, side = box[0, :2] - 0.125 * (box[0, 2:] - box[0, :2]), 1.25 * (box[0, 2:] - box[0, :2])
+    expected = corner + np.array(STANDING) * side
+    assert np.abs(points[0, :, :2] - expected).max() < 6
+    assert (points[0, :, 2] > 0.9).all()
+
+
+def test_cpu_time_counts_every_call() -> None:
+    calls: list[int] = []
+    assert cpu_ms(calls.append, 20) >= 0
+    assert calls[-20:] == list(range(20))
+
+
+def test_the_account_adds_up() -> None:
+    found = bench_pipeline(BenchOptions(people=2, width=SIZE[0], height=SIZE[1], frames=20, networks=False))
+    assert set(found["parts_ms"]) == PARTS
+    assert all(value >= 0 for value in found["parts_ms"].values())
+    assert found["parts_sum_ms"] == pytest.approx(sum(found["parts_ms"].values()), abs=0.01)
+    assert found["constant_networks"]["frames"] >= found["frames"] == 20
+    assert found["size"] == list(SIZE)
+    assert found["machine"]["cpu"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_video_that_is_too_short(short_clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 10"):
+        bench_pipeline(BenchOptions(video=short_clip, frames=5, networks=False))
