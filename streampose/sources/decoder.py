@@ -32,7 +32,9 @@ KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) i
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
+DEADLOCKING = frozenset({"hevc"})  # FFmpeg 8.1 waits for ever in frame threads where a damaged picture lacks references
 UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
+MAX_PIXELS = 2**26  # twice 8K: a header that says more is damaged, and believing it costs gigabytes
 SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
 
 
@@ -76,7 +78,8 @@ class PacketDecoder:
         self._stamps: list[int] = []  # a heap: the n-th picture shown has the n-th stamp
         context = stream.codec_context
         context.thread_count = options.threads
-        context.thread_type = "SLICE" if info.live else "AUTO"  # frame threads hold back a picture each
+        frame_threads = options.threads > 1 and not info.live and info.codec not in DEADLOCKING
+        context.thread_type = "AUTO" if frame_threads else "SLICE"  # frame threads hold back a picture each
         if options.skip == "nonref":
             context.skip_frame = "NONREF"
         elif options.skip == "nonkey":
@@ -96,7 +99,7 @@ class PacketDecoder:
         self._take_report(packet)
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
             frames = []
             yield from self._next(self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})"))
         else:
@@ -119,7 +122,7 @@ class PacketDecoder:
             return
         try:
             frames = self.stream.codec_context.decode(None)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
             frames = []
             self._held.append(self._damaged(f"the last pictures cannot be decoded ({detail_of(error)})"))
         for frame in frames:
@@ -182,6 +185,8 @@ class PacketDecoder:
             item.pts = heapq.heappop(self._stamps)
         if item.is_corrupt:
             yield from self._next(self._damaged("a picture came damaged"))
+        elif item.width * item.height > MAX_PIXELS:
+            yield from self._next(self._damaged(f"a picture claims to be {item.width}x{item.height}"))
         elif self._info.live:
             yield self._picture(item, None)
         else:

@@ -51,8 +51,9 @@ class VideoOptions:
     """How a video is opened and decoded.
 
     `open_timeout_s` and `read_timeout_s` bound every blocking call on the network. `transport` is RTSP's. `skip` leaves
-    out pictures before decoding: those no other refers to, or all but key frames. `threads` per decoder, 0 lets libav
-    choose. `hwaccel`: none, auto, or a device type of libav. `libav` goes to libav as it is.
+    out pictures before decoding: those no other refers to, or all but key frames. `threads` per decoder: 0 lets libav
+    choose, within each picture; more than 1 also decodes several pictures of a recording at a time. `hwaccel`: none,
+    auto, or a device type of libav. `libav` goes to libav as it is.
     """
 
     open_timeout_s: float = 10.0

@@ -156,6 +156,8 @@ class VideoSource:
             packet: av.Packet[VideoStream] | None = None
             try:
                 packet = next(packets, None)
+            except IndexError:
+                packet = None  # PyAV, at the end of a container that grew a stream while it was read
             except av.error.FFmpegError as error:
                 failure = self._read_error(error, info, decoder.clock.time_s, time.monotonic() - began_s)
             if packet is not None:
