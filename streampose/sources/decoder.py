@@ -56,6 +56,7 @@ class PacketDecoder:
         self._info = info
         self._tap = tap
         self._base = probe.exact(stream.time_base)
+        self._turned: bool | None = None  # whether the container wants its pictures turned or mirrored
         formats = set(container.format.name.split(","))
         self._clockless = info.live and bool(formats & CLOCKLESS)
         self.clock = SourceClock(
@@ -210,7 +211,7 @@ class PacketDecoder:
         base = probe.exact(frame.time_base) or self._base
         pts = None if self._clockless else frame.pts
         try:
-            image = probe.upright(self._bgr(frame), frame)
+            image = self._upright(frame)
         except (av.error.FFmpegError, ValueError) as error:
             return self._damaged(f"a picture cannot be converted ({error})")
         stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts)
@@ -227,6 +228,14 @@ class PacketDecoder:
             jump=stamp.jump or self._size_jump(image),
             captured_s=stamp.captured_s,
         )
+
+    def _upright(self, frame: av.VideoFrame) -> Image:
+        """The picture as it is to be seen. Only the first is asked for its matrix: PyAV's `side_data` refers back to its
+        frame, so every frame that was asked keeps its buffers until the garbage collector comes."""
+        if self._turned is None:
+            self._turned = probe.display_matrix(frame) is not None
+        image = self._bgr(frame)
+        return probe.upright(image, frame) if self._turned else image
 
     def _damaged(self, what: str) -> Corrupt:
         self._doubtful_until_s = time.monotonic() + RESYNC_S

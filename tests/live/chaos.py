@@ -93,7 +93,8 @@ class Report:
         lines.append(
             f"\n{len(self.strikes)} faults in {self.seconds:.0f} s (seed {self.seed}); stopped in {self.stop_s:.2f} s; "
             f"threads {self.threads[0]} -> {self.threads[1]}, open files {self.files[0]} -> {self.files[1]}, "
-            f"readers abandoned {self.abandoned}, memory {self.rss_mb[-1][1]:.0f} MB, slope {self.slope_mb_per_min():+.2f} MB/min"
+            f"readers abandoned {self.abandoned}, memory {self.rss_mb[-1][1]:.0f} MB, "
+            f"slope {self.slope_mb_per_min():+.2f} MB/min"
         )
         return "\n".join(lines)
 

@@ -191,6 +191,8 @@ class Connection:
                 self.writer.write(b'RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\nWWW-Authenticate: Basic realm="x"\r\n\r\n')
             elif faults.garbage:
                 self.writer.write(self.proxy.draw.randbytes(2000))
+            elif not faults.silent:
+                return
 
     async def _requests(self, up: asyncio.StreamWriter) -> None:
         while True:
@@ -220,8 +222,11 @@ class Connection:
             self.writer.write(message)
             await self.writer.drain()
             return
-        for byte in message:
-            self.writer.write(bytes([byte]))
+        for at in range(len(message)):
+            if not self.proxy.faults.drip:
+                self.writer.write(message[at:])
+                return
+            self.writer.write(message[at : at + 1])
             await self.writer.drain()
             await asyncio.sleep(DRIP_S)
 
