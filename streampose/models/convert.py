@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,10 +25,13 @@ OPSET = 17
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
+    """One torch thread, and no warnings: that tracing is to give way to `torch.export` one day is no user's concern."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads(before)
 

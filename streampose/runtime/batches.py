@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Outputs = tuple[npt.NDArray[np.float32], ...]
-WASTE = 0.25
+WASTE = 0.2
 """Greatest part of a batch that may be padding where one larger call stands for several smaller ones."""
 
 

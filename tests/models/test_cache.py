@@ -1,0 +1,73 @@
+"""Cache entries are whole or absent, and a damaged one is made again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streampose.models import cache
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+
+
+def test_an_entry_is_built_once() -> None:
+    path = cache.entry_path("kind", {"a": 1}, ".x")
+    built: list[int] = []
+
+    def build() -> bytes:
+        built.append(1)
+        return b"payload"
+
+    assert cache.cached(path, build) == (b"payload", False)
+    assert cache.cached(path, build) == (b"payload", True)
+    assert len(built) == 1
+
+
+def test_keys_make_names() -> None:
+    first = cache.entry_path("kind", {"a": 1, "b": [2, "x"]}, ".x")
+    assert cache.entry_path("kind", {"b": [2, "x"], "a": 1}, ".x") == first
+    assert cache.entry_path("kind", {"a": 1, "b": [2, "y"]}, ".x") != first
+    assert first.parent == cache.cache_folder() / "kind"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_entry_is_made_again(damage: str) -> None:
+    path = cache.entry_path("kind", {"a": damage}, ".x")
+    assert cache.write(path, b"x" * 1000)
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[500] ^= 1
+    path.write_bytes(content[: {"flip": 1032, "cut": 700, "empty": 0}[damage]])
+    assert cache.read(path) is None
+    assert cache.cached(path, lambda: b"new") == (b"new", False)
+    assert cache.read(path) == b"new"
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "file"))
+    path = cache.entry_path("kind", {}, ".x")
+    assert cache.cached(path, lambda: b"payload") == (b"payload", False)
+    assert "no cache" in caplog.text
+
+
+def test_many_writers_leave_one_whole_entry() -> None:
+    path = cache.entry_path("kind", {"many": 1}, ".x")
+    code = (
+        "from pathlib import Path; from streampose.models import cache\n"
+        f"p = Path({str(path)!r})\n"
+        "for _ in range(50):\n"
+        "    assert cache.write(p, b'z' * 200_000)\n"
+        "    assert cache.read(p) == b'z' * 200_000\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]

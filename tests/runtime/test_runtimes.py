@@ -1,0 +1,138 @@
+"""The three runtimes agree: same weights, same pictures, same numbers, and each holds the contract of `Runtime`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from streampose.errors import ModelError
+from streampose.models import manifest as manifests
+from streampose.models.export import parity_pictures
+from streampose.models.manifest import InputSpec
+from streampose.models.open import open_runtime
+from streampose.runtime.onnx_runtime import OnnxRuntime, with_preprocessing
+from streampose.runtime.openvino_runtime import read_foreign
+from streampose.runtime.preprocess import WithPreprocessing
+from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
+from tests.made_models import INPUT, seeded_pose_network, write_pose_model
+
+PICTURES = parity_pictures(INPUT.width, INPUT.height, 5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pose_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def expected() -> np.ndarray:
+    """The network by hand: normalised with NumPy, run in plain torch."""
+    planes = PICTURES[..., ::-1].astype(np.float64)
+    planes = (planes - np.array(INPUT.mean)) / np.array(INPUT.std)
+    with torch.inference_mode():
+        return seeded_pose_network()(torch.from_numpy(planes.astype(np.float32)).permute(0, 3, 1, 2)).numpy()
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino", "onnx"])
+def test_every_runtime_gives_the_networks_numbers(runtime: str, model: Path) -> None:
+    opened = open_runtime(*manifests.load(model), choose("cpu", runtime, "fp32"), batch_sizes=(1, 4))
+    (heatmaps,) = opened(PICTURES)
+    wanted = expected()
+    assert (opened.name, opened.device, opened.precision) == (runtime, "cpu", "fp32")
+    assert tuple(opened.batch_sizes) == (1, 4)
+    assert heatmaps.dtype == np.float32
+    assert np.abs(heatmaps - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    (again,) = opened(PICTURES[:2])
+    np.testing.assert_allclose(again, heatmaps[:2], atol=1e-5)
+    opened.close()
+
+
+def test_outputs_are_not_overwritten_by_the_next_call(model: Path) -> None:
+    opened = open_runtime(*manifests.load(model), choose("cpu", "openvino", "fp32"), batch_sizes=(1,))
+    (first,) = opened(PICTURES[:1])
+    kept = first.copy()
+    opened(PICTURES[1:2])
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_bf16_says_what_it_got(model: Path) -> None:
+    opened = open_runtime(*manifests.load(model), choose("cpu", "openvino", "bf16"), batch_sizes=(1,))
+    if cpu_multiplies_bf16():
+        assert opened.precision == "bf16"
+    (heatmaps,) = opened(PICTURES[:1])
+    wanted = expected()[:1]
+    assert np.abs(heatmaps - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_preprocessing_is_exact(channels: str) -> None:
+    spec = InputSpec(width=4, height=2, channels=channels, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    picture = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 3), dtype=np.uint8)
+    planes = picture if channels == "bgr" else picture[..., ::-1]
+    wanted = (planes.astype(np.float64) - [1, 2, 3]) / [4, 5, 6]
+    got = WithPreprocessing(torch.nn.Identity(), spec)(torch.from_numpy(picture)).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-5)
+
+
+def passing_model(path: Path, shape: tuple[object, ...] = ("batch", 3, 2, 4)) -> Path:
+    """An ONNX model that gives back the normalised planes it gets."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["input"], ["output"])],
+        "passing",
+        [value("input", TensorProto.FLOAT, shape)],
+        [value("output", TensorProto.FLOAT, shape)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+    return path
+
+
+def test_a_foreign_model_gets_its_preprocessing(tmp_path: Path) -> None:
+    spec = InputSpec(width=4, height=2, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    path = passing_model(tmp_path / "passing.onnx")
+    pictures = np.random.default_rng(1).integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
+    wanted = ((pictures[..., ::-1].astype(np.float64) - [1, 2, 3]) / [4, 5, 6]).transpose(0, 3, 1, 2)
+    by_onnx = OnnxRuntime(with_preprocessing(path, spec), Choice("onnx", "cpu", "fp32"), (1, 2))(pictures)[0]
+    np.testing.assert_allclose(by_onnx, wanted, atol=1e-4)
+    import openvino as ov
+
+    model = read_foreign(path, spec)
+    model.reshape({0: [3, 2, 4, 3]})
+    by_openvino = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
+    np.testing.assert_allclose(by_openvino, wanted, atol=1e-4)
+
+
+def test_a_foreign_model_of_another_size_is_said(tmp_path: Path) -> None:
+    spec = InputSpec(width=8, height=8)
+    path = passing_model(tmp_path / "passing.onnx", (1, 3, 2, 4))
+    with pytest.raises(ModelError, match="takes"):
+        with_preprocessing(path, spec)
+    (tmp_path / "text.onnx").write_text("this is no model")
+    with pytest.raises(ModelError, match="not an ONNX file"):
+        with_preprocessing(tmp_path / "text.onnx", spec)
+    with pytest.raises(ModelError, match="cannot read it"):
+        read_foreign(tmp_path / "text.onnx", spec)
+
+
+def test_a_provider_that_is_not_there_is_no_silent_cpu() -> None:
+    with pytest.raises(ModelError, match="has no coreml"):
+        OnnxRuntime(b"", Choice("onnx", "coreml", "fp32"), (1,))
+
+
+def test_a_device_that_is_not_there_is_said(model: Path) -> None:
+    with pytest.raises(ModelError, match="OpenVINO has no NPU here"):
+        open_runtime(*manifests.load(model), choose("openvino:NPU"))
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="no CUDA device"):
+            open_runtime(*manifests.load(model), choose("cuda"))

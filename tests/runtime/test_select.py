@@ -1,0 +1,71 @@
+"""What runs where: what was asked, filled in by what the machine has; every impossible wish is one clear line."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+
+from streampose.errors import ConfigError, ModelError
+from streampose.runtime import select
+from streampose.runtime.select import Choice, choose
+
+
+def on(machine: str, **asked: Any) -> Choice:
+    """The choice on a machine: "cuda", "bf16" (a CPU that multiplies it) or "plain"."""
+    return choose(**asked, has_cuda=lambda: machine == "cuda", cpu_has_bf16=lambda: machine == "bf16")
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "got"),
+    [
+        ("plain", {}, ("openvino", "cpu", "fp32")),
+        ("bf16", {}, ("openvino", "cpu", "bf16")),
+        ("cuda", {}, ("torch", "cuda", "fp16")),
+        ("cuda", {"device": "cpu"}, ("openvino", "cpu", "fp32")),
+        ("cuda", {"runtime": "openvino"}, ("openvino", "cpu", "fp32")),
+        ("cuda", {"offers": ("openvino", "onnx"), "device": "cuda"}, ("onnx", "cuda", "fp32")),
+        ("bf16", {"runtime": "torch"}, ("torch", "cpu", "fp32")),
+        ("bf16", {"runtime": "onnx"}, ("onnx", "cpu", "fp32")),
+        ("plain", {"device": "openvino:GPU"}, ("openvino", "GPU", "fp16")),
+        ("plain", {"device": "onnx:tensorrt"}, ("onnx", "tensorrt", "fp32")),
+        ("plain", {"precision": "int8"}, ("openvino", "cpu", "int8")),
+        ("plain", {"device": "cuda:1", "precision": "fp32"}, ("torch", "cuda:1", "fp32")),
+    ],
+)
+def test_choices(machine: str, asked: dict[str, Any], got: tuple[str, str, str]) -> None:
+    choice = on(machine, **asked)
+    assert (choice.runtime, choice.device, choice.precision) == got
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"device": "gpu"}, "none of auto, cpu, cuda"),
+        ({"runtime": "tensorflow"}, "none of auto, torch, openvino, onnx"),
+        ({"precision": "fp8"}, "none of auto, fp32"),
+        ({"runtime": "torch", "device": "openvino:GPU"}, "name one"),
+        ({"runtime": "openvino", "device": "cuda"}, "not OpenVINO's"),
+        ({"runtime": "torch", "precision": "int8"}, "torch on cpu runs"),
+        ({"runtime": "torch", "offers": ("openvino", "onnx")}, "cannot run this model file"),
+        ({"device": "cuda", "offers": ("openvino",)}, "runs by openvino only"),
+    ],
+)
+def test_what_cannot_be_is_said(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        on("plain", **asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(select, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
+    with pytest.raises(ModelError, match=r"pip install 'streampose\[onnx\]'"):
+        on("plain", runtime="onnx")
+
+
+def test_without_openvino_auto_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(select, "find_spec", lambda name: None if name == "openvino" else found(name))
+    assert on("plain").runtime == "torch"
