@@ -35,4 +35,4 @@ def test_people_keep_their_ids(tmp_path: Path) -> None:
     assert figures.frames == 200
     assert figures.idf1 > 0.82, figures
     assert figures.mota > 0.78, figures
-    assert figures.id_switches <= 5, figures
+    assert figures.id_switches <= 8, figures
