@@ -42,6 +42,7 @@ def export_pose(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file(state, part, metadata={"format": "pt"})
+        part.chmod(0o644)  # safetensors makes files that only their owner reads
         os.replace(part, target)
     except OSError as error:
         part.unlink(missing_ok=True)
