@@ -73,12 +73,13 @@ def first_reading(config: Config, models: Models) -> Built:
     kept: dict[str, KeptResults] = {}
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
+        now = config.model_copy(update={"cameras": {**config.cameras, name: camera}})  # it may have come by a reload
         if offline:
             if is_live(camera.full_url):
                 raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
             kept[name] = KeptResults()
-        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, config, models, name, display)
-        return _camera(config, models, name, camera, sinks, group)
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display)
+        return _camera(now, models, name, camera, sinks, group)
 
     for name, camera in config.cameras.items():
         run.cameras[name] = make_camera(name, camera)
