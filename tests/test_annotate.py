@@ -1,0 +1,116 @@
+"""`streampose annotate` and the Python API on real footage: recordings smoothed without lag, pictures one by one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import streampose
+from streampose.cli.main import app
+from streampose.errors import PermanentSourceError, UsageError
+
+FAST = ["--set", "detect.size=320"]
+
+
+def annotate(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["annotate", *arguments, *FAST], catch_exceptions=True)
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def frames_of(path: Path) -> list[dict[str, object]]:
+    return [record for line in path.read_text().splitlines() if (record := json.loads(line))["type"] == "frame"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, short_clip: Path) -> Path:
+    """Three frames of the clip as pictures of different kinds, and one file that is none."""
+    folder = tmp_path_factory.mktemp("pictures") / "yard"
+    folder.mkdir()
+    with av.open(str(short_clip)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in (0, 8, 16):
+                name = {0: "one.jpg", 8: "two.PNG", 16: "ten.webp"}[index]
+                assert cv2.imwrite(str(folder / name), frame.to_ndarray(format="bgr24"))
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return folder
+
+
+def test_a_recording_is_smoothed_with_hindsight(tmp_path: Path, short_clip: Path) -> None:
+    annotate(str(short_clip), "--out", str(tmp_path))
+    offline = frames_of(tmp_path / "short.jsonl")
+    annotate(str(short_clip), "--out", str(tmp_path / "live"), "--no-overlay", "--set", "smooth.offline=false")
+    live = frames_of(tmp_path / "live" / "short.jsonl")
+    assert not (tmp_path / "live" / "short.mp4").exists()
+    with av.open(str(tmp_path / "short.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == len(offline) == len(live) == 20
+    assert jitter(offline) < jitter(live)
+
+
+def jitter(frames: list[dict[str, object]]) -> float:
+    """Mean second difference of all key points that are seen in three frames on end, in pixels a frame squared."""
+    tracks: dict[int, dict[int, np.ndarray]] = {}
+    for frame in frames:
+        for person in frame["people"]:  # type: ignore[attr-defined]
+            tracks.setdefault(person["id"], {})[frame["index"]] = np.array(person["keypoints"])[:, :2]  # type: ignore[index]
+    steps = [
+        np.abs(points[i - 1] - 2 * points[i] + points[i + 1]).mean()
+        for points in tracks.values()
+        for i in points
+        if i - 1 in points and i + 1 in points
+    ]
+    assert len(steps) > 10
+    return float(np.mean(steps))
+
+
+def test_a_folder_gives_one_record_and_a_picture_each(tmp_path: Path, pictures: Path) -> None:
+    printed = json.loads(annotate(str(pictures), "--out", str(tmp_path), "--print").splitlines()[-1])
+    frames = frames_of(tmp_path / "yard.jsonl")
+    assert [frame["file"] for frame in frames] == ["one.jpg", "ten.webp", "two.PNG"]
+    assert sorted(printed) == ["one.jpg", "ten.webp", "two.PNG"]
+    assert all(frame["people"] for frame in frames)
+    for name in printed:
+        assert len(printed[name]["bounding_box"]) == len(printed[name]["key_points"]) > 0
+        assert np.array(printed[name]["key_points"]).shape[1:] == (17, 3)
+        drawn = [path for path in tmp_path.iterdir() if path.stem.startswith(Path(name).stem)]
+        assert drawn
+        assert cv2.imread(str(drawn[0])) is not None
+    footer = json.loads((tmp_path / "yard.jsonl").read_text().splitlines()[-1])
+    assert footer["corrupt"] == 1
+
+
+def test_the_call_of_the_origin(pictures: Path) -> None:
+    found = streampose.annotate_images(pictures / "one.jpg", settings=("detect.size=320",))
+    assert list(found) == ["one.jpg"]
+    boxes, points = found["one.jpg"]["bounding_box"], found["one.jpg"]["key_points"]
+    assert boxes.shape == (len(points), 4)
+    assert points.shape[1:] == (17, 3)
+    inside = (points[..., 0].mean(axis=1) > boxes[:, 0]) & (points[..., 0].mean(axis=1) < boxes[:, 2])
+    assert inside.all()
+
+
+def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -> None:
+    other = tmp_path / "short.mp4"
+    other.write_bytes(short_clip.read_bytes())
+    with pytest.raises(UsageError, match=r"both become short\.jsonl"):
+        annotate(str(short_clip), str(other), "--out", str(tmp_path / "out"))
+
+
+def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(PermanentSourceError, match="no such file"):
+        annotate(str(tmp_path / "none.mp4"), "--out", str(tmp_path))
+
+
+def test_one_torn_video_does_not_cost_the_others(tmp_path: Path, short_clip: Path) -> None:
+    torn = tmp_path / "torn.mp4"
+    torn.write_bytes(short_clip.read_bytes()[:200])
+    with pytest.raises(Exception, match=r"torn\.mp4"):
+        annotate(str(torn), str(short_clip), "--out", str(tmp_path / "out"), "--no-overlay")
+    assert len(frames_of(tmp_path / "out" / "short.jsonl")) == 20
