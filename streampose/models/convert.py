@@ -111,5 +111,6 @@ def to_torchscript(network: nn.Module, spec: InputSpec, width: int, height: int)
     """The same as a TorchScript archive's content."""
     traced, _ = trace(network, spec, width, height)
     file = io.BytesIO()
-    torch.jit.save(traced, file)
+    with _one_thread():
+        torch.jit.save(traced, file)
     return file.getvalue()

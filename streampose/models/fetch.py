@@ -129,7 +129,7 @@ def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progre
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         done = have if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            while block := response.read(BLOCK):
+            while block := response.read1(BLOCK):
                 file.write(block)
                 done += len(block)
                 progress(done, total)

@@ -117,7 +117,7 @@ class PoseEstimator:
         if spec.kind == "simcc":
             x, y = straight[0], straight[1]
             if self.flip_test:
-                x, y = merge_flipped_simcc(x, mirrored[0], order), np.float32(0.5) * (y + mirrored[1][:, order])
+                x, y = merge_flipped_simcc(x, mirrored[0], order, spec), np.float32(0.5) * (y + mirrored[1][:, order])
             return decode_simcc(x, y, spec)
         heatmaps = merge_flipped(straight[0], mirrored[0], order, spec) if self.flip_test else straight[0]
         return decode_heatmaps(heatmaps, spec)

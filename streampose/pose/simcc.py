@@ -23,6 +23,13 @@ def decode_simcc(x: Array, y: Array, spec: OutputSpec) -> Array:
     return result
 
 
-def merge_flipped_simcc(x: Array, mirrored_x: Array, flip_order: npt.NDArray[np.int64]) -> Array:
-    """Average vectors (B, K, bins) along x with those of the mirrored crops, turned back."""
-    return np.asarray(0.5 * (x + mirrored_x[:, flip_order, ::-1]), np.float32)
+def merge_flipped_simcc(x: Array, mirrored_x: Array, flip_order: npt.NDArray[np.int64], spec: OutputSpec) -> Array:
+    """Average vectors (B, K, bins) along x with those of the mirrored crops, turned back.
+
+    Bin b is pixel b / split, so what is turned back lies split - 1 bins too far right, and is shifted left by them.
+    """
+    turned = mirrored_x[:, flip_order, ::-1]
+    shift = round(spec.simcc_split - 1)
+    if shift:
+        turned = np.concatenate((turned[..., shift:], turned[..., -shift:]), axis=-1)
+    return np.asarray(0.5 * (x + turned), np.float32)

@@ -1,0 +1,78 @@
+"""What is exported runs here again, is as near to torch as its record says, and damage is never kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streampose.errors import ModelError, UsageError
+from streampose.models import export as exporting
+from streampose.models import manifest as manifests
+from streampose.models.check import check_file
+from streampose.models.export import export, parity_pictures
+from streampose.models.load import load_pose
+from tests.made_models import write_detector, write_pose_model
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), [("openvino", "xml"), ("onnx", "onnx"), ("torchscript", "torchscript")])
+def test_a_pose_model(runtime: str, suffix: str, tmp_path: Path) -> None:
+    found = manifests.load(write_pose_model(tmp_path))
+    record = export(*found, runtime, tmp_path / "out")
+    made = tmp_path / "out" / f"tiny-{runtime}.{suffix}"
+    kept = json.loads((tmp_path / "out" / f"tiny-{runtime}.parity.json").read_text())
+    assert kept == record
+    assert record["max_relative_difference"] <= exporting.TOLERANCE
+    assert made.is_file()
+    assert not list((tmp_path / "out").glob(".export*"))
+    picture = parity_pictures(160, 120, 1)[0]
+    boxes = [np.array([[20, 10, 90, 110]], np.float32)]
+    wanted = load_pose(tmp_path / "tiny.yaml", device="cpu", precision="fp32", batch_sizes=(1,))([picture], boxes)[0]
+    if runtime == "torchscript":
+        return
+    got = load_pose(made, device="cpu", precision="fp32", batch_sizes=(1,))([picture], boxes)[0]
+    np.testing.assert_allclose(got, wanted, atol=1e-2)
+
+
+def test_a_detector_at_another_size(tmp_path: Path) -> None:
+    found = manifests.load(write_detector(tmp_path))
+    record = export(*found, "onnx", tmp_path / "out", (128, 96))
+    assert record["size"] == [128, 96]
+    assert (tmp_path / "out" / "tiny_detector-128x96-onnx.onnx").is_file()
+    facts = check_file(tmp_path / "out" / "tiny_detector-128x96-onnx.onnx")
+    assert facts["task"] == "detect"
+    assert "(1, 5, 252)" in facts["gives"]
+
+
+def test_an_export_that_is_far_from_torch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = manifests.load(write_pose_model(tmp_path))
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="differs from torch"):
+        export(*found, "torchscript", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_wishes_that_cannot_be(tmp_path: Path) -> None:
+    found = manifests.load(write_pose_model(tmp_path))
+    with pytest.raises(UsageError, match="openvino, onnx, torchscript"):
+        export(*found, "tensorflow", tmp_path / "out")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelError, match="cannot be written"):
+        export(*found, "torchscript", tmp_path / "file")
+
+
+def test_check_says_what_a_checkpoint_is(tmp_path: Path) -> None:
+    facts = check_file(write_pose_model(tmp_path))
+    assert facts["task"] == "pose"
+    assert facts["network"] == "network litehrnet_tiny, joints 17"
+    assert facts["input"].startswith("64x96 rgb")
+    assert facts["gives"] == "(1, 17, 24, 16) by openvino"
+    assert facts["parameters"].endswith(" M")
+    assert facts["decoding"].startswith("dark; heatmap cell c lies at input pixel 4 c + 0")

@@ -1,0 +1,255 @@
+"""Fetching from servers that are slow, break off, lie, redirect, know no ranges or are not there."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from streampose.errors import ModelError, UsageError
+from streampose.models import fetch as fetching
+from streampose.models import manifest as manifests
+from streampose.models.catalogue import KnownModel
+from streampose.models.fetch import fetch
+from streampose.models.resolve import resolve
+from tests.made_models import write_pose_model
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler, bytes], None]
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A checkpoint as it would be published."""
+    folder = tmp_path_factory.mktemp("published")
+    manifest, weights = manifests.load(write_pose_model(folder, preset="hrnet_tiny"))
+    assert manifest.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    return weights.read_bytes()
+
+
+class Server:
+    """An HTTP server of one file; `answer` is how it behaves, `ranges` the Range headers it was sent."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.answer: Answer = whole
+        self.ranges: list[str | None] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.ranges.append(self.headers.get("Range"))
+                outer.answer(self, outer.content)
+
+            def log_message(self, *args: object) -> None:
+                """Quiet."""
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/tiny_96x64.safetensors"
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+def begin(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> bytes:
+    """Headers of a well-behaved answer, with ranges; what is to be sent."""
+    asked = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    start = int(asked[1]) if asked else 0
+    if start >= len(content) and asked:
+        handler.send_response(416)
+        handler.send_header("Content-Range", f"bytes */{len(content)}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return b""
+    handler.send_response(206 if asked else 200)
+    if asked:
+        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+    handler.send_header("Content-Length", str(len(content) - start))
+    handler.end_headers()
+    return content[start:]
+
+
+def whole(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.wfile.write(begin(handler, content))
+
+
+def truncating(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    """Promises everything, sends a third of the file, hangs up."""
+    handler.wfile.write(begin(handler, content)[: len(content) // 3])
+    handler.close_connection = True
+
+
+def silent(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    """Promises everything, sends a little, then nothing until the other side has hung up."""
+    handler.wfile.write(begin(handler, content)[:1000])
+    handler.wfile.flush()
+    handler.connection.settimeout(10)
+    handler.connection.recv(1)
+    handler.close_connection = True
+
+
+def lying(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    whole(handler, bytes(len(content)))
+
+
+def without_ranges(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def redirecting(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    if handler.path.startswith("/moved/"):
+        whole(handler, content)
+        return
+    handler.send_response(302)
+    handler.send_header("Location", f"/moved{handler.path}")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def missing(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+    handler.send_error(404)
+
+
+@pytest.fixture
+def server(content: bytes) -> Iterator[Server]:
+    running = Server(content)
+    yield running
+    running.close()
+
+
+@pytest.fixture(autouse=True)
+def _catalogue(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalogue of one model, at the test's server, verified by the beginning of its hash as published ones are."""
+    known = KnownModel(
+        task="pose", url=server.url, sha256=hashlib.sha256(content).hexdigest()[:8], size=(64, 96), licence="none"
+    )
+    unsigned = known.model_copy(update={"sha256": ""})
+    monkeypatch.setattr(fetching, "catalogue", lambda: {"tiny": known, "unsigned": unsigned})
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("answer", [whole, truncating, redirecting, without_ranges], ids=lambda answer: answer.__name__)
+def test_what_arrives_is_whole_and_usable(answer: Answer, server: Server, content: bytes, tmp_path: Path) -> None:
+    server.answer = answer
+    seen: list[tuple[int, int | None]] = []
+    path = fetch("tiny", folder=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert contents(tmp_path) == ["tiny.yaml", "tiny_96x64.safetensors"]
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+    assert seen[-1] == (len(content), len(content))
+    manifest, _ = resolve(path, "pose")
+    assert (manifest.name, manifest.input.width, manifest.input.height) == ("tiny", 64, 96)
+    assert manifest.architecture == {"network": "hrnet_tiny", "joints": 17}
+
+
+def test_a_second_fetch_asks_nobody(server: Server, tmp_path: Path) -> None:
+    fetch("tiny", folder=tmp_path)
+    before = len(server.ranges)
+    fetch("tiny", folder=tmp_path)
+    assert len(server.ranges) == before
+
+
+def test_a_broken_download_goes_on_where_it_stopped(server: Server, content: bytes, tmp_path: Path) -> None:
+    half = len(content) // 2
+    (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content[:half])
+    fetch("tiny", folder=tmp_path)
+    assert server.ranges == [f"bytes={half}-"]
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+def test_a_download_that_was_whole_already_is_taken(server: Server, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content)
+    fetch("tiny", folder=tmp_path)
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+def test_a_part_longer_than_the_file_is_begun_again(server: Server, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content + b"more")
+    fetch("tiny", folder=tmp_path)
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+def test_another_content_is_refused_and_not_kept(server: Server, tmp_path: Path) -> None:
+    server.answer = lying
+    with pytest.raises(ModelError, match="is not the published file"):
+        fetch("tiny", folder=tmp_path)
+    assert contents(tmp_path) == []
+
+
+def test_a_server_that_falls_silent_is_given_up_and_gone_on_with(
+    server: Server, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+
+    def once(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        if handler.headers.get("Range"):
+            handler.close_connection = True
+            return
+        silent(handler, content)
+
+    server.answer = once
+    with pytest.raises(ModelError, match=r"stopped after 1000 bytes .* goes on from there"):
+        fetch("tiny", folder=tmp_path, timeout_s=0.3)
+    assert contents(tmp_path) == ["tiny_96x64.safetensors.part"]
+    server.answer = whole
+    fetch("tiny", folder=tmp_path)
+    assert server.ranges[-1] == "bytes=1000-"
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+def test_what_cannot_be_had_is_one_line(server: Server, tmp_path: Path) -> None:
+    server.answer = missing
+    with pytest.raises(ModelError, match="answers 404") as caught:
+        fetch("tiny", folder=tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="use --from FILE"):
+        fetch("tiny", folder=tmp_path, url="http://127.0.0.1:9/nobody")
+    with pytest.raises(UsageError, match="not a known model"):
+        fetch("tinny", folder=tmp_path)
+    assert contents(tmp_path) == []
+
+
+def test_from_a_file(content: bytes, tmp_path: Path, server: Server) -> None:
+    brought = tmp_path / "brought.safetensors"
+    brought.write_bytes(content)
+    fetch("tiny", source=brought, folder=tmp_path / "models")
+    assert contents(tmp_path / "models") == ["tiny.yaml", "tiny_96x64.safetensors"]
+    assert server.ranges == []
+    brought.write_bytes(content[:-1])
+    with pytest.raises(ModelError, match="is not the published file"):
+        fetch("tiny", source=brought, folder=tmp_path / "others")
+    assert contents(tmp_path / "others") == []
+
+
+def test_without_a_published_hash_somebody_must_answer_for_it(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="states no sha256"):
+        fetch("unsigned", folder=tmp_path)
+    with pytest.raises(ModelError, match="is not the published file"):
+        fetch("unsigned", folder=tmp_path, sha256="0" * 64)
+    fetch("unsigned", folder=tmp_path, sha256=hashlib.sha256(content).hexdigest())
+    fetch("unsigned", folder=tmp_path / "again", unverified=True)
+
+
+def test_https_never_goes_on_to_http() -> None:
+    import urllib.request
+
+    handler = fetching._StaySecure()
+    request = urllib.request.Request("https://example.org/a")
+    with pytest.raises(ModelError, match="not encrypted"):
+        handler.redirect_request(request, None, 302, "Found", "", "http://example.org/a")

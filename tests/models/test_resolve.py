@@ -1,0 +1,107 @@
+"""From what users call a model to its manifest: names, files, published layouts, and one line for each fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from streampose.errors import ModelError
+from streampose.models.resolve import published_output, resolve, size_in_name
+from tests.made_models import seeded_pose_network, write_detector, write_pose_model
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STREAMPOSE_WEIGHTS", str(tmp_path / "weights"))
+
+
+def test_by_name_by_manifest_and_by_weights(tmp_path: Path) -> None:
+    path = write_pose_model(tmp_path / "weights")
+    for ref in ("tiny", path, str(path), path.with_suffix(".safetensors")):
+        manifest, weights = resolve(ref, "pose")
+        assert manifest.name == "tiny"
+        assert weights == path.with_suffix(".safetensors")
+
+
+def test_published_checkpoints_are_known_by_their_tensors(tmp_path: Path) -> None:
+    state = seeded_pose_network("hrnet_tiny").state_dict()
+    official = tmp_path / "pose_hrnet_tiny_384x288.pth"
+    torch.save(state, official)
+    manifest, _ = resolve(official, "pose")
+    assert manifest.architecture == {"network": "hrnet_tiny", "joints": 17}
+    assert (manifest.input.width, manifest.input.height) == (288, 384)
+    assert manifest.output.decode == "quarter"
+    prefixed = {
+        f"head.{name}" if name.startswith("final_layer") else f"backbone.{name}": value for name, value in state.items()
+    }
+    mmpose = tmp_path / "td-hm_hrnet_udp-8xb64-210e_coco-256x192-00000000_20220914.pth"
+    torch.save({"state_dict": prefixed, "meta": {"epoch": 210}}, mmpose)
+    manifest, _ = resolve(mmpose, "pose")
+    assert manifest.architecture == {"network": "hrnet_tiny", "joints": 17}
+    assert (manifest.input.width, manifest.input.height) == (192, 256)
+    assert manifest.output.stride == pytest.approx(191 / 47)
+    assert manifest.output.flip_shift == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("pose_hrnet_w48_384x288.pth", (384, 288)),
+        ("td-hm_hrnet-w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", (256, 192)),
+        ("hrnet_8x32.pth", None),
+        ("best.pth", None),
+    ],
+)
+def test_size_in_name(name: str, size: tuple[int, int] | None) -> None:
+    assert size_in_name(name) == size
+
+
+def test_decoding_by_name() -> None:
+    assert published_output("hrnet_w32_coco_256x192_dark-07f147eb.pth", 192, 256, 17).decode == "dark"
+    assert published_output("hrnet.pth", 192, 256, 133).skeleton == "wholebody133"
+
+
+def test_every_fault_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    path = write_pose_model(tmp_path / "weights")
+    orphan = tmp_path / "orphan.safetensors"
+    save_file({"a": torch.zeros(1)}, orphan)
+    text = tmp_path / "text.pth"
+    text.write_text("no checkpoint")
+    strange = tmp_path / "strange.pth"
+    torch.save({"fc.weight": torch.zeros(2, 2)}, strange)
+    detector = write_detector(tmp_path / "weights")
+    faults = {
+        "tinny": "did you mean tiny",
+        "hrnet_w32_256x192": "streampose models fetch hrnet_w32_256x192",
+        str(tmp_path / "gone.pth"): "no such model file",
+        str(orphan): "needs its manifest, orphan.yaml",
+        str(text): "not loaded|not a checkpoint",
+        str(strange): "of no HRNet",
+        str(detector): "is a detect model; a pose model is wanted",
+    }
+    for ref, words in faults.items():
+        with pytest.raises(ModelError, match=words) as caught:
+            resolve(ref, "pose")
+        assert "\n" not in str(caught.value)
+    weights = path.with_suffix(".safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ModelError, match="sha256"):
+        resolve("tiny", "pose")
+
+
+def test_a_pickle_is_not_opened_unless_trusted(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    path = tmp_path / "yolo.pt"
+    torch.save({"model": Trap()}, path)
+    with pytest.raises(ModelError, match="trust: true"):
+        resolve(path, "detect")
+    with pytest.raises(ModelError):
+        resolve(path, "pose")
+    assert not (tmp_path / "sprung").exists()
