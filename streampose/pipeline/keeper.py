@@ -149,6 +149,11 @@ class Reading:
                 self._inbox.put(item)
         except ChannelClosed:
             pass  # told to end while handing over
+        except SourceError as failure:
+            # Its traceback holds the frames, and they the decoder with its threads and buffers: with the error itself
+            # among their locals they would all wait for the garbage collector.
+            error = failure.with_traceback(None)
+            error.__context__ = error.__cause__ = None
         except Exception as failure:  # noqa: BLE001  (a worker boundary: what went wrong is handed to the keeper)
             error = failure
         try:

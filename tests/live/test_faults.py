@@ -245,7 +245,7 @@ def test_the_stop_is_heard_within_three_seconds_in_every_state(cameras: CameraPr
 
 
 def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> None:
-    """Threads and open files after some reconnects are those of one."""
+    """Threads, those of the decoders too, and open files after some reconnects are those of one."""
     proxy = network.proxy(lambda: cameras.port)
     process = psutil.Process()
 
@@ -255,11 +255,14 @@ def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> Non
     with Rig() as rig:
         camera = rig.watch("gate", proxy.url("/h264"), keep=replace(PATIENCE, backoff_first_s=0.05, backoff_cap_s=0.1))
         files: list[int] = []
-        for _ in range(6):
+        native: list[int] = []
+        for _ in range(8):
             camera.wait_for_frames(2)
             files.append(process.num_fds())
+            native.append(process.num_threads())
             assert threads() == 3
             proxy.cut(reset=True)
             camera.wait(lambda w: w.state == "reconnecting", 5.0)
     assert max(files[2:]) <= files[1] + 1, files
+    assert max(native[2:]) <= native[1] + 2, f"decoders wait for the garbage collector: {native}"
     assert threads() == 0
