@@ -56,7 +56,8 @@ class PacketDecoder:
         self._info = info
         self._tap = tap
         self._base = probe.exact(stream.time_base)
-        self._turned: bool | None = None  # whether the container wants its pictures turned or mirrored
+        self._matrix: probe.DisplayMatrix | None = None  # how the container wants its pictures turned or mirrored
+        self._matrix_known = False
         formats = set(container.format.name.split(","))
         self._clockless = info.live and bool(formats & CLOCKLESS)
         self.clock = SourceClock(
@@ -232,10 +233,9 @@ class PacketDecoder:
     def _upright(self, frame: av.VideoFrame) -> Image:
         """The picture as it is to be seen. Only the first is asked for its matrix: PyAV's `side_data` refers back to its
         frame, so every frame that was asked keeps its buffers until the garbage collector comes."""
-        if self._turned is None:
-            self._turned = probe.display_matrix(frame) is not None
-        image = self._bgr(frame)
-        return probe.upright(image, frame) if self._turned else image
+        if not self._matrix_known:
+            self._matrix, self._matrix_known = probe.display_matrix(frame), True
+        return probe.upright(self._bgr(frame), self._matrix)
 
     def _damaged(self, what: str) -> Corrupt:
         self._doubtful_until_s = time.monotonic() + RESYNC_S

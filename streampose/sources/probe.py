@@ -6,7 +6,7 @@ import math
 import re
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+DisplayMatrix: TypeAlias = tuple[float, float, float, float]  # (a, b, c, d)
 MAX_FPS = 1000.0  # "rates" above are time bases of containers that know none
 EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # before is an unset clock (1904 and 1970 are zeros)
 
@@ -82,13 +83,12 @@ def _utc_s(text: str) -> float | None:
     return seconds if seconds >= EARLIEST_S else None
 
 
-def upright(image: Image, frame: av.VideoFrame) -> Image:
-    """`image` (H, W, 3) turned and mirrored as the display matrix of its frame says, contiguous.
+def upright(image: Image, matrix: DisplayMatrix | None) -> Image:
+    """`image` (H, W, 3) turned and mirrored as `matrix` says (None: as it is), contiguous.
 
-    The matrix (ISO/IEC 14496-12, 6.2.2) maps picture to screen, y down, 16.16 fixed point: [[a, b], [c, d]] with
+    The display matrix (ISO/IEC 14496-12, 6.2.2) maps picture to screen, y down, 16.16 fixed point: [[a, b], [c, d]] with
     x' = ax + cy, y' = bx + dy. Angles that are no quarter turn are rounded to one.
     """
-    matrix = display_matrix(frame)
     if matrix is None:
         return image
     a, b, c, d = matrix
@@ -99,7 +99,7 @@ def upright(image: Image, frame: av.VideoFrame) -> Image:
     return np.ascontiguousarray(np.rot90(image, k=-clockwise))
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float] | None:
+def display_matrix(frame: av.VideoFrame) -> DisplayMatrix | None:
     """(a, b, c, d) of the frame's display matrix, None where it has none, says nothing, or is the identity."""
     from av.sidedata.sidedata import Type
 
