@@ -160,16 +160,17 @@ class PacketDecoder:
         """Hand the capture time of the packet, where its sender told it, to the clock.
 
         `prft` is libav's AVProducerReferenceTime: int64 microseconds since the Unix epoch in host byte order, then flags;
-        RTSP fills it from RTCP sender reports.
+        RTSP fills it from RTCP sender reports. The first is left out: it comes with the packet before its own.
         """
         if not self._info.live or packet.pts is None or self._base is None:
             return
         now_s = time.time()
-        if packet.has_sidedata("prft"):
-            self._reports = True
+        first, told = not self._reports, packet.has_sidedata("prft")
+        self._reports = self._reports or told
+        if told and not first:
             wall_s = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], sys.byteorder, signed=True) / 1e6
             self.clock.report(packet.pts, self._base, wall_s, now_s)
-        elif not self._reports:
+        elif first:
             zero_us = getattr(self._container, "start_time_realtime", None)
             if zero_us:
                 self.clock.report(packet.pts, self._base, zero_us / 1e6 + float(packet.pts * self._base), now_s)

@@ -98,9 +98,9 @@ class Report:
         )
         return "\n".join(lines)
 
-    def check(self) -> None:
-        """Everything that must hold."""
-        late = [strike for strike in self.strikes if strike.back_s > BACK_S + SLACK_S]
+    def check(self, back_s: float = BACK_S + SLACK_S, stated_loss: float = STATED_LOSS) -> None:
+        """Everything that must hold. A machine that is busy otherwise needs more time and loses more."""
+        late = [strike for strike in self.strikes if strike.back_s > back_s]
         assert not late, late
         for camera in self.cameras:
             assert camera.uncovered(FPS) == [], (camera.name, camera.uncovered(FPS))
@@ -108,7 +108,7 @@ class Report:
                 assert len(camera.breaks) == 1, (camera.name, camera.breaks)
                 assert not [gap for gap in camera.gaps if gap.cause in ("disconnected", "corrupt")], camera.gaps
                 dropped = sum(gap.frames or 0 for gap in camera.gaps if gap.start_s > camera.seen[0].time_s + 1.0)
-                assert dropped <= STATED_LOSS * camera.count + 1, (camera.name, dropped, camera.count)
+                assert dropped <= stated_loss * camera.count + 1, (camera.name, dropped, camera.count)
         assert self.threads[1] <= self.threads[0], self.threads
         assert self.files[1] <= self.files[0], self.files
         assert self.stop_s < 3.0
