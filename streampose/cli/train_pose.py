@@ -24,6 +24,9 @@ def train_pose_command(
         Path | None,
         typer.Option(help="Write the run's best weights to this .safetensors, with a manifest; trains nothing."),
     ] = None,
+    blend: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --export: share of the way back to the recipe's teacher.")
+    ] = 0.0,
     licence: Annotated[str, typer.Option(help="With --export: licence that goes into the manifest.")] = "unstated",
 ) -> None:
     """Train a pose network by a recipe; writes best.pt, last.pt, metrics.jsonl and curves.png into the run's folder."""
@@ -42,7 +45,7 @@ def train_pose_command(
         from streampose.train.pose_export import export_pose, training_summary
 
         best = plan.out / "best.pt"
-        manifest = export_pose(plan, best, export, licence=licence, training=training_summary(plan, best))
+        manifest = export_pose(plan, best, export, licence=licence, training=training_summary(plan, best), blend=blend)
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return
     from streampose.train.pose import PoseTraining

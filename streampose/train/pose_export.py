@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from streampose.errors import SinkError
+from streampose.errors import ConfigError, SinkError
 from streampose.models.manifest import Manifest, save, sha256_of
-from streampose.pose.checkpoint import read_state
+from streampose.pose.checkpoint import State, our_names, read_state
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose_config import PoseRecipe
 
@@ -25,17 +25,26 @@ def export_pose(
     origin: str = "",
     training: dict[str, Any] | None = None,
     measured: dict[str, Any] | None = None,
+    blend: float = 0.0,
 ) -> Manifest:
     """Write `target` (.safetensors) and the manifest of the same stem from `checkpoint` (best.pt of a run).
 
+    With `blend` the weights go that share of the way back to the recipe's teacher: between a network and its own
+    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022).
     Weights are stored as fp16, half the bytes; every runtime turns them to what it computes in. Raises ModelError where
-    the checkpoint is none, SinkError where the target cannot be written.
+    the checkpoint is none, ConfigError where there is no teacher to go back to, SinkError where the target cannot be written.
     """
     if target.suffix != ".safetensors":
         raise SinkError(f"{target}: weights are written as .safetensors")
+    trained = read_state(checkpoint)
+    if blend:
+        if recipe.teacher is None:
+            raise ConfigError("blending goes back to the recipe's `teacher`, and it names none")
+        start = our_names(read_state(recipe.found(recipe.teacher)))
+        trained = {name: torch.lerp(value, start[name].to(value), blend) for name, value in _floats(trained).items()}
     state = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in read_state(checkpoint).items()
+        for name, value in trained.items()
         if not name.endswith("num_batches_tracked")
     }
     part = target.with_name(target.name + ".part")
@@ -62,6 +71,10 @@ def export_pose(
     )
     save(manifest, target.with_suffix(".yaml"))
     return manifest
+
+
+def _floats(state: State) -> State:
+    return {name: value for name, value in state.items() if value.is_floating_point()}
 
 
 def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:
