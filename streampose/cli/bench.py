@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from streampose.cli.bench_models import models
+
 app = typer.Typer(help="Time the pipeline and the networks on this machine.", no_args_is_help=True)
+app.command("models")(models)
 
 
 @app.command("pipeline")

@@ -1,0 +1,55 @@
+"""The benchmark of the networks: rows, ratios, and wishes that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streampose.bench.models import BenchModelsOptions, bench_models
+from streampose.cli.bench import app
+from streampose.errors import UsageError
+from tests.made_models import write_pose_model
+
+
+def test_rows_of_a_small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    model = write_pose_model(tmp_path)
+    setups = ("torch:fp32", "openvino:fp32")
+    found = bench_models(BenchModelsOptions(poses=(str(model),), setups=setups, batches=(1, 2), threads=1, seconds=0))
+    rows = {(row["setup"], row["batch"]): row for row in found["rows"]}
+    assert set(rows) == {(setup, batch) for setup in setups for batch in (1, 2)}
+    for row in rows.values():
+        assert row["calls"] >= 5
+        assert 0 < row["wall_ms_min"] <= row["wall_ms_median"]
+        assert row["model"] == "tiny"
+    assert rows["torch:fp32", 1]["wall_to_torch"] == 1
+    openvino, torch = rows["openvino:fp32", 2], rows["torch:fp32", 2]
+    assert openvino["wall_to_torch"] == pytest.approx(openvino["wall_ms_min"] / torch["wall_ms_min"], rel=0.1, abs=0.05)
+    assert os.environ["STREAMPOSE_CACHE"] == str(tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_command_writes_json(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "models.json"
+    arguments = ["models", "--preset", "hrnet_tiny@32x64", "--setup", "torch:fp32", "--batch", "1"]
+    done = CliRunner().invoke(app, [*arguments, "--threads", "1", "--seconds", "0", "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    found = json.loads(file.read_text())
+    assert [row["setup"] for row in found["rows"]] == ["torch:fp32"]
+    assert found["machine"]["cpu"]
+    assert "hrnet_tiny (random weights)" in done.output
+
+
+@pytest.mark.parametrize("options", [{"presets": ("hrnet_tiny",)}, {"presets": ("hrnet_tiny@33x64",)}])
+def test_wishes_that_cannot_be(options: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(UsageError, match="NETWORK@WIDTHxHEIGHT"):
+        bench_models(BenchModelsOptions(**options, seconds=0))
+
+
+def test_an_unknown_setup_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="openvino:fp64"):
+        bench_models(BenchModelsOptions(poses=(str(write_pose_model(tmp_path)),), setups=("openvino:fp64",), seconds=0))
