@@ -114,7 +114,7 @@ def _rows(found: Findings) -> list[tuple[str, str]]:
             "-" if found.drift_ppm is None else f"{found.drift_ppm:+.0f} ± {found.drift_sigma_ppm:.0f}",
         ),
         ("wall clock", found.wall_source),
-        ("wall clock off ms", _text(found.wall_offset_ms, "+.0f")),
+        ("wall - arrival ms", _text(found.wall_offset_ms, "+.0f")),
         ("loss %", f"{100 * found.loss:.1f}"),
         ("decode ms", _text(found.decode_ms, ".1f")),
     ]

@@ -1,6 +1,6 @@
 """Eight cameras, some of them in hell: every fault, many times, seeded and bounded; what must hold is checked at the end.
 
-    python -m tests.live.chaos --seconds 240 --seed 1 [--plot rss.png]
+    python -m tests.live.chaos --seconds 240 --seed 1 [--forget --plot rss.png]
 
 Three cameras are stable, four sit behind a network that misbehaves, one is a process that is stopped, killed and comes back
 as another model. Each disturbed camera goes through its faults in random order, all of them before any twice. The report
@@ -214,7 +214,7 @@ def process_faults(process: CameraProcess, mount: str, draw: random.Random) -> d
     return {"hang": hang, "kill": come_back_as_another, "end session": end_sessions, "freeze": freeze}
 
 
-def run(seconds: float, seed: int) -> Report:
+def run(seconds: float, seed: int, *, forget: bool = False) -> Report:
     """The whole of it; raises AssertionError where an account does not close."""
     report = Report(seconds, seed)
     process = psutil.Process()
@@ -229,7 +229,7 @@ def run(seconds: float, seed: int) -> Report:
         calm = stack.enter_context(CameraProcess(*kinds))
         poor = stack.enter_context(CameraProcess({"mount": "/poor", "fps": FPS}))
         before = (threading.active_count(), process.num_fds())
-        rig = Rig()
+        rig = Rig(forget=forget)
         with rig:
             for name, mount, transport in (
                 ("stable-1", "/h264", "tcp"),
@@ -290,11 +290,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--plot", type=Path, help="a picture of the memory over the run")
+    parser.add_argument("--forget", action="store_true", help="remember no frames: what grows then is the program")
     wanted = parser.parse_args()
     if why := missing():
         raise SystemExit(why)
-    report = run(wanted.seconds, wanted.seed)
+    report = run(wanted.seconds, wanted.seed, forget=wanted.forget)
     print(report.table())
     if wanted.plot is not None:
         plot(report, wanted.plot)

@@ -42,7 +42,9 @@ class Seen:
 
 @dataclass
 class Watched:
-    """One camera. `seen`, `gaps`, `states`, `breaks` grow while it runs; `end` is its last word."""
+    """One camera. `seen`, `gaps`, `states`, `breaks` grow while it runs; `end` is its last word.
+
+    With `forget` only the last frame is remembered, for runs that look at memory."""
 
     group: WorkerGroup
     name: str
@@ -50,6 +52,7 @@ class Watched:
     keep: KeepOptions = PATIENCE
     options: dict[str, Any] = field(default_factory=dict)
     make_watch: Any = None
+    forget: bool = False
     seen: list[Seen] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     states: list[tuple[float, CameraState]] = field(default_factory=list)
@@ -84,6 +87,8 @@ class Watched:
                 message.index, message.segment, message.time_s, message.wall_s, message.wall_source, message.width,
                 time.monotonic(), *(code or (None, None)),
             )  # fmt: skip
+            if self.forget:
+                self.seen.clear()
             self.seen.append(seen)
         elif isinstance(message, Gap):
             self.gaps.append(message)
@@ -155,9 +160,10 @@ class Rig:
     group: WorkerGroup = field(default_factory=lambda: WorkerGroup(deadline_s=5.0))
     watched: list[Watched] = field(default_factory=list)
     stop_s: float = 0.0
+    forget: bool = False
 
     def watch(self, name: str, url: str, **how: Any) -> Watched:
-        self.watched.append(Watched(self.group, name, url, **how))
+        self.watched.append(Watched(self.group, name, url, **{"forget": self.forget, **how}))
         return self.watched[-1]
 
     def __enter__(self) -> Rig:

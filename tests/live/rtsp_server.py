@@ -133,11 +133,7 @@ class Mount(GstRtspServer.RTSPMediaFactory):
                 self.frozen_picture = picture = self.frozen_picture or picture
             else:
                 self.frozen_picture = None
-            if source.emit("push-buffer", Gst.Buffer.new_wrapped(picture)) in (
-                Gst.FlowReturn.FLUSHING,
-                Gst.FlowReturn.EOS,
-            ):
-                return False
+            source.emit("push-buffer", Gst.Buffer.new_wrapped(picture))  # before it plays it refuses: the next will do
             state["next"] = number + 1
             due_s = state["next"] / self.fps
         wait_ms = max(1, int((due_s - (time.time() - BEGAN_S)) * 1000))
