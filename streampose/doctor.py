@@ -69,11 +69,11 @@ class Findings:
 
     `fps` is the rate received, by the camera's own clock. `jitter_ms` is the standard deviation of arrival against that
     clock. `drift_ppm` is how much faster the camera's clock runs than ours, `drift_sigma_ppm` the standard error of that;
-    `wall_offset_ms` how far its wall clock (RTCP) is from our clock
-    when its least delayed picture was decoded: its error and the delay of coding and network together. `loss` is the part of pictures damaged or missing.
-    `people_px` are the 10th, 50th and 90th percentile of the heights of people seen; `needed_px` the height from which the
-    pose network sees every pixel it can use. `load` is the part of one second that a second of this camera costs the
-    networks; `holdable_fps` the rate at which it alone would fill them.
+    `wall_offset_ms` how far its wall clock (RTCP) is from ours when its least delayed picture was decoded: its error and
+    the delay of coding and network together. `loss` is the part of pictures damaged or missing. `people_px` are the 10th,
+    50th and 90th percentile of the heights of people seen; `needed_px` the height from which the pose network sees every
+    pixel it can use. `load` is the part of one second that a second of this camera costs the networks; `holdable_fps` the
+    rate at which it alone would fill them.
     """
 
     name: str
