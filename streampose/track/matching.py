@@ -14,6 +14,7 @@ from streampose.track.track import CENTRE_NOISE, Track
 
 Floats = npt.NDArray[np.float64]
 POSE_SHARE = 0.5  # of the likeness, where both poses are known well enough
+NEUTRAL_OKS = 0.35  # what the same person's poses in two frames often reach, seen small
 LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
 RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
 RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much higher or lower
@@ -37,7 +38,7 @@ def pose_likeness(
 
 def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """The likeness (N, M): overlap of the boxes, mixed with that of the poses where those are `known`."""
-    return np.asarray(np.where(known, (1 - POSE_SHARE) * overlap + POSE_SHARE * alike, overlap))
+    return np.asarray((1 - POSE_SHARE) * overlap + POSE_SHARE * np.where(known, alike, NEUTRAL_OKS))
 
 
 def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least: float) -> list[tuple[int, int]]:

@@ -176,7 +176,8 @@ def _smooth_person(
 def _bridge(seen: list[Sighting], known: dict[int, Person], times_s: Floats, bridge_s: float) -> list[Sighting]:
     """The sightings, and between two of them not further apart than `bridge_s` somebody coasting in a box moved evenly."""
     life = seen[:1]
-    nothing: tuple[JointState, ...] = ("coasted",) * len(seen[0][1].joint_state)
+    coasted: JointState = "coasted"
+    nothing = (coasted,) * len(seen[0][1].joint_state)
     for (start, before), (end, after) in pairwise(seen):
         span = times_s[end] - times_s[start]
         for position in range(start + 1, end if span <= bridge_s else start):

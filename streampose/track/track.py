@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy.typing as npt
 
 from streampose.messages import TrackState
 from streampose.track import kalman
+from streampose.track.appearance import PARTS
 from streampose.track.options import TrackOptions
 
 Floats = npt.NDArray[np.float64]
 CENTRE_NOISE = 0.04  # body heights: how far a detected box's centre lies from the person's
 CENTRE_ACCELERATION = 0.7  # body heights/s: how far a person's velocity strays in a second
 FIRST_SPEED = 0.8  # body heights/s: how fast an unknown person may be
+COAST_DECAY = 1.0  # 1/s: people whom nobody sees slow down, for many have met somebody
+MISFIT = np.array([0.4, 0.15])  # log of the sides' ratio at which a box counts half: it is cut, or holds two
 SIDE_NOISE = 0.08  # relative standard deviation of a detected box's sides
 SIDE_WALK = 0.25  # relative change of the sides of a box in a second (a turn, a stride, coming nearer)
 
@@ -27,7 +30,7 @@ class Track:
     `mean` (2, 2) and `cov` (2, 2) are the centre's filter; `sides` (2,) width and height with relative variance
     `sides_var`. `seen_s` is when a detection was last given to it, `evidence_s` when a detection or a confident pose
     was; `missed_s` when detection first missed it since. `hits` counts sightings since `born_s`. A `lost` track is
-    only remembered.
+    only remembered. `colours` (2, 3) are those of torso and legs, NaN while unknown.
     """
 
     id: int
@@ -43,6 +46,7 @@ class Track:
     confirmed: bool = False
     missed_s: float | None = None
     lost: bool = False
+    colours: Floats = field(default_factory=lambda: np.full((PARTS, 3), np.nan))
 
     @property
     def size(self) -> float:
@@ -62,16 +66,18 @@ class Track:
     def predict(self, dt: float) -> None:
         """Move the box `dt` seconds on; its sides stay (their rates are noise)."""
         q = (CENTRE_ACCELERATION * self.size) ** 2
-        self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q)
+        decay = 0.0 if self.missed_s is None else COAST_DECAY
+        self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q, 0.0, decay)
         self.sides_var += SIDE_WALK**2 * dt
 
     def see_box(self, box: npt.NDArray[Any], score: float, time_s: float) -> None:
         """A detection at `time_s` is this person."""
         box = np.asarray(box, np.float64)
         sides = np.maximum(box[2:] - box[:2], 1.0)
-        r = (CENTRE_NOISE * self.size / max(score, 0.2)) ** 2
+        odd = np.log(sides / self.sides) / MISFIT
+        r = (CENTRE_NOISE * self.size / max(score, 0.2)) ** 2 * (1 + float(odd @ odd))
         self.mean, self.cov = kalman.update(self.mean, self.cov, (box[:2] + box[2:]) / 2, r)
-        side_r = (SIDE_NOISE / max(score, 0.2)) ** 2
+        side_r = (SIDE_NOISE / max(score, 0.2)) ** 2 * (1 + float(odd @ odd))
         gain = self.sides_var / (self.sides_var + side_r)
         self.sides = self.sides + gain * (sides - self.sides)
         self.sides_var *= 1 - gain

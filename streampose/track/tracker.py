@@ -8,13 +8,14 @@ overlap of the boxes with the similarity of the poses, which decides where boxes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streampose.messages import Array, Person
-from streampose.track import association, candidates, matching, track
+from streampose.messages import Array, Image, Person
+from streampose.track import appearance, association, candidates, matching, track
 from streampose.track.candidates import Proposal
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.people import describe
@@ -25,10 +26,16 @@ Floats = npt.NDArray[np.float64]
 LEAST_LIKENESS = 0.25  # below this a detection is somebody else
 LEAST_WEAK_LIKENESS = 0.4  # the same for weak detections
 LEAST_RECALL = 0.05
+WEAK_S = 0.5  # a weak detection carries only whom a detection showed not longer ago
+ABSENCE_COST = 0.3
+ABSENCE_S = 0.15
 LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
 TAKEN_OKS = 0.6  # and up to which it is not that of somebody else seen already
 LEAST_VISIBLE = 0.4  # the part of an unseen person's box that must still lie in the picture
 EPSILON_S = 1e-6
+COCO_BODY = np.array([5, 6, 11, 12, 13, 14])
+ALONE_IOU = 0.1  # clothes are remembered from boxes that overlap nobody by more
+MEMORY = 0.1  # the share of a new sighting in the memory of clothes
 SURE_JOINT = 0.3  # score from which a joint may widen its box
 SURE_STD = 0.08  # body heights: and it must be known that well
 
@@ -36,7 +43,8 @@ SURE_STD = 0.08  # body heights: and it must be known that well
 class CameraTracker:
     """The people of one camera; one thread.
 
-    `skeleton_sigmas` (K,) are the OKS's. Ids count from 1 and are never used again, not even after `reset`.
+    `skeleton_sigmas` (K,) are the OKS's; `body` are the joints left and right shoulder, hip and knee, by which clothes
+    are found (COCO's in a skeleton of 17). Ids count from 1 and are never used again, not even after `reset`.
     """
 
     def __init__(
@@ -44,9 +52,12 @@ class CameraTracker:
         skeleton_sigmas: npt.NDArray[Any],
         options: TrackOptions | None = None,
         smooth: SmoothOptions | None = None,
+        body: Sequence[int] | None = None,
     ) -> None:
         self.options = options or TrackOptions()
         self._sigmas = np.asarray(skeleton_sigmas, np.float64)
+        coco = COCO_BODY if len(self._sigmas) == 17 else None
+        self._body = np.array(body, np.intp) if body is not None else coco
         self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
         self._tracks: list[Track] = []
         self._next_id = 1
@@ -96,12 +107,17 @@ class CameraTracker:
             picture=(width, height),
         )
 
-    def update(self, proposal: Proposal, keypoints: Array) -> tuple[Person, ...]:
-        """Who is in the frame, sorted by id, once `keypoints` (M, K, 3) x, y, score of the proposed boxes are known."""
+    def update(self, proposal: Proposal, keypoints: Array, image: Image | None = None) -> tuple[Person, ...]:
+        """Who is in the frame, sorted by id, once `keypoints` (M, K, 3) x, y, score of the proposed boxes are known.
+
+        With the frame's `image` (H, W, 3) BGR the colours of people's clothes help to tell them apart.
+        """
         poses = self._poses(proposal, keypoints)
-        owners = self._assign(proposal, poses)
+        colours = self._colours(poses[: len(proposal.detections)], image)
+        owners = self._assign(proposal, poses, colours)
         discarded = self._discard(proposal, poses, owners)
         used = self._see(proposal, poses, owners, discarded)
+        self._remember(proposal, colours, used, discarded)
         self._carry(proposal, poses, used)
         raw = {row: poses[column] for row, column in used.items() if np.isfinite(poses[column]).all()}
         thrown = {row for row, column in used.items() if column in discarded}
@@ -161,7 +177,7 @@ class CameraTracker:
         poses[asked] = found[proposal.pose_of[asked]]
         return poses
 
-    def _assign(self, proposal: Proposal, poses: Floats) -> dict[int, int]:
+    def _assign(self, proposal: Proposal, poses: Floats, colours: Floats) -> dict[int, int]:
         """Track row by detection, in rounds."""
         options, count = self.options, len(proposal.detections)
         if not count or not self._tracks:
@@ -171,13 +187,18 @@ class CameraTracker:
         alike, told = matching.pose_likeness(
             smoother.mean[:, :, 0, :], smoother.trust(), smoother.cov[..., 0, 0], poses[:count], now, self._sigmas
         )
+        dressed = appearance.wardrobe_likeness(np.array([person.colours for person in self._tracks]), colours)
         similarity = matching.mix(overlap, alike, told)
+        recalled = matching.recall_likeness(self._tracks, proposal.detections) * np.nan_to_num(dressed, nan=1.0)
         high = [j for j in range(count) if proposal.scores[j] >= options.high_threshold]
         low = [j for j in range(count) if proposal.scores[j] < options.high_threshold]
         known = [row for row, person in enumerate(self._tracks) if person.confirmed]
         live = [row for row in known if not self._tracks[row].lost]
         missed = [row for row in known if self._tracks[row].missed_s is not None]
         fresh = [row for row, person in enumerate(self._tracks) if not person.confirmed]
+        now_s = proposal.time_s
+        unseen_s = np.array([now_s - person.evidence_s for person in self._tracks])
+        similarity = similarity - ABSENCE_COST * np.clip(unseen_s - ABSENCE_S, 0, 1)[:, None]
         owners: dict[int, int] = {}
 
         def give(likeness: Floats, rows: list[int], columns: list[int], least: float) -> None:
@@ -186,8 +207,8 @@ class CameraTracker:
             owners.update((column, row) for row, column in matching.match(likeness, rows, columns, least))
 
         give(similarity, live, high, LEAST_LIKENESS)
-        give(similarity, live, low, LEAST_WEAK_LIKENESS)
-        give(matching.recall_likeness(self._tracks, proposal.detections), missed, high, LEAST_RECALL)
+        give(similarity, [row for row in live if now_s - self._tracks[row].seen_s <= WEAK_S], low, LEAST_WEAK_LIKENESS)
+        give(recalled, missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
 
@@ -246,6 +267,21 @@ class CameraTracker:
                 self._next_id += 1
                 used[len(self._tracks) - 1] = column
         return used
+
+    def _colours(self, poses: Floats, image: Image | None) -> Floats:
+        """The colours (D, 2, 3) of the clothes in each detection; NaN where not known."""
+        if image is None or self._body is None:
+            return np.full((len(poses), appearance.PARTS, 3), np.nan)
+        return appearance.clothes(image, poses, self._body)
+
+    def _remember(self, proposal: Proposal, colours: Floats, used: dict[int, int], discarded: set[int]) -> None:
+        """Keep the colours of those who stand alone."""
+        boxes = self._boxes()
+        crowd = association.iou(boxes, boxes) - np.eye(len(boxes))
+        for row, column in used.items():
+            if column not in discarded and column < len(colours) and crowd[row].max(initial=0.0) <= ALONE_IOU:
+                person = self._tracks[row]
+                person.colours = appearance.remember(person.colours, colours[column], MEMORY)
 
     def _may_begin(self, score: float, pose: Floats) -> bool:
         """A new person needs a sure detection and a pose that looks like one."""
