@@ -27,6 +27,7 @@ def save_weights(network: PeopleNetwork, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     try:
         save_file(state, str(part))
+        part.chmod(0o644)  # safetensors writes for the owner alone
         os.replace(part, path)
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
