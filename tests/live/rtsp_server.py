@@ -107,7 +107,7 @@ class Mount(GstRtspServer.RTSPMediaFactory):
             profile="main" if bframes else "constrained-baseline",
         )
         self.set_launch(
-            "( appsrc name=src is-live=true do-timestamp=true format=time "
+            "( appsrc name=src is-live=true do-timestamp=false format=time "
             f"caps=video/x-raw,format=I420,width={self.painter.width},height={self.painter.height},"
             f"framerate={self.fps}/1 ! {encoder} )"
         )
@@ -127,13 +127,17 @@ class Mount(GstRtspServer.RTSPMediaFactory):
         now_s = time.time() - BEGAN_S
         number = max(state["next"], int(now_s * self.fps))
         due_s = number / self.fps
-        if now_s >= due_s:
+        clock = source.get_clock()
+        if now_s >= due_s and clock is not None:  # without a clock it does not play yet: the next picture will do
+            taken_ns = clock.get_time() - source.get_base_time()
             picture = self.painter.draw(number, now_s)
             if self.frozen:
                 self.frozen_picture = picture = self.frozen_picture or picture
             else:
                 self.frozen_picture = None
-            source.emit("push-buffer", Gst.Buffer.new_wrapped(picture))  # before it plays it refuses: the next will do
+            buffer = Gst.Buffer.new_wrapped(picture)
+            buffer.pts = max(taken_ns, 0)
+            source.emit("push-buffer", buffer)
             state["next"] = number + 1
             due_s = state["next"] / self.fps
         wait_ms = max(1, int((due_s - (time.time() - BEGAN_S)) * 1000))
