@@ -116,11 +116,12 @@ class Reading:
     def __init__(
         self, name: str, make_source: Callable[[], Source], group: WorkerGroup, stopped: Callable[[], bool]
     ) -> None:
+        self._name = f"read:{name}"
         self._make_source = make_source
         self._stopped = stopped
         self._told = False
-        self._inbox: Channel[Opened | Picture | Corrupt | _Finished] = Channel(f"read:{name}", HANDOVER, "lossless")
-        self.worker: Worker = group.start(f"read:{name}", self._read, abandonable=True)
+        self._inbox: Channel[Opened | Picture | Corrupt | _Finished] = Channel(self._name, HANDOVER, "lossless")
+        self.worker: Worker = group.start(self._name, self._read, abandonable=True)
 
     def next(self, timeout_s: float) -> Opened | Picture | Corrupt | _Finished | None:
         """The next item, None where none came in time."""
@@ -159,10 +160,16 @@ class Reading:
         try:
             self._inbox.put(_Finished(error))
         except ChannelClosed:
-            log.debug("%s ended late: %s", self.worker.name, error)
+            log.debug("%s ended late: %s", self._name, error)
         finally:
             if source is not None:
-                source.close()
+                self._close(source)
+
+    def _close(self, source: Source) -> None:
+        try:
+            source.close()
+        except Exception as failure:  # a worker boundary: what could not be let go costs no camera
+            log.error("%s: its source could not be closed", self._name, exc_info=failure)
 
 
 class Keeper:

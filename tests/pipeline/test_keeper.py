@@ -106,6 +106,19 @@ def test_a_bug_in_the_source_of_a_camera_does_not_end_the_watch() -> None:
     assert "ZeroDivisionError" in lost.reason
 
 
+class Unclosable(ScriptedSource):
+    def close(self) -> None:
+        super().close()
+        raise OSError("the socket is gone already")
+
+
+def test_a_source_that_cannot_be_closed_costs_nothing_else() -> None:
+    kept = Kept(Unclosable([1]))
+    assert [type(event) for event in kept.events(4)] == [Opened, Lost] * 2
+    assert kept.group.errors() == []
+    assert not kept.group.stopping.is_set()
+
+
 def test_silence_is_a_stall_then_a_loss() -> None:
     kept = Kept(ScriptedSource([2, 30.0]))
     opened, stalled, lost = kept.events(3)
