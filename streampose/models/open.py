@@ -102,6 +102,12 @@ def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choi
             from streampose.models.networks import network_of
 
             model = to_openvino(network_of(manifest, weights), manifest.input, width, height)
+        if choice.precision == "int8":
+            from streampose.models.calibrate import calibration_pictures, quantise
+
+            pictures = calibration_pictures(manifest, width, height)
+            log.info("%s: quantised to int8 on %d pictures, once", manifest.name, len(pictures))
+            model = quantise(model, pictures)
         return runtime.pack(model)
 
     packed, _ = cache.cached(cache.entry_path("ir", key, ".ir"), build)

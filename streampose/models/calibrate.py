@@ -1,0 +1,110 @@
+"""Int8 by NNCF: the ranges of a network's activations, taken from people and frames of the bundled clips.
+
+Post-training quantisation only: weights and activations of convolutions to 8 bits. It is an option, never the default:
+what it costs in accuracy is measured by `streampose eval --precision int8` and stated in docs/models.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streampose.errors import ModelError
+from streampose.messages import Image
+from streampose.models.manifest import Manifest
+
+PICTURES = 200
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+
+def calibration_folder() -> Path | None:
+    """STREAMPOSE_CALIBRATION, ./samples or the repository's samples, the first that holds videos."""
+    named = os.environ.get("STREAMPOSE_CALIBRATION")
+    folders = [*([Path(named)] if named else []), Path("samples"), Path(__file__).parents[2] / "samples"]
+    return next((folder for folder in folders if folder.is_dir() and _videos(folder)), None)
+
+
+def calibration_pictures(manifest: Manifest, width: int, height: int, count: int = PICTURES) -> npt.NDArray[np.uint8]:
+    """Up to `count` inputs (N, height, width, 3) uint8 BGR for a network: crops of people, or frames, of videos.
+
+    People are found by the shipped detector. Raises ModelError where there are no videos or nobody is in them.
+    """
+    folder = calibration_folder()
+    if folder is None:
+        raise ModelError("precision int8 needs videos to calibrate on: set STREAMPOSE_CALIBRATION to a folder of some")
+    frames = list(_spread(folder, 2 * count if manifest.task == "detect" else count))
+    if manifest.task == "detect":
+        from streampose.detect import letterbox
+
+        plans = [letterbox.plan(frame.shape[1], frame.shape[0], max(width, height)) for frame in frames]
+        fit = [letterbox.apply(f, plan) for f, plan in zip(frames, plans, strict=True) if plan.size == (width, height)]
+        return np.stack(fit[:count]) if fit else _stretched(frames[:count], width, height)
+    crops = np.concatenate([_people(frame, boxes, manifest, width, height) for frame, boxes in _found(frames)])
+    if not len(crops):
+        raise ModelError(f"precision int8: nobody was found in the videos of {folder}; set STREAMPOSE_CALIBRATION")
+    chosen: npt.NDArray[np.uint8] = crops[np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)]
+    return chosen
+
+
+def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
+    """An int8 copy of an OpenVINO `model` whose input is uint8 pictures; raises ModelError without NNCF."""
+    try:
+        import nncf
+    except ImportError as error:
+        raise ModelError("precision int8 needs NNCF: pip install 'streampose[int8]', or choose another") from error
+    logging.getLogger("nncf").setLevel(logging.WARNING)
+    nncf.set_log_level(logging.WARNING)
+    dataset = nncf.Dataset([picture[None] for picture in pictures])
+    return nncf.quantize(
+        model, dataset, subset_size=len(pictures), preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=True
+    )
+
+
+def _videos(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+
+
+def _spread(folder: Path, count: int) -> Iterator[Image]:
+    """About `count` frames, evenly spread over all videos of a folder."""
+    import av
+
+    videos = _videos(folder)
+    for path in videos:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            total = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
+            every = max(1, round(total * len(videos) / count))
+            for index, frame in enumerate(container.decode(stream)):
+                if index % every == 0:
+                    yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+
+
+def _found(frames: Sequence[Image]) -> Iterator[tuple[Image, npt.NDArray[np.float32]]]:
+    from streampose.models.load import load_detector
+
+    detector = load_detector(device="cpu", runtime="openvino", precision="fp32")
+    for frame in frames:
+        ((boxes, _),) = detector([frame])
+        yield frame, boxes
+    detector.close()
+
+
+def _people(
+    frame: Image, boxes: npt.NDArray[np.float32], manifest: Manifest, width: int, height: int
+) -> npt.NDArray[np.uint8]:
+    from streampose.pose.crop import crop_affines, cut_crops
+
+    return cut_crops(frame, crop_affines(boxes, width, height, manifest.input.box_scale), width, height)
+
+
+def _stretched(frames: Sequence[Image], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Frames of another shape than the network's: the range of activations does not ask for the aspect."""
+    import cv2
+
+    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
