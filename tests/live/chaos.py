@@ -155,6 +155,8 @@ def network_faults(proxy: Proxy, draw: random.Random) -> dict[str, Callable[[], 
                 proxy.cut(reset=draw.random() < 0.5)
             time.sleep(draw.uniform(0.5, 2.5))
             setattr(proxy.faults, fault, calm)
+            if cut:
+                proxy.cut()  # a server that is back knows nothing of the connections it had before
 
         return strike
 

@@ -20,7 +20,7 @@ from streampose.sources.barcode import read_code
 from streampose.sources.open import open_source
 
 PATIENCE = KeepOptions(
-    live=True, stall_s=1.0, give_up_s=3.0, open_s=3.0, backoff_first_s=0.2, backoff_cap_s=1.5, refused_backoff_s=2.0
+    live=True, stall_s=1.0, give_up_s=3.0, open_s=4.0, backoff_first_s=0.2, backoff_cap_s=1.5, refused_backoff_s=2.0
 )
 LIMITS: dict[str, Any] = {"open_timeout_s": 2.0, "read_timeout_s": 2.0}
 
