@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from streampose.messages import Person
 from streampose.pose.skeleton import load_skeleton
+from streampose.sources.figures import figure_box
 from streampose.sources.synthetic import PatternOptions, SyntheticSource
 from streampose.track.offline import Moment, smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 RATES = (8, 15, 30)
 PEOPLE = 4
 SECONDS = 20.0
-LAGS_MS = np.arange(-150.0, 301.0, 5.0)
+INSTANT_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,15 @@ class _Life:
     def __init__(
         self, source: SyntheticSource, figure: int, times_s: Floats, rng: np.random.Generator, spoil: Spoil
     ) -> None:
-        self._source, self._figure, self.times_s = source, figure, times_s
+        self._picture, self.times_s = (source.options.width, source.options.height), times_s
         self.fps = 1 / float(times_s[1] - times_s[0])
-        truth = [source.truth(float(time_s)) for time_s in times_s]
-        self.boxes = np.array([boxes[figure] for _, boxes, _ in truth], np.float64)
+        one = source.figures[figure]
+        poses = np.array([one.pose(time_s) for time_s in times_s.tolist()], np.float64)
+        ahead = np.array([one.pose(time_s + INSTANT_S) for time_s in times_s.tolist()], np.float64)
+        self.boxes = np.array([figure_box(pose, one.height_px) for pose in poses], np.float64)
         self.height = float(np.median(self.boxes[:, 3] - self.boxes[:, 1]))
-        self.truth = np.array([source.figures[figure].pose(time_s)[:, :2] for time_s in times_s.tolist()], np.float64)
+        self.truth = poses[..., :2]
+        self._velocity = (ahead - poses)[..., :2] / INSTANT_S
         self._rng, self._spoil = rng, spoil
         self._spoil_all()
 
@@ -138,7 +142,7 @@ class _Life:
     def track(self, smooth: SmoothOptions) -> list[Moment]:
         """What the tracker makes of it."""
         tracker = CameraTracker(load_skeleton("coco17").sigmas, TrackOptions(), smooth)
-        width, height = self._source.options.width, self._source.options.height
+        width, height = self._picture
         moments: list[Moment] = []
         for t, time_s in enumerate(self.times_s.tolist()):
             spoilt = self.boxes[t] + self._rng.normal(size=4) * self._spoil.box_noise * self.height
@@ -181,8 +185,9 @@ class _Life:
         )
 
     def _inside(self) -> npt.NDArray[np.bool_]:
-        size = (self._source.options.width, self._source.options.height)
-        within = np.concatenate((self.boxes[:, :2] >= 0, self.boxes[:, 2:] < size), axis=1).all(axis=1, keepdims=True)
+        within = np.concatenate((self.boxes[:, :2] >= 0, self.boxes[:, 2:] < self._picture), axis=1).all(
+            axis=1, keepdims=True
+        )
         return np.broadcast_to(within, self.truth.shape[:2])
 
     def _acceleration_error(self, points: Floats, where: npt.NDArray[np.bool_]) -> float:
@@ -191,16 +196,11 @@ class _Life:
         return float(np.nanmean(difference[where[2:] & where[1:-1] & where[:-2]]))
 
     def _lag_ms(self, points: Floats, where: npt.NDArray[np.bool_]) -> float:
-        """The shift of the truth in time that fits the points best (mean squared error), on a grid of 5 ms."""
-        where = where & np.isfinite(points).all(axis=2)
-        worth = []
-        for lag_ms in LAGS_MS:
-            then = [
-                self._source.truth(time_s - float(lag_ms) / 1000)[2][self._figure, :, :2] for time_s in self.times_s
-            ]
-            error2 = ((points - np.array(then)) ** 2).sum(axis=2)[where]
-            worth.append(np.minimum(error2, (0.1 * self.height) ** 2).mean())
-        return float(LAGS_MS[int(np.argmin(worth))])
+        """The delay d for which truth - d * velocity fits the points best, by least squares without the outliers."""
+        error = points - self.truth
+        where = where & (np.linalg.norm(np.nan_to_num(error, nan=np.inf), axis=2) < 0.1 * self.height)
+        velocity = self._velocity[where]
+        return float(-1000 * (error[where] * velocity).sum() / (velocity**2).sum())
 
 
 def _standing(person: Person) -> tuple[bool, int]:

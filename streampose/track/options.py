@@ -46,7 +46,7 @@ class SmoothOptions:
 
     enabled: bool = True
     offline: bool = False
-    acceleration: float = 2.0
+    acceleration: float = 1.2
     noise: float = 0.01
     gate: float = 4.0
     min_score: float = 0.1

@@ -21,6 +21,7 @@ COASTED, MEASURED, REJECTED = 0, 1, 2
 WORDS: tuple[JointState, ...] = ("coasted", "measured", "rejected")
 VELOCITY_STD = 1.0  # body heights per second: how much a joint's first velocity may differ from its body's
 COAST_DECAY = 6.0  # 1/s: how fast the velocity of a joint no longer seen becomes that of its body
+SOFT_GATE = 1.5  # Mahalanobis distance from which a point counts less (Huber's estimator, as a larger noise)
 LEAST_SCORE = 0.02  # the score that noise is computed from is never less
 
 
@@ -86,11 +87,12 @@ class Smoother:
         r = noise_var(score, size, self.spread, options)
         mean, cov = self.mean[rows], self.cov[rows]
         known, rejections = self.known[rows], self._rejections[rows]
-        far = usable & known & (kalman.distance2(mean, cov, z, r) > options.gate**2)
+        d2 = kalman.distance2(mean, cov, z, r)
+        far = usable & known & (d2 > options.gate**2)
         rejections = np.where(far, rejections + 1, np.where(usable, 0, rejections))
         fresh = usable & (~known | (rejections >= options.reinitialise_after))
         used = usable & known & ~far
-        seen_mean, seen_cov = kalman.update(mean, cov, z, r)
+        seen_mean, seen_cov = kalman.update(mean, cov, z, r * np.maximum(1.0, d2 / SOFT_GATE**2))
         new_mean, new_cov = kalman.begin(z, drift[:, None, :], r, (VELOCITY_STD * size) ** 2)
         mean = np.where(fresh[..., None, None], new_mean, np.where(used[..., None, None], seen_mean, mean))
         cov = np.where(fresh[..., None, None], new_cov, np.where(used[..., None, None], seen_cov, cov))
