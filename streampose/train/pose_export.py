@@ -32,7 +32,7 @@ def export_pose(
     With `blend` the weights go that share of the way back to the recipe's teacher: between a network and its own
     fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022).
     Weights are stored as fp16, half the bytes; every runtime turns them to what it computes in. Raises ModelError where
-    the checkpoint is none, ConfigError where there is no teacher to go back to, SinkError where the target cannot be written.
+    the checkpoint is none, ConfigError without a teacher to go back to, SinkError where the target cannot be written.
     """
     if target.suffix != ".safetensors":
         raise SinkError(f"{target}: weights are written as .safetensors")
