@@ -38,6 +38,16 @@ def pipeline(
         json_file.write_text(json.dumps(found, indent=1) + "\n")
 
 
+@app.command("smoothing")
+def smoothing(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to FILE.")] = None,
+) -> None:
+    """Position error, acceleration error and lag of raw, live and offline key points, where the truth is known."""
+    from streampose.bench.smoothing import run
+
+    print(run(json_file))
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
