@@ -54,6 +54,8 @@ def calibration_pictures(manifest: Manifest, width: int, height: int, count: int
 
 def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
     """An int8 copy of an OpenVINO `model` whose input is uint8 pictures; raises ModelError without NNCF."""
+    import streampose.runtime.quiet_openvino  # noqa: F401  (silences NNCF too)
+
     try:
         import nncf
     except ImportError as error:
@@ -61,8 +63,17 @@ def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
     logging.getLogger("nncf").setLevel(logging.WARNING)
     nncf.set_log_level(logging.WARNING)
     dataset = nncf.Dataset([picture[None] for picture in pictures])
+    convolutions = [
+        node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"
+    ]
+    ends = [convolutions[0], convolutions[-1]]  # the normalisation, and the layer whose values are decoded: left exact
     return nncf.quantize(
-        model, dataset, subset_size=len(pictures), preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=True
+        model,
+        dataset,
+        subset_size=len(pictures),
+        preset=nncf.QuantizationPreset.MIXED,
+        fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(names=ends),
     )
 
 

@@ -66,12 +66,13 @@ def to_openvino(network: nn.Module, spec: InputSpec, width: int, height: int) ->
 
     Goes straight to the PyTorch front end; the converter around it reports usage to its maker.
     """
-    import openvino as ov
+    from streampose.runtime.quiet_openvino import ov
+
+    traced, pictures = trace(network, spec, width, height)
     from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    traced, pictures = trace(network, spec, width, height)
     front = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=pictures)
     try:

@@ -68,7 +68,7 @@ def _write(manifest: Manifest, weights: Path, runtime: str, stem: Path, width: i
     network = network_of(manifest, weights)
     path = stem.with_name(stem.name + SUFFIXES[runtime])
     if runtime == "openvino":
-        import openvino as ov
+        from streampose.runtime.quiet_openvino import ov
 
         model = convert.to_openvino(network, manifest.input, width, height)
         ov.serialize(model, str(path), str(stem.with_name(stem.name + ".bin")))

@@ -86,9 +86,8 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
 
 def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:
     """The network as OpenVINO's IR, packed; converted once and kept, quantised where the choice says int8."""
-    import openvino as ov
-
     from streampose.runtime import openvino_runtime as runtime
+    from streampose.runtime.quiet_openvino import ov
 
     key = {**model_key(manifest, weights, width, height, choice.precision), "openvino": ov.get_version()}
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from streampose.errors import ModelError
 from streampose.models import cache
 from streampose.models.manifest import InputSpec
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
+from streampose.runtime.quiet_openvino import ov
 from streampose.runtime.select import Choice, core_count, cpu_flags, cpu_name
 
 log = logging.getLogger(__name__)

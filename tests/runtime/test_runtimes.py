@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from streampose.models.open import open_runtime
 from streampose.runtime.onnx_runtime import OnnxRuntime, with_preprocessing
 from streampose.runtime.openvino_runtime import read_foreign
 from streampose.runtime.preprocess import WithPreprocessing
+from streampose.runtime.quiet_openvino import ov
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
 from tests.made_models import INPUT, seeded_pose_network, write_pose_model
 
@@ -105,8 +109,6 @@ def test_a_foreign_model_gets_its_preprocessing(tmp_path: Path) -> None:
     wanted = ((pictures[..., ::-1].astype(np.float64) - [1, 2, 3]) / [4, 5, 6]).transpose(0, 3, 1, 2)
     by_onnx = OnnxRuntime(with_preprocessing(path, spec), Choice("onnx", "cpu", "fp32"), (1, 2))(pictures)[0]
     np.testing.assert_allclose(by_onnx, wanted, atol=1e-4)
-    import openvino as ov
-
     model = read_foreign(path, spec)
     model.reshape({0: [3, 2, 4, 3]})
     by_openvino = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
@@ -136,3 +138,13 @@ def test_a_device_that_is_not_there_is_said(model: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="no CUDA device"):
             open_runtime(*manifests.load(model), choose("cuda"))
+
+
+def test_openvino_writes_nothing_home_and_reports_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from streampose.runtime.quiet_openvino import ov; assert sys.modules['openvino_telemetry'] is None"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
