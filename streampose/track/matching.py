@@ -16,7 +16,13 @@ Floats = npt.NDArray[np.float64]
 POSE_SHARE = 0.5  # of the likeness, where both poses are known well enough
 NEUTRAL_OKS = 0.35  # what the same person's poses in two frames often reach, seen small
 LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
+NEUTRAL_COLOUR = 0.5
+CONTEST_SHARE = 0.3  # of the likeness goes to whom the colours fit best
+COLOUR_SHARE = 0.2
 RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
+AHEAD_S = 2.0  # a walk can be foreseen for so long
+STAY_STD = 0.2  # body heights: a person who stopped is found about there
+STAY_SPEED = 0.1  # body heights per second: and strolls away
 RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much higher or lower
 
 
@@ -41,13 +47,25 @@ def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     return np.asarray((1 - POSE_SHARE) * overlap + POSE_SHARE * np.where(known, alike, NEUTRAL_OKS))
 
 
+def dress(likeness: Floats, colours: Floats, least: float) -> Floats:
+    """`likeness` (N, M) less what the `colours` (N, M) in 0..1, NaN where unknown, speak against it.
+
+    Colours decide between people who claim the same detection (whoever fits it less than the best of those above `least`
+    loses) and say little against a single claim: somebody half hidden wears what hides him.
+    """
+    known = np.where(np.isfinite(colours), colours, NEUTRAL_COLOUR)
+    best = np.where(likeness > least, known, 0.0).max(axis=0, initial=0.0)
+    lost = CONTEST_SHARE * np.maximum(best - known, 0.0) + COLOUR_SHARE * np.maximum(NEUTRAL_COLOUR - known, 0.0)
+    return np.asarray(likeness - lost)
+
+
 def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least: float) -> list[tuple[int, int]]:
     """The best pairs (row, column) among the given `rows` and `columns` (indices) of `similarity`, none under `least`."""
     pairs = association.assign(similarity[np.ix_(np.array(rows, np.intp), np.array(columns, np.intp))], least)
     return [(int(rows[i]), int(columns[j])) for i, j in pairs]
 
 
-def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any]) -> Floats:
+def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any], time_s: float) -> Floats:
     """How well each detection (M, 4) fits where each track out of sight may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
@@ -59,7 +77,11 @@ def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any]) -> Floats:
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
     for row, track in enumerate(tracks):
         var = track.cov[0, 0] + (2 * CENTRE_NOISE * track.size) ** 2
-        d2 = ((centres - track.mean[0]) ** 2).sum(axis=1) / var
+        ahead2 = ((centres - track.mean[0]) ** 2).sum(axis=1) / var
+        if time_s - track.seen_s > AHEAD_S:
+            ahead2 = np.full(len(boxes), np.inf)
+        stayed = (STAY_STD + STAY_SPEED * (time_s - track.seen_s)) * track.size
+        d2 = np.minimum(ahead2, ((centres - track.seen_at) ** 2).sum(axis=1) / stayed**2)
         ratio = np.log(sides[:, 1] / track.sides[1]) / np.log(RECALL_SIDE_RATIO)
         near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
         result[row] = np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)

@@ -29,7 +29,7 @@ class TrackOptions:
     carry_s: float = 0.6
     min_pose_score: float = 0.2
     min_carry_score: float = 0.4
-    duplicate_iou: float = 0.7
+    duplicate_iou: float = 0.6
     duplicate_oks: float = 0.8
 
 

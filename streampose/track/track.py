@@ -28,7 +28,8 @@ class Track:
     """A person's box and life. Times are camera seconds, lengths pixels.
 
     `mean` (2, 2) and `cov` (2, 2) are the centre's filter; `sides` (2,) width and height with relative variance
-    `sides_var`. `seen_s` is when a detection was last given to it, `evidence_s` when a detection or a confident pose
+    `sides_var`. `seen_s` is when a detection was last given to it (its centre
+    then `seen_at`), `evidence_s` when a detection or a confident pose
     was; `missed_s` when detection first missed it since. `hits` counts sightings since `born_s`. A `lost` track is
     only remembered. `colours` (2, 3) are those of torso and legs, NaN while unknown.
     """
@@ -42,6 +43,7 @@ class Track:
     born_s: float
     seen_s: float
     evidence_s: float
+    seen_at: Floats
     hits: int = 1
     confirmed: bool = False
     missed_s: float | None = None
@@ -83,6 +85,7 @@ class Track:
         self.sides_var *= 1 - gain
         self.score = score
         self.seen_s = self.evidence_s = time_s
+        self.seen_at = self.mean[0].copy()
         self.missed_s = None
         self.lost = False
         self.hits += 1
@@ -115,4 +118,4 @@ def begin(track_id: int, box: npt.NDArray[Any], score: float, time_s: float) -> 
     sides = np.maximum(box[2:] - box[:2], 1.0)
     size = float(sides.max())
     mean, cov = kalman.begin((box[:2] + box[2:]) / 2, 0.0, (CENTRE_NOISE * size) ** 2, (FIRST_SPEED * size) ** 2)
-    return Track(track_id, mean, cov, sides, SIDE_NOISE**2, score, time_s, time_s, time_s)
+    return Track(track_id, mean, cov, sides, SIDE_NOISE**2, score, time_s, time_s, time_s, mean[0].copy())

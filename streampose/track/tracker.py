@@ -27,6 +27,8 @@ LEAST_LIKENESS = 0.25  # below this a detection is somebody else
 LEAST_WEAK_LIKENESS = 0.4  # the same for weak detections
 LEAST_RECALL = 0.05
 WEAK_S = 0.5  # a weak detection carries only whom a detection showed not longer ago
+DOUBLE_IOU = 0.4
+DOUBLE_OKS = 0.6
 ABSENCE_COST = 0.3
 ABSENCE_S = 0.15
 LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
@@ -114,8 +116,10 @@ class CameraTracker:
         """
         poses = self._poses(proposal, keypoints)
         colours = self._colours(poses[: len(proposal.detections)], image)
-        owners = self._assign(proposal, poses, colours)
-        discarded = self._discard(proposal, poses, owners)
+        alike = matching.same_pose(poses[: len(proposal.detections)], proposal.detections, self._sigmas)
+        doubles = self._doubles(proposal, alike)
+        owners = self._assign(proposal, poses, colours, doubles)
+        discarded = doubles | self._discard(proposal, poses, owners, alike)
         used = self._see(proposal, poses, owners, discarded)
         self._remember(proposal, colours, used, discarded)
         self._carry(proposal, poses, used)
@@ -177,7 +181,7 @@ class CameraTracker:
         poses[asked] = found[proposal.pose_of[asked]]
         return poses
 
-    def _assign(self, proposal: Proposal, poses: Floats, colours: Floats) -> dict[int, int]:
+    def _assign(self, proposal: Proposal, poses: Floats, colours: Floats, doubles: set[int]) -> dict[int, int]:
         """Track row by detection, in rounds."""
         options, count = self.options, len(proposal.detections)
         if not count or not self._tracks:
@@ -188,10 +192,13 @@ class CameraTracker:
             smoother.mean[:, :, 0, :], smoother.trust(), smoother.cov[..., 0, 0], poses[:count], now, self._sigmas
         )
         dressed = appearance.wardrobe_likeness(np.array([person.colours for person in self._tracks]), colours)
-        similarity = matching.mix(overlap, alike, told)
-        recalled = matching.recall_likeness(self._tracks, proposal.detections) * np.nan_to_num(dressed, nan=1.0)
-        high = [j for j in range(count) if proposal.scores[j] >= options.high_threshold]
-        low = [j for j in range(count) if proposal.scores[j] < options.high_threshold]
+        similarity = matching.dress(matching.mix(overlap, alike, told), dressed, LEAST_LIKENESS)
+        recalled = matching.recall_likeness(self._tracks, proposal.detections, proposal.time_s) * np.nan_to_num(
+            dressed, nan=1.0
+        )
+        single = [j for j in range(count) if j not in doubles]
+        high = [j for j in single if proposal.scores[j] >= options.high_threshold]
+        low = [j for j in single if proposal.scores[j] < options.high_threshold]
         known = [row for row, person in enumerate(self._tracks) if person.confirmed]
         live = [row for row in known if not self._tracks[row].lost]
         missed = [row for row in known if self._tracks[row].missed_s is not None]
@@ -212,13 +219,21 @@ class CameraTracker:
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
 
-    def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int]) -> set[int]:
+    def _doubles(self, proposal: Proposal, alike: Floats) -> set[int]:
+        """Detections that are a second box on somebody: they overlap a better one much, and the poses are the same."""
+        overlap = association.iou(proposal.detections, proposal.detections)
+        same = (overlap > DOUBLE_IOU) & (alike > DOUBLE_OKS)
+        doubles: set[int] = set()
+        for column in range(len(same)):
+            if any(same[column, better] for better in range(column) if better not in doubles):
+                doubles.add(column)
+        return doubles
+
+    def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int], alike: Floats) -> set[int]:
         """Detections whose pose is somebody else's: of two alike in overlapping boxes, the one that fits its track less.
 
         Two known people keep their boxes, and only one the pose; anybody else was a second box on the same person.
         """
-        count = len(proposal.detections)
-        alike = matching.same_pose(poses[:count], proposal.detections, self._sigmas)
         pairs = np.argwhere(np.triu(alike > self.options.duplicate_oks))
         discarded: set[int] = set()
         for first, second in pairs.tolist():
