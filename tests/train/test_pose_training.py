@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -229,7 +230,9 @@ def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> 
     shipped = Path("configs/train/pose.yaml").read_text()
     assert read_recipe("configs/train/pose.yaml").network == "litehrnet18"
     key = line.split(":")[0]
-    kept = "".join(text for text in shipped.splitlines(True) if not text.startswith(f"{key}:"))
+    kept = re.sub(
+        rf"^{key}:.*\n(?:[ ].*\n)*", "", shipped, flags=re.MULTILINE
+    )  # a key and the lines that it goes on over
     (tmp_path / "bad.yaml").write_text(kept + line + "\n")
     with pytest.raises(ConfigError, match=message):
         read_recipe(tmp_path / "bad.yaml")
