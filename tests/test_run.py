@@ -200,3 +200,25 @@ def test_check_opens_nothing(tmp_path: Path) -> None:
     assert "secret" not in out
     assert "policy latest" in out
     assert os.listdir(tmp_path) == ["config.yaml"]
+
+
+def test_a_sub_stream_is_analysed_while_the_main_stream_is_recorded(tmp_path: Path, short_clip: Path) -> None:
+    main = ROOT / "samples" / "park.mp4"
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f'cameras: {{gate: {{url: "{main}", detect_url: "{short_clip}"}}}}\n'
+        "detect: {size: 320}\n"
+        "sinks:\n"
+        f'  - record: {{path: "{tmp_path}/{{camera}}.mp4", mode: both}}\n'
+        f'  - jsonl: {{path: "{tmp_path}/{{camera}}.jsonl"}}\n'
+    )
+    code, out, err = call("run", str(config))
+    assert code == 0, err
+    frames = [line for line in records(tmp_path / "gate.jsonl") if line["type"] == "frame"]
+    assert len(frames) == 20
+    assert (frames[0]["width"], frames[0]["height"]) == (768, 576)
+    assert f"{tmp_path}/gate.source.mp4" in out
+    with av.open(str(tmp_path / "gate.source.mp4")) as recorded:
+        stream = recorded.streams.video[0]
+        assert (stream.width, stream.height) == (1280, 720)
+        assert next(recorded.decode(stream)).key_frame
