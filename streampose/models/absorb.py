@@ -24,8 +24,9 @@ Places: TypeAlias = Tensor
 
 
 def absorb_shuffles(network: nn.Module) -> nn.Module:
-    """An equal network without shuffles where `network` is a Lite-HRNet; any other as it is. Float32, eval mode."""
-    return _PlacedLiteHRNet(network).eval() if isinstance(network, LiteHRNet) else network
+    """An equal network without shuffles where `network` is a naive Lite-HRNet; any other as it is. Float32, eval mode."""
+    naive = isinstance(network, LiteHRNet) and not network.weighting
+    return _PlacedLiteHRNet(network).eval() if naive else network
 
 
 def _fold(modules: Sequence[Any]) -> list[Any]:

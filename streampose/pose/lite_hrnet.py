@@ -1,8 +1,8 @@
-"""Naive Lite-HRNet: HRNet's parallel branches with shuffle units, a pose network for small machines.
+"""Lite-HRNet: HRNet's parallel branches with shuffle units, a pose network for small machines.
 
 Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network", CVPR 2021; the "naive" kind has plain shuffle blocks
-(Ma et al., ShuffleNet V2, 2018) where the full one has conditional channel weighting. Parameter names are those of
-MMPose's checkpoints, so that published weights load as they are.
+(Ma et al., ShuffleNet V2, 2018) where the full one ("ccw") has conditional channel weighting. Parameter names are those
+of MMPose's checkpoints, so that published weights load as they are.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class LiteHRNetPreset:
-    """What makes one Lite-HRNet: `stem` channels, `widths` of the branches, and per stage `modules` of `blocks` units."""
+    """What makes one Lite-HRNet: `stem` channels, `widths` of the branches, and per stage `modules` of `blocks` units,
+    shuffle units or, with `weighting`, conditional channel weighting."""
 
     stem: int = 32
     widths: tuple[int, ...] = (40, 80, 160, 320)
     modules: tuple[int, ...] = (2, 4, 2)
     blocks: int = 2
+    weighting: bool = False
 
 
 LITE_PRESETS: dict[str, LiteHRNetPreset] = {
     "litehrnet18": LiteHRNetPreset(),
     "litehrnet30": LiteHRNetPreset(modules=(3, 8, 3)),
+    "litehrnet18_ccw": LiteHRNetPreset(weighting=True),
+    "litehrnet30_ccw": LiteHRNetPreset(modules=(3, 8, 3), weighting=True),
     "litehrnet_tiny": LiteHRNetPreset(stem=16, widths=(16, 32), modules=(1,), blocks=1),
 }
 
@@ -103,11 +107,17 @@ class ShuffleUnit(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class LiteModule(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Shuffle units on every branch, then every branch takes the sum of all, resampled to its size."""
+    """Units on every branch, then every branch takes the sum of all, resampled to its size."""
 
-    def __init__(self, widths: Sequence[int], blocks: int) -> None:
+    def __init__(self, widths: Sequence[int], blocks: int, weighting: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Sequential(*(ShuffleUnit(width) for _ in range(blocks))) for width in widths)
+        self.weighting = weighting
+        if weighting:
+            from streampose.pose.channel_weighting import ChannelWeighting
+
+            self.layers: nn.Module = nn.Sequential(*(ChannelWeighting(widths) for _ in range(blocks)))
+        else:
+            self.layers = nn.ModuleList(nn.Sequential(*(ShuffleUnit(width) for _ in range(blocks))) for width in widths)
         self.fuse_layers = nn.ModuleList(
             nn.ModuleList(self._path(widths, source, target) for source in range(len(widths)))
             for target in range(len(widths))
@@ -129,7 +139,10 @@ class LiteModule(nn.Module):  # type: ignore[misc, unused-ignore]
         return nn.Sequential(*steps, nn.Sequential(*_separable(widths[source], widths[target], 2, relu=False)))
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
-        branches = [layer(x) for layer, x in zip(self.layers, branches, strict=True)]
+        if self.weighting:
+            branches = self.layers(branches)
+        else:
+            branches = [layer(x) for layer, x in zip(self.layers, branches, strict=True)]
         fused = []
         for target, paths in enumerate(self.fuse_layers):
             terms = [x if path is None else path(x) for path, x in zip(paths, branches, strict=True)]
@@ -179,7 +192,8 @@ class LiteBackbone(nn.Module):  # type: ignore[misc, unused-ignore]
         for index, modules in enumerate(preset.modules):
             widths = list(preset.widths[: index + 2])
             setattr(self, f"transition{index}", self._transition(before, widths))
-            setattr(self, f"stage{index}", nn.Sequential(*(LiteModule(widths, preset.blocks) for _ in range(modules))))
+            stage = [LiteModule(widths, preset.blocks, preset.weighting) for _ in range(modules)]
+            setattr(self, f"stage{index}", nn.Sequential(*stage))
             before = widths
         self.head_layer = IterativeHead(before)
 
@@ -212,6 +226,7 @@ class LiteHRNet(nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, preset: LiteHRNetPreset | str = "litehrnet18", joints: int = 17) -> None:
         super().__init__()
         preset = LITE_PRESETS[preset] if isinstance(preset, str) else preset
+        self.weighting = preset.weighting
         self.backbone = LiteBackbone(preset)
         self.head = nn.Module()
         self.head.final_layer = nn.Conv2d(preset.widths[0], joints, 1)

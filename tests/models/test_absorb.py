@@ -31,3 +31,5 @@ def test_same_heatmaps_with_odd_halves_and_deep_modules() -> None:
 def test_other_networks_stay_as_they_are() -> None:
     network = seeded_pose_network("hrnet_tiny")
     assert absorb_shuffles(network) is network
+    weighted = LiteHRNet(LiteHRNetPreset(stem=16, widths=(16, 32), modules=(1,), blocks=1, weighting=True))
+    assert absorb_shuffles(weighted) is weighted

@@ -22,7 +22,15 @@ def test_every_entry_can_be_verified_or_says_so() -> None:
         assert known.ap_of, name
 
 
-@pytest.mark.parametrize(("preset", "size", "name"), [("hrnet_w32", (192, 256), "hrnet_w32_256x192")])
+@pytest.mark.parametrize(
+    ("preset", "size", "name"),
+    [
+        ("hrnet_w32", (192, 256), "hrnet_w32_256x192"),
+        ("hrnet_w48", (288, 384), "hrnet_w48_384x288"),
+        ("litehrnet18_ccw", (192, 256), "mmpose_litehrnet18_256x192"),
+        ("litehrnet30_ccw", (288, 384), "mmpose_litehrnet30_384x288"),
+    ],
+)
 def test_costs_are_the_networks(preset: str, size: tuple[int, int], name: str) -> None:
     known = catalogue()[name]
     with torch.device("meta"):
