@@ -111,7 +111,9 @@ def evaluate(
             "boxes": boxes,
             "flip_test": flip_test,
             "model": estimator.manifest.name,
+            "model_sha256": estimator.manifest.sha256,
             "detector": None if finder is None else finder.manifest.name,
+            "detector_sha256": None if finder is None else finder.manifest.sha256,
             "detector_threshold": None if finder is None else threshold,
             **_got(estimator),
         }
