@@ -1,0 +1,66 @@
+"""Int8: ranges taken from people in a real clip, and a network that is still the same network, nearly."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streampose.errors import ModelError
+from streampose.models import calibrate
+from streampose.models import manifest as manifests
+from streampose.models.calibrate import calibration_folder, calibration_pictures
+from streampose.models.convert import to_openvino
+from streampose.models.networks import network_of
+from streampose.runtime.quiet_openvino import ov
+from tests.made_models import write_detector, write_pose_model
+
+
+@pytest.fixture(autouse=True)
+def _places(tmp_path: Path, short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(short_clip.parent))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="the int8 extra is not installed")
+def test_a_network_calibrated_on_people_of_a_clip(tmp_path: Path) -> None:
+    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    pictures = calibration_pictures(manifest, 64, 96, count=8)
+    assert pictures.shape == (8, 96, 64, 3)
+    assert pictures.std() > 10
+    model = to_openvino(network_of(manifest, weights), manifest.input, 64, 96)
+    quantised = calibrate.quantise(model, pictures)
+    assert any(node.get_type_name() == "FakeQuantize" for node in quantised.get_ops())
+    wanted, got = (
+        ov.Core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
+        for m in (model, quantised)
+    )
+    assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.9
+
+
+def test_frames_for_a_detector_have_its_shape(tmp_path: Path) -> None:
+    manifest, _ = manifests.load(write_detector(tmp_path))
+    assert calibration_pictures(manifest, 128, 96, count=5).shape == (5, 96, 128, 3)
+    assert calibration_pictures(manifest, 128, 64, count=5).shape == (5, 64, 128, 3)
+
+
+def test_without_videos_or_without_nncf_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, _ = manifests.load(write_pose_model(tmp_path))
+    monkeypatch.setattr(calibrate, "calibration_folder", lambda: None)
+    with pytest.raises(ModelError, match="STREAMPOSE_CALIBRATION"):
+        calibration_pictures(manifest, 64, 96)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ModelError, match=r"pip install 'streampose\[int8\]'"):
+        calibrate.quantise(None, np.zeros((1, 96, 64, 3), np.uint8))
+
+
+def test_the_named_folder_comes_first(short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert calibration_folder() == short_clip.parent
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(tmp_path))
+    found = calibration_folder()
+    assert found is not None
+    assert found.name == "samples"
