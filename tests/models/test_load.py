@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from streampose.errors import ConfigError, ModelError
 from streampose.models import cache
 from streampose.models.load import load_detector, load_pose
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from tests.made_models import INPUT, write_detector, write_pose_model
 
 PICTURE = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -105,3 +108,50 @@ def test_the_wrong_kind_of_model_is_said(places: Path) -> None:
         load_pose("tiny", runtime="onnx", precision="int8")
     with pytest.raises(ConfigError, match="threshold"):
         load_detector("tiny_detector", threshold=1.5, device="cpu")
+
+
+def simcc_model(folder: Path) -> Path:
+    """A SimCC pose model in ONNX that sees brightness: every joint lies where rows and columns are brightest."""
+    value, node = helper.make_tensor_value_info, helper.make_node
+    nodes, outputs = [], []
+    for name, axes, size in (("x", [1, 2], 48), ("y", [1, 3], 64)):
+        nodes += [
+            node("ReduceMean", ["input"], [f"{name}1"], axes=axes, keepdims=0),
+            node("Unsqueeze", [f"{name}1", "last"], [f"{name}2"]),
+            node("Tile", [f"{name}2", "twice"], [f"{name}3"]),
+            node("Reshape", [f"{name}3", "flat"], [f"{name}4"]),
+            node("Tile", [f"{name}4", "joints"], [f"simcc_{name}"]),
+        ]
+        outputs.append(value(f"simcc_{name}", TensorProto.FLOAT, ["batch", 17, 2 * size]))
+    constants = {"last": [2], "twice": [1, 1, 2], "flat": [0, 1, -1], "joints": [1, 17, 1]}
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [value("input", TensorProto.FLOAT, ["batch", 3, 64, 48])],
+        outputs,
+        [numpy_helper.from_array(np.array(numbers, np.int64), name) for name, numbers in constants.items()],
+    )
+    path = folder / "brightness.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+    manifest = Manifest(
+        name="brightness",
+        task="pose",
+        architecture={},
+        weights=path.name,
+        sha256=sha256_of(path),
+        input=InputSpec(width=48, height=64, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        output=OutputSpec(kind="simcc", peak=2.0),
+        licence="none: made by a test",
+    )
+    save(manifest, path.with_suffix(".yaml"))
+    return path
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_simcc_model_in_onnx_with_a_manifest(runtime: str, tmp_path: Path) -> None:
+    picture = np.zeros((120, 160, 3), np.uint8)
+    picture[60:63, 90:93] = 255
+    boxes = np.array([[60, 20, 120, 100], [70, 30, 130, 110]], np.float32)
+    (points,) = load_pose(simcc_model(tmp_path), device="cpu", runtime=runtime, precision="fp32")([picture], [boxes])
+    assert points.shape == (2, 17, 3)
+    assert np.abs(points[..., :2] - [91, 61]).max() < 2.5  # a pixel of the small input is two of the picture
