@@ -14,7 +14,7 @@ from streampose.track import association
 Floats = npt.NDArray[np.float64]
 LEAST_SIDE_PX = 2.0
 HULL_MARGIN = 0.05  # body heights: a box reaches past the outermost key points by about so much
-WIDEN_LIMIT = 0.5  # a box grows by at most this part of its longer side, each way
+WIDEN_LIMIT = 0.5  # body heights: a box grows by at most so much, each way
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ def widen(box: Floats, points: npt.NDArray[Any], sure: npt.NDArray[np.bool_], si
     if sure.sum() < 3:
         return box
     hull = points[sure]
-    margin, limit = HULL_MARGIN * size, WIDEN_LIMIT * float(max(box[2:] - box[:2]))
+    margin, limit = HULL_MARGIN * size, WIDEN_LIMIT * size
     low = np.clip(hull.min(axis=0) - margin, box[:2] - limit, box[:2])
     high = np.clip(hull.max(axis=0) + margin, box[2:], box[2:] + limit)
     return np.concatenate((low, high))

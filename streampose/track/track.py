@@ -30,7 +30,8 @@ class Track:
     `mean` (2, 2) and `cov` (2, 2) are the centre's filter; `sides` (2,) width and height with relative variance
     `sides_var`. `seen_s` is when a detection was last given to it (its centre
     then `seen_at`), `evidence_s` when a detection or a confident pose
-    was; `missed_s` when detection first missed it since. `hits` counts sightings since `born_s`. A `lost` track is
+    was; `missed_s` when detection first missed it since. `hits` counts sightings since `born_s`;
+    it is `unseen` where the last frame showed nothing of it. A `lost` track is
     only remembered. `colours` (2, 3) are those of torso and legs, NaN while unknown.
     """
 
@@ -47,6 +48,7 @@ class Track:
     hits: int = 1
     confirmed: bool = False
     missed_s: float | None = None
+    unseen: bool = False
     lost: bool = False
     colours: Floats = field(default_factory=lambda: np.full((PARTS, 3), np.nan))
 
@@ -68,7 +70,7 @@ class Track:
     def predict(self, dt: float) -> None:
         """Move the box `dt` seconds on; its sides stay (their rates are noise)."""
         q = (CENTRE_ACCELERATION * self.size) ** 2
-        decay = 0.0 if self.missed_s is None else COAST_DECAY
+        decay = COAST_DECAY if self.unseen else 0.0
         self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q, 0.0, decay)
         self.sides_var += SIDE_WALK**2 * dt
 

@@ -201,7 +201,7 @@ class CameraTracker:
         low = [j for j in single if proposal.scores[j] < options.high_threshold]
         known = [row for row, person in enumerate(self._tracks) if person.confirmed]
         live = [row for row in known if not self._tracks[row].lost]
-        missed = [row for row in known if self._tracks[row].missed_s is not None]
+        missed = [row for row in known if self._tracks[row].unseen]
         fresh = [row for row, person in enumerate(self._tracks) if not person.confirmed]
         now_s = proposal.time_s
         unseen_s = np.array([now_s - person.evidence_s for person in self._tracks])
@@ -334,13 +334,14 @@ class CameraTracker:
 
     def _age(self, proposal: Proposal, used: dict[int, int]) -> None:
         """Confirm who has been seen enough; note who was missed; let go who was missed too long or has left."""
-        options, now = self.options, proposal.time_s
+        options, now, count = self.options, proposal.time_s, len(proposal.detections)
         visible = candidates.inside(self._boxes(), *proposal.picture)
         stay = np.ones(len(self._tracks), bool)
         for row, person in enumerate(self._tracks):
+            person.unseen = row not in used
             if row in used:
                 person.confirmed = person.confirmed or person.may_confirm(options)
-            elif proposal.detected and person.missed_s is None:
+            if proposal.detected and person.missed_s is None and used.get(row, count) >= count:
                 person.missed_s = now
             unseen_s = now - person.evidence_s
             person.lost = unseen_s > options.lost_after_s + EPSILON_S

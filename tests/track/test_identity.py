@@ -1,0 +1,131 @@
+"""Who is who when people cross, with a detector that misses, trembles and doubles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.track.figures import box, make, pose, seeing, step
+
+Paths = list[tuple[float, float, float, float]]  # x and y at the start, px; velocity in px/s
+CROSSINGS: dict[str, Paths] = {
+    "side by side, opposite": [(200, 300, 120, 0), (700, 330, -120, 0)],
+    "diagonal": [(200, 250, 100, 20), (700, 350, -100, -15)],
+    "overtaking": [(200, 300, 60, 0), (60, 318, 130, 0)],
+    "a group meets one": [(200, 290, 90, 0), (110, 320, 90, 0), (760, 345, -110, 0)],
+}
+
+
+def play(paths: Paths, seed: int, fps: float, misses: float = 0.08) -> list[list[int | None]]:
+    """The id of each person in each frame, None where nobody of the tracker's is there; those in front hide others."""
+    tracker, rng, found = make(), np.random.default_rng(seed), []
+    for n in range(round(5 * fps)):
+        time_s = n / fps
+        there = [box(x + vx * time_s, y + vy * time_s) for x, y, vx, vy in paths]
+        seen = []
+        for k, one in enumerate(there):
+            front = [other for j, other in enumerate(there) if j != k and paths[j][1] > paths[k][1]]
+            hidden = any(abs(other[0] - one[0]) < 24 for other in front)
+            if not hidden and rng.random() >= misses:
+                seen.append(one)
+        boxes = [one + rng.normal(0, 3, 4) for one in seen]
+        doubles = [one + rng.normal(0, 6, 4) for one in seen if rng.random() < 0.1]
+        scores = [*rng.uniform(0.5, 0.9, len(boxes)), *rng.uniform(0.4, 0.6, len(doubles))]
+        look = seeing(seen)
+
+        def noisy(of: np.ndarray, look: Callable[[np.ndarray], np.ndarray] = look) -> np.ndarray:
+            answer = look(of)
+            answer[:, :2] += rng.normal(0, 2, (17, 2))
+            return answer
+
+        people = [p for p in step(tracker, time_s, [*boxes, *doubles], scores, noisy) if p.state == "confirmed"]
+        ids: list[int | None] = []
+        for one in there:
+            centre = (one[:2] + one[2:]) / 2
+            near = [p for p in people if np.abs((p.box[:2] + p.box[2:]) / 2 - centre).max() < 25]
+            ids.append(near[0].id if len(near) == 1 else None)
+        found.append(ids)
+    return found
+
+
+@pytest.mark.parametrize("fps", [10.0, 25.0])
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_people_keep_their_ids_through_a_crossing(name: str, fps: float) -> None:
+    """Before and after the crossing everybody has the same id, in nine of ten runs at least."""
+    kept = total = 0
+    for seed in range(10):
+        found = play(CROSSINGS[name], seed, fps)
+        for person in range(len(CROSSINGS[name])):
+            before = [ids[person] for ids in found[round(fps) : round(1.5 * fps)] if ids[person] is not None]
+            after = [ids[person] for ids in found[round(4.2 * fps) :] if ids[person] is not None]
+            assert before
+            assert after
+            total += 1
+            kept += set(before) == set(after) and len(set(before)) == 1
+    assert kept >= 0.9 * total
+
+
+def test_poses_decide_where_boxes_cannot() -> None:
+    """Two people in almost the same box, one leaning left, one right, cross slowly: each keeps the id of the lean."""
+    tracker = make(duplicate_iou=0.95)
+    lean = {}
+    for n in range(40):
+        shift = 30 * np.cos(n / 39 * np.pi)
+        left, right = box(400 - shift, 300), box(400 + shift, 303)
+
+        def look(of: np.ndarray, left: np.ndarray = left, right: np.ndarray = right) -> np.ndarray:
+            is_left = abs(of[1] - left[1]) < abs(of[1] - right[1])
+            return pose(left if is_left else right, lean=-0.5 if is_left else 0.5)
+
+        people = step(tracker, n / 10, [left, right], look=look)
+        for person in people:
+            nose, feet = person.keypoints[0, 0], person.keypoints[15:, 0].mean()
+            lean.setdefault(person.id, []).append(np.sign(nose - feet))
+    assert len(lean) == 2
+    assert all(len(set(signs)) == 1 for signs in lean.values())
+
+
+def test_somebody_behind_a_tree_keeps_the_id() -> None:
+    """Out of sight for longer than lost_after: not reported any more, and known again on the other side."""
+    tracker = make(lost_after_s=0.5, recall_s=2.0)
+    ids = []
+    for n in range(40):
+        there = box(200 + 8 * n, 300)
+        hidden = 15 <= n < 27
+        people = step(tracker, n / 10, [] if hidden else [there], look=seeing([] if hidden else [there]))
+        ids.append([person.id for person in people])
+    assert ids[14] == [1]
+    assert ids[25] == []
+    assert ids[39] == [1]
+
+
+def test_clothes_tell_two_people_apart_after_hiding() -> None:
+    """Two people vanish behind a wall and come out the other way round; only their colours can say who is who."""
+    red, blue = (20, 20, 200), (200, 40, 20)
+
+    def picture(boxes: list[np.ndarray], colours: list[tuple[int, int, int]]) -> np.ndarray:
+        image = np.full((720, 1280, 3), 90, np.uint8)
+        for one, colour in zip(boxes, colours, strict=True):
+            x1, y1, x2, y2 = one.astype(int)
+            image[y1:y2, x1:x2] = colour
+        return image
+
+    tracker = make()
+    first, second = box(400, 300), box(520, 300)
+
+    def frame(n: int, boxes: list[np.ndarray], colours: list[tuple[int, int, int]]) -> dict[int, float]:
+        proposal = tracker.propose(n / 10, np.array(boxes).reshape(-1, 4), np.full(len(boxes), 0.9), 1280, 720)
+        poses = np.array([seeing(boxes)(of) for of in proposal.boxes], np.float32).reshape(-1, 17, 3)
+        people = tracker.update(proposal, poses, picture(boxes, colours))
+        return {person.id: float(person.box[0]) for person in people if person.state != "coasting"}
+
+    for n in range(10):
+        frame(n, [first, second], [red, blue])
+    for n in range(10, 27):
+        frame(n, [], [])
+    for n in range(27, 32):
+        found = frame(n, [first, second], [blue, red])
+    assert set(found) == {1, 2}
+    assert found[1] > found[2]
