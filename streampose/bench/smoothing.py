@@ -78,16 +78,20 @@ def table(rows: list[Row]) -> str:
         gaps = "none given" if row.gap_error_px is None else f"{row.gap_error_px:.2f}"
         lines.append(
             f"| {row.fps} | {row.method} | {row.error_px:.2f} | {row.error_percent:.2f} "
-            f"| {row.acceleration_px:.2f} | {row.lag_ms:.0f} | {gaps} |"
+            f"| {row.acceleration_px:.2f} | {round(row.lag_ms)} | {gaps} |"
         )
     return "\n".join(lines)
 
 
 def measure(
-    fps: int, smooth: SmoothOptions | None = None, spoil: Spoil | None = None, seed: int = 7, seconds: float = SECONDS
+    fps: int,
+    smooth: SmoothOptions | None = None,
+    spoil: Spoil | None = None,
+    seed: int = 7,
+    seconds: float | None = None,
 ) -> list[Row]:
     """The three rows of one frame rate: raw, live, offline."""
-    smooth, spoil = smooth or SmoothOptions(), spoil or Spoil()
+    smooth, spoil, seconds = smooth or SmoothOptions(), spoil or Spoil(), seconds or SECONDS
     source = SyntheticSource(PatternOptions(fps=Fraction(fps), seconds=seconds, people=PEOPLE, seed=seed))
     times_s = np.arange(round(seconds * fps)) / fps
     errors: dict[str, list[Row]] = {"raw": [], "live": [], "offline": []}

@@ -35,6 +35,17 @@ class Proposal:
     detected: bool
     picture: tuple[int, int]
 
+    def poses(self, keypoints: npt.NDArray[Any], joints: int) -> Floats:
+        """The pose of each candidate (C, joints, 3), NaN where none was wanted, from the `keypoints` (M, joints, 3) of
+        the boxes. Raises ValueError where those are not as many."""
+        found = np.asarray(keypoints, np.float64).reshape(-1, joints, 3)
+        if len(found) != len(self.boxes):
+            raise ValueError(f"{len(found)} poses for {len(self.boxes)} proposed boxes")
+        poses = np.full((len(self.pose_of), joints, 3), np.nan)
+        asked = self.pose_of >= 0
+        poses[asked] = found[self.pose_of[asked]]
+        return poses
+
 
 def clean(boxes: npt.NDArray[Any] | None, scores: npt.NDArray[Any] | None, least: float) -> tuple[Floats, Floats]:
     """The usable detections, best first: finite, at least 2 px on each side, score of `least` or more.

@@ -101,3 +101,19 @@ def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDAr
     alike = np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
     np.fill_diagonal(alike, 0.0)
     return np.asarray(alike)
+
+
+def confidence(pose: Floats) -> float:
+    """Mean score of the surer half of the joints of a pose (K, 3); one that was not asked for speaks against nobody."""
+    scores = np.sort(pose[:, 2])[len(pose) // 2 :]
+    return float(scores.mean()) if np.isfinite(scores).all() else 1.0
+
+
+def weighted_median(values: Floats, weights: Floats) -> Floats:
+    """The median (D,) of `values` (K, D) by `weights` (K,), axis by axis; 0 where all weights are 0."""
+    if weights.sum() <= 0:
+        return np.zeros(values.shape[1])
+    order = np.argsort(values, axis=0)
+    heap = np.cumsum(weights[order], axis=0)
+    middle = (heap >= heap[-1] / 2).argmax(axis=0)
+    return np.asarray(np.take_along_axis(values, np.take_along_axis(order, middle[None], 0), 0)[0])

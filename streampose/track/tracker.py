@@ -91,13 +91,15 @@ class CameraTracker:
         owner = self._first_guess(now, detections, weights)
         wanted = [j for j in range(len(detections)) if weights[j] >= self.options.high_threshold or j in owner]
         carried = self._uncovered(set(owner.values()))
-        pose_boxes: list[Floats] = []
+        sure, pose_boxes = self._sure(), list[Floats]()
         pose_of = np.full(len(wanted) + len(carried), -1)
         claims = [(detections[j], owner.get(j)) for j in wanted] + [(now[row], row) for row in carried]
         for index, (box, row) in enumerate(claims):
             if row is None or self._is_due(row):
                 pose_of[index] = len(pose_boxes)
-                pose_boxes.append(box if row is None else self._whole(box, row))
+                if row is not None:
+                    box = candidates.widen(box, self._smoother.mean[row, :, 0, :], sure[row], self._tracks[row].size)
+                pose_boxes.append(box)
         return Proposal(
             time_s=time_s,
             boxes=np.array(pose_boxes, np.float32).reshape(-1, 4),
@@ -114,7 +116,7 @@ class CameraTracker:
 
         With the frame's `image` (H, W, 3) BGR the colours of people's clothes help to tell them apart.
         """
-        poses = self._poses(proposal, keypoints)
+        poses = proposal.poses(keypoints, len(self._sigmas))
         colours = self._colours(poses[: len(proposal.detections)], image)
         alike = matching.same_pose(poses[: len(proposal.detections)], proposal.detections, self._sigmas)
         doubles = self._doubles(proposal, alike)
@@ -164,22 +166,12 @@ class CameraTracker:
     def _is_due(self, row: int) -> bool:
         return (self._frame + self._tracks[row].id) % self._pose_every == 0
 
-    def _whole(self, box: Floats, row: int) -> Floats:
-        size = self._tracks[row].size
-        sure = (self._smoother.trust()[row] >= SURE_JOINT) & (self._smoother.std()[row] <= SURE_STD * size)
-        return candidates.widen(box, self._smoother.mean[row, :, 0, :], sure, size)
+    def _sure(self) -> npt.NDArray[np.bool_]:
+        """Which joints (N, K) are known well enough to widen a box."""
+        near = self._smoother.std() <= SURE_STD * self._sizes()[:, None]
+        return np.asarray(near & (self._smoother.trust() >= SURE_JOINT))
 
     # -- who is who
-
-    def _poses(self, proposal: Proposal, keypoints: Array) -> Floats:
-        """The pose of each candidate (C, K, 3), NaN where there is none."""
-        found = np.asarray(keypoints, np.float64).reshape(-1, len(self._sigmas), 3)
-        if len(found) != len(proposal.boxes):
-            raise ValueError(f"{len(found)} poses for {len(proposal.boxes)} proposed boxes")
-        poses = np.full((len(proposal.pose_of), len(self._sigmas), 3), np.nan)
-        asked = proposal.pose_of >= 0
-        poses[asked] = found[proposal.pose_of[asked]]
-        return poses
 
     def _assign(self, proposal: Proposal, poses: Floats, colours: Floats, doubles: set[int]) -> dict[int, int]:
         """Track row by detection, in rounds."""
@@ -193,9 +185,6 @@ class CameraTracker:
         )
         dressed = appearance.wardrobe_likeness(np.array([person.colours for person in self._tracks]), colours)
         similarity = matching.dress(matching.mix(overlap, alike, told), dressed, LEAST_LIKENESS)
-        recalled = matching.recall_likeness(self._tracks, proposal.detections, proposal.time_s) * np.nan_to_num(
-            dressed, nan=1.0
-        )
         single = [j for j in range(count) if j not in doubles]
         high = [j for j in single if proposal.scores[j] >= options.high_threshold]
         low = [j for j in single if proposal.scores[j] < options.high_threshold]
@@ -215,7 +204,9 @@ class CameraTracker:
 
         give(similarity, live, high, LEAST_LIKENESS)
         give(similarity, [row for row in live if now_s - self._tracks[row].seen_s <= WEAK_S], low, LEAST_WEAK_LIKENESS)
-        give(recalled, missed, high, LEAST_RECALL)
+        if missed:
+            recalled = matching.recall_likeness(self._tracks, proposal.detections, now_s)
+            give(recalled * np.nan_to_num(dressed, nan=0.5), missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
 
@@ -300,7 +291,7 @@ class CameraTracker:
 
     def _may_begin(self, score: float, pose: Floats) -> bool:
         """A new person needs a sure detection and a pose that looks like one."""
-        return score >= self.options.new_threshold and _confidence(pose) >= self.options.min_pose_score
+        return score >= self.options.new_threshold and matching.confidence(pose) >= self.options.min_pose_score
 
     def _carry(self, proposal: Proposal, poses: Floats, used: dict[int, int]) -> None:
         """People whom the detector missed or was not asked for, if the pose in their predicted box is sure and theirs."""
@@ -309,12 +300,12 @@ class CameraTracker:
         for offset, row in enumerate(proposal.carried.tolist()):
             column = first + offset
             pose = poses[column]
-            if row in used or not np.isfinite(pose).all() or _confidence(pose) < self.options.min_carry_score:
+            if row in used or not np.isfinite(pose).all() or matching.confidence(pose) < self.options.min_carry_score:
                 continue
             if self._fit(row, pose) < LEAST_CARRY_FIT or self._taken(pose, column, others, poses, row):
                 continue
             weights = np.where(self._smoother.known[row], pose[:, 2], 0.0)
-            shift = _weighted_median(pose[:, :2] - self._smoother.mean[row, :, 0, :], weights)
+            shift = matching.weighted_median(pose[:, :2] - self._smoother.mean[row, :, 0, :], weights)
             self._tracks[row].see_shift(shift, proposal.time_s, detected=proposal.detected)
             used[row] = column
             others.append(column)
@@ -359,19 +350,3 @@ class CameraTracker:
 
     def _boxes(self) -> Floats:
         return np.array([person.box for person in self._tracks]).reshape(-1, 4)
-
-
-def _confidence(pose: Floats) -> float:
-    """Mean score of the surer half of the joints of a pose (K, 3); one that was not asked for speaks against nobody."""
-    scores = np.sort(pose[:, 2])[len(pose) // 2 :]
-    return float(scores.mean()) if np.isfinite(scores).all() else 1.0
-
-
-def _weighted_median(values: Floats, weights: Floats) -> Floats:
-    """The median (D,) of `values` (K, D) by `weights` (K,), axis by axis; 0 where all weights are 0."""
-    if weights.sum() <= 0:
-        return np.zeros(values.shape[1])
-    order = np.argsort(values, axis=0)
-    heap = np.cumsum(weights[order], axis=0)
-    middle = (heap >= heap[-1] / 2).argmax(axis=0)
-    return np.asarray(np.take_along_axis(values, np.take_along_axis(order, middle[None], 0), 0)[0])

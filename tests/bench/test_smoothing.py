@@ -1,0 +1,45 @@
+"""The smoothing benchmark: what the documentation claims of it holds, and the table says what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streampose.bench import smoothing
+from streampose.bench.smoothing import Spoil
+
+
+@pytest.mark.parametrize("fps", smoothing.RATES)
+def test_filtered_is_better_than_raw_and_hindsight_better_still(fps: int) -> None:
+    raw, live, offline = smoothing.measure(fps, seconds=8.0)
+    assert offline.error_px < live.error_px < raw.error_px
+    assert offline.acceleration_px < live.acceleration_px < raw.acceleration_px
+    assert live.lag_ms < 20
+    assert abs(offline.lag_ms) < 5
+    assert raw.gap_error_px is None
+    assert live.gap_error_px is not None
+    assert offline.gap_error_px is not None
+    assert offline.gap_error_px < live.gap_error_px
+
+
+def test_the_measure_knows_what_is_perfect() -> None:
+    """Without noise raw is the truth: no error, no lag."""
+    nothing = Spoil(noise=0.0, outliers=0.0, hidden_per_s=0.0, absent_per_s=0.0, box_noise=0.0)
+    raw, _, offline = smoothing.measure(30, spoil=nothing, seconds=4.0)
+    assert raw.error_px == pytest.approx(0.0, abs=1e-6)
+    assert raw.acceleration_px == pytest.approx(0.0, abs=1e-6)
+    assert raw.lag_ms == pytest.approx(0.0, abs=1e-6)
+    assert offline.error_percent < 1.0
+
+
+def test_the_table_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smoothing, "RATES", (8,))
+    monkeypatch.setattr(smoothing, "SECONDS", 4.0)
+    path = tmp_path / "deep" / "smoothing.json"
+    text = smoothing.run(path)
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["method"] for row in rows] == ["raw", "live", "offline"]
+    assert len(text.splitlines()) == 2 + len(rows)
+    assert f"{rows[1]['error_px']:.2f}" in text.splitlines()[3]
