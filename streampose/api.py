@@ -40,22 +40,7 @@ def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
         segment = 0
         for index, picture in enumerate(pictures):
             segment += bool(picture.jump)
-            base = picture.time_base
-            yield Frame(
-                camera=camera,
-                index=index,
-                segment=segment,
-                pts=picture.pts,
-                time_base=base,
-                pts_s=None if picture.pts is None or base is None else float(picture.pts * base),
-                time_s=picture.time_s,
-                wall_s=picture.wall_s,
-                wall_source=picture.wall_source,
-                wall_uncertainty_s=picture.wall_uncertainty_s,
-                arrival_s=picture.arrival_s,
-                image=picture.image,
-                file=picture.file,
-            )
+            yield picture.to_frame(camera, index, segment, picture.time_s)
 
 
 class Watcher:

@@ -251,22 +251,7 @@ class Producer:
         self._out.put(Break(self.camera, self._segment, self._info, reason))
 
     def _hand_on(self, picture: Picture, here: _Mark) -> None:
-        frame = Frame(
-            camera=self.camera,
-            index=self._index,
-            segment=self._segment,
-            pts=picture.pts,
-            time_base=picture.time_base,
-            pts_s=None if picture.pts is None or picture.time_base is None else float(picture.pts * picture.time_base),
-            time_s=here.time_s,
-            wall_s=picture.wall_s,
-            wall_source=picture.wall_source,
-            arrival_s=picture.arrival_s,
-            image=picture.image,
-            wall_uncertainty_s=picture.wall_uncertainty_s,
-            captured_s=picture.captured_s,
-            file=picture.file,
-        )
+        frame = picture.to_frame(self.camera, self._index, self._segment, here.time_s)
         self._index += 1
         self._last = here
         self._ledger.decoded(frame)

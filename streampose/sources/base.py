@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from streampose.messages import Image, SourceInfo, WallSource
+from streampose.messages import Frame, Image, SourceInfo, WallSource
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +31,25 @@ class Picture:
     file: str | None = None
     jump: str = ""
     captured_s: float | None = None
+
+    def to_frame(self, camera: str, index: int, segment: int, time_s: float) -> Frame:
+        """The picture as frame `index` of `camera`, in its `segment`, at `time_s` of the camera's clock."""
+        return Frame(
+            camera=camera,
+            index=index,
+            segment=segment,
+            pts=self.pts,
+            time_base=self.time_base,
+            pts_s=None if self.pts is None or self.time_base is None else float(self.pts * self.time_base),
+            time_s=time_s,
+            wall_s=self.wall_s,
+            wall_source=self.wall_source,
+            arrival_s=self.arrival_s,
+            image=self.image,
+            wall_uncertainty_s=self.wall_uncertainty_s,
+            captured_s=self.captured_s,
+            file=self.file,
+        )
 
 
 @dataclass(frozen=True, slots=True)
