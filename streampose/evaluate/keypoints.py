@@ -20,7 +20,8 @@ from streampose.evaluate.dataset import KeypointSet, LabelledPerson
 from streampose.evaluate.reimage import reimage_person
 from streampose.models.manifest import InputSpec, OutputSpec
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
-from streampose.pose.decode import decode_heatmaps, merge_flipped
+from streampose.pose.decode import decode_heatmaps
+from streampose.pose.flip import merge_flipped, mirror_columns
 from streampose.pose.skeleton import Skeleton
 
 JOINT_SCORE_FLOOR = 0.2
@@ -111,7 +112,7 @@ def predict_keypoints(
         crops = prepared.crops[start : start + batch]
         heatmaps = network(crops)
         if flip_order is not None:
-            mirrored = network(np.ascontiguousarray(crops[:, :, ::-1]))
+            mirrored = network(crops[:, :, mirror_columns(crops.shape[2], output)])
             heatmaps = merge_flipped(heatmaps, mirrored, flip_order, output)
         points = decode_heatmaps(heatmaps, output)
         points[..., :2] = map_points(prepared.to_image[start : start + batch], points[..., :2])

@@ -50,7 +50,8 @@ class OutputSpec(_Strict):
     simcc_split: float = 2.0
     flip_shift: int | None = Field(
         None,
-        description="heatmap: cells by which a mirrored heatmap, turned back, goes right; None: from stride, offset",
+        description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "
+        "None: the mirror image is laid onto the cells (pose/flip.py)",
     )
 
 

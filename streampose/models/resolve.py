@@ -145,11 +145,13 @@ def size_in_name(name: str) -> tuple[int, int] | None:
 def published_output(name: str, width: int, height: int, joints: int) -> OutputSpec:
     """Where a heatmap's cells lie and how it is decoded, by what is written in the name of a published checkpoint.
 
-    Plain ones: cell c at pixel 4c, quarter offset. DARK: the same cells, DARK's step. UDP (Huang et al., CVPR 2020):
-    the first and last cells lie on the first and last pixels of a row, so a mirrored heatmap needs no shift.
+    Plain ones: cell c at pixel 4c, quarter offset, flip test with a shift of one cell. DARK: the same with DARK's step.
+    UDP (Huang et al., CVPR 2020): the first and last cells lie on the first and last pixels of a row, so a mirrored
+    heatmap needs no shift.
     """
     skeleton = {17: "coco17", 133: "wholebody133"}.get(joints, f"{joints} joints")
     if "udp" in name.lower():
         stride = (width - 1) / (width / 4 - 1)
         return OutputSpec(kind="heatmap", skeleton=skeleton, stride=stride, decode="dark", flip_shift=0)
-    return OutputSpec(kind="heatmap", skeleton=skeleton, decode="dark" if "dark" in name.lower() else "quarter")
+    decode: Literal["dark", "quarter"] = "dark" if "dark" in name.lower() else "quarter"
+    return OutputSpec(kind="heatmap", skeleton=skeleton, decode=decode, flip_shift=1)

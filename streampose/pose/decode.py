@@ -93,16 +93,3 @@ def _dark_step(
     safe = np.where(good, determinant, 1.0)
     step = np.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), axis=-1) / safe[..., None]
     return np.where(good[..., None], np.clip(step, -1.0, 1.0), 0.0)
-
-
-def merge_flipped(heatmaps: Array, mirrored: Array, flip_order: npt.NDArray[np.int64], spec: OutputSpec) -> Array:
-    """Average `heatmaps` (B, K, h, w) with those of the mirrored crops, turned back.
-
-    Where cell c lies at pixel `stride * c`, turning back leaves them a cell too far left (exactly, 1 - 1 / stride); they
-    are shifted right by one, as published with HRNet. Half-pixel-aligned and UDP networks need no shift.
-    """
-    turned = mirrored[:, flip_order, :, ::-1]
-    shift = round(1 - (2 * spec.offset + 1) / spec.stride) if spec.flip_shift is None else spec.flip_shift
-    if shift:
-        turned = np.concatenate((turned[..., :shift], turned[..., :-shift]), axis=-1)
-    return np.asarray(0.5 * (heatmaps + turned), np.float32)

@@ -12,7 +12,8 @@ from streampose.errors import ConfigError, ModelError
 from streampose.messages import Array, Image
 from streampose.models.manifest import Manifest
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
-from streampose.pose.decode import decode_heatmaps, merge_flipped
+from streampose.pose.decode import decode_heatmaps
+from streampose.pose.flip import merge_flipped, mirror_columns
 from streampose.pose.simcc import decode_simcc, merge_flipped_simcc
 from streampose.pose.skeleton import Skeleton, load_skeleton
 from streampose.runtime.base import Runtime
@@ -111,7 +112,10 @@ class PoseEstimator:
 
     def _decode(self, network: PoseNetwork, crops: npt.NDArray[np.uint8]) -> Array:
         spec, order = network.manifest.output, self.skeleton.flip_order
-        seen = network.runtime(np.concatenate((crops, crops[:, :, ::-1])) if self.flip_test else crops)
+        if self.flip_test:
+            seen = network.runtime(np.concatenate((crops, crops[:, :, mirror_columns(crops.shape[2], spec)])))
+        else:
+            seen = network.runtime(crops)
         _check_outputs(seen, network.manifest, len(order))
         straight, mirrored = [each[: len(crops)] for each in seen], [each[len(crops) :] for each in seen]
         if spec.kind == "simcc":

@@ -23,6 +23,7 @@ from streampose.evaluate.dataset import KeypointSet, open_keypoint_set
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.checkpoint import load_weights
+from streampose.pose.flip import mirror_columns
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.augment import Augmenter
@@ -74,10 +75,12 @@ class PoseTraining:
         else:
             self.folder.start_fresh()
         self.store, self.views = self._load_data()
+        self.flip_order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
+        self.mirror = torch.from_numpy(mirror_columns(recipe.input.width, recipe.output)).to(self.device)
         self.augmenter = Augmenter(
             recipe.augment,
             size=(recipe.input.width, recipe.input.height),
-            flip_order=torch.from_numpy(self.skeleton.flip_order),
+            flip_order=self.flip_order,
             upper_body=self.skeleton.upper_body,
         )
         self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
@@ -197,7 +200,7 @@ class PoseTraining:
         index = sample_index(len(self.store), recipe.batch, self.step, recipe.seed)
         views = self.augmenter(self.store.batch(index), generator)
         human = self.store.human[index.to(self.device)].gather(1, views.order)
-        heat = self._teach(self.arithmetic.arrange((views.clean - self.mean) / self.std))
+        heat = self.teach(self.arithmetic.arrange((views.clean - self.mean) / self.std))
         self.student.train()
         with self.arithmetic.autocast(self.device):
             heatmaps = self.student(self.arithmetic.arrange((views.seen - self.mean) / self.std))
@@ -211,18 +214,15 @@ class PoseTraining:
         self.average.update(self.student)
         return label.detach(), distil.detach()
 
-    def _teach(self, clean: Tensor) -> Tensor | None:
+    def teach(self, clean: Tensor) -> Tensor | None:
         """The teacher's heatmaps (B, K, h, w) of clean crops, averaged with the mirrored ones' where the recipe says so."""
         if self.teacher is None:
             return None
         with torch.no_grad(), self.arithmetic.autocast(self.device):
             heat: Tensor = self.teacher(clean).float()
             if self.recipe.teacher_flip:
-                order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
-                mirrored = self.teacher(clean.flip(3)).float()[:, order].flip(3)
-                if self.recipe.output.offset == 0:
-                    mirrored = torch.cat((mirrored[..., :1], mirrored[..., :-1]), 3)  # the published one-pixel shift
-                heat = 0.5 * (heat + mirrored)
+                mirrored = self.arithmetic.arrange(clean[..., self.mirror])
+                heat = 0.5 * (heat + self.teacher(mirrored).float()[:, self.flip_order].flip(3))
         return heat.clamp(min=0.0)
 
     def _measure(self) -> dict[str, KeypointFigures]:

@@ -34,7 +34,7 @@ def test_published_checkpoints_are_known_by_their_tensors(tmp_path: Path) -> Non
     manifest, _ = resolve(official, "pose")
     assert manifest.architecture == {"network": "hrnet_tiny", "joints": 17}
     assert (manifest.input.width, manifest.input.height) == (288, 384)
-    assert manifest.output.decode == "quarter"
+    assert (manifest.output.decode, manifest.output.flip_shift) == ("quarter", 1)
     prefixed = {
         f"head.{name}" if name.startswith("final_layer") else f"backbone.{name}": value for name, value in state.items()
     }

@@ -81,12 +81,13 @@ CONVENTIONS = [
     OutputSpec(kind="heatmap", decode="dark", blur=3),
     OutputSpec(kind="heatmap", decode="dark", blur=3, offset=1.5),
     OutputSpec(kind="heatmap", decode="dark", blur=3, stride=(WIDTH - 1) / (WIDTH / 4 - 1), flip_shift=0),
+    OutputSpec(kind="heatmap", decode="dark", blur=3, flip_shift=1),
     OutputSpec(kind="simcc"),
 ]
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("output", CONVENTIONS, ids=["4c", "4c + 1.5", "udp", "simcc"])
+@pytest.mark.parametrize("output", CONVENTIONS, ids=["4c", "4c + 1.5", "udp", "published", "simcc"])
 @settings(max_examples=15, deadline=None)
 @given(x=st.floats(100, 200), y=st.floats(90, 150), dx=st.floats(-15, 15), dy=st.floats(-20, 20))
 def test_a_dot_comes_back_where_it_is(output: OutputSpec, flip: bool, x: float, y: float, dx: float, dy: float) -> None:
@@ -95,8 +96,8 @@ def test_a_dot_comes_back_where_it_is(output: OutputSpec, flip: bool, x: float, 
     (points,) = PoseEstimator(made, flip_test=flip)([picture_with_dot(x, y)], [box])
     assert points.shape == (1, JOINTS, 3)
     assert points.dtype == np.float32
-    # With plain cells, the published shift of a whole cell leaves a quarter of one, half of which stays in the mean.
-    tolerance = 0.75 if flip and output.offset == 0 and output.flip_shift is None and output.kind == "heatmap" else 0.4
+    # The published shift of a whole cell leaves a quarter of one, half of which stays in the mean.
+    tolerance = 0.75 if flip and output.flip_shift == 1 else 0.4
     assert np.abs(points[0, :, :2] - [x, y]).max() < tolerance
     assert (points[..., 2] > 0.7).all()
 

@@ -236,3 +236,34 @@ def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> 
     (tmp_path / "bad.yaml").write_text(kept + line + "\n")
     with pytest.raises(ConfigError, match=message):
         read_recipe(tmp_path / "bad.yaml")
+
+
+class DotFinder(torch.nn.Module):
+    """Heatmaps of height 1 around the brightest pixel, a joint for each corner of a triangle whose sides the flip swaps."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.offset = offset
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        count, _, height, width = pictures.shape
+        best = pictures[:, 0].flatten(1).argmax(1)
+        x = (best % width - self.offset)[:, None, None] / 4 - torch.arange(width // 4)
+        y = (best // width - self.offset)[:, None, None] / 4 - torch.arange(height // 4)[:, None]
+        return torch.exp(-(x**2 + y**2) / 8)[:, None].expand(count, 6, -1, -1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.5])
+def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, offset: float) -> None:
+    stick_set(tmp_path / "set", 3)
+    output = {"kind": "heatmap", "decode": "dark", "blur": 5, "offset": offset}
+    training = PoseTraining(recipe_for(tmp_path, teacher_flip=True, output=output), quiet)
+    training.teacher = DotFinder(offset)
+    clean = torch.zeros(2, 3, 64, 64)
+    clean[0, :, 30, 21] = clean[1, :, 11, 50] = 1.0
+    wanted = training.teacher(clean)
+    heat = training.teach(clean)
+    assert heat is not None
+    assert (heat - wanted).abs().max() < 0.01
+    plainly_mirrored = training.teacher(clean.flip(3)).flip(3)
+    assert bool((plainly_mirrored - wanted).abs().max() > 0.2) is (offset == 0)
