@@ -115,12 +115,15 @@ def fetch(
 def check(
     file: Annotated[Path, typer.Argument(help="A checkpoint, manifest or exported model.")],
     trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Write its cost, as counted, into its manifest.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a model file is, which preset it fits, and whether it runs."""
-    from streampose.models.check import check_file
+    from streampose.models.check import check_file, record_cost
 
     facts = check_file(file, trust=trust)
+    if record:
+        facts["recorded in"] = str(record_cost(file, trust=trust))
     if as_json:
         print(json.dumps(facts, indent=2))
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streampose.errors import ModelError
+from streampose.models import manifest as manifests
 from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
@@ -37,7 +38,8 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
             f"{output.decode}; heatmap cell c lies at input pixel {output.stride:.4g} c + {output.offset:g}"
         )
     if weights.suffix not in FOREIGN:
-        facts |= _cost(manifest, weights)
+        cost = _cost(manifest, weights)
+        facts |= {"parameters": f"{cost['parameters_m']} M", "cost": f"{cost['gmacs']} GMAC for one input"}
     facts["gives"] = _run(manifest, weights)
     return facts
 
@@ -54,13 +56,28 @@ def _resolve_any(path: Path, *, trust: bool) -> tuple[Manifest, Path]:
         return resolve(path, other, trust=trust)
 
 
-def _cost(manifest: Manifest, weights: Path) -> dict[str, str]:
-    from streampose.models.inspect import count_gmacs, count_parameters
+def record_cost(path: Path, *, trust: bool = False) -> Path:
+    """Compute what the model in `path` costs and write it into its manifest, where `models list` reads it.
+
+    Gives the manifest's path. Raises ModelError where there is no manifest, or no torch network to count.
+    """
+    manifest, weights = _resolve_any(path, trust=trust)
+    target = path if path.suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
+    if weights.suffix in FOREIGN or not target.is_file():
+        raise ModelError(f"{path}: cost is counted for torch weights that have a manifest beside them")
+    measured = {**manifest.measured, **_cost(manifest, weights)}
+    try:
+        manifests.save(manifest.model_copy(update={"measured": measured}), target)
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
+    return target
+
+
+def _cost(manifest: Manifest, weights: Path) -> dict[str, float]:
+    from streampose.models.inspect import cost_of
     from streampose.models.networks import network_of
 
-    network = network_of(manifest, weights)
-    gmacs = count_gmacs(network, manifest.input.width, manifest.input.height)
-    return {"parameters": f"{count_parameters(network) / 1e6:.2f} M", "cost": f"{gmacs:.2f} GMAC for one input"}
+    return cost_of(network_of(manifest, weights), manifest.input.width, manifest.input.height)
 
 
 def _run(manifest: Manifest, weights: Path) -> str:

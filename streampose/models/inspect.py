@@ -41,6 +41,14 @@ def _fits(name: str, tensors: State) -> int | None:
     return int(weight.shape[0]) if same and weight is not None else None
 
 
+def cost_of(network: nn.Module, width: int, height: int) -> dict[str, float]:
+    """What a manifest's `measured` says of a network's cost: `parameters_m` in millions, `gmacs` in 10^9 a picture."""
+    return {
+        "parameters_m": round(count_parameters(network) / 1e6, 2),
+        "gmacs": round(count_gmacs(network.eval(), width, height), 2),
+    }
+
+
 def count_parameters(network: nn.Module) -> int:
     """Learned numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
@@ -60,8 +68,8 @@ def count_gmacs(network: nn.Module, width: int, height: int) -> float:
 
     handles = [module.register_forward_hook(count) for module in network.modules()]
     try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 3, height, width))
+        with torch.no_grad():
+            network(torch.zeros(1, 3, height, width, device=next(network.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

@@ -10,12 +10,25 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from streampose.errors import ModelError
+
+HRNET_MULTIPLE = 32
+"""An HRNet halves its input five times and adds the results up again, so both sides must be multiples of this."""
+
+Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class _Strict(BaseModel):
@@ -28,9 +41,9 @@ class InputSpec(_Strict):
     width: int = Field(gt=0)
     height: int = Field(gt=0)
     channels: Literal["rgb", "bgr"] = "rgb"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
-    box_scale: float = Field(1.25, gt=0, description="pose: the crop is the box, at the input's aspect, times this")
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.0, 0.0, 0.0)
+    std: tuple[Positive, Positive, Positive] = (255.0, 255.0, 255.0)
+    box_scale: Positive = Field(1.25, description="pose: the crop is the box, at the input's aspect, times this")
 
 
 class OutputSpec(_Strict):
@@ -42,12 +55,12 @@ class OutputSpec(_Strict):
 
     kind: Literal["heatmap", "simcc", "yolo", "yolo_end2end"]
     skeleton: str = "coco17"
-    stride: float = 4.0
-    offset: float = 0.0
-    peak: float = 1.0
+    stride: Positive = 4.0
+    offset: FiniteFloat = 0.0
+    peak: Positive = 1.0
     decode: Literal["quarter", "dark", "none"] = "dark"
     blur: int = Field(0, description="dark: size in cells of the Gaussian blur before the logarithm; 0 takes 11")
-    simcc_split: float = 2.0
+    simcc_split: Positive = 2.0
     flip_shift: int | None = Field(
         None,
         description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "
@@ -69,6 +82,21 @@ class Manifest(_Strict):
     origin: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="data with licences, recipe, samples, machine")
     measured: dict[str, Any] = Field(default_factory=dict, description="figures, each with the command that makes it")
+
+    @field_validator("input")
+    @classmethod
+    def _fits_the_network(cls, spec: InputSpec, info: ValidationInfo) -> InputSpec:
+        return fit_hrnet(spec) if "network" in info.data.get("architecture", {}) else spec
+
+
+def fit_hrnet(spec: InputSpec) -> InputSpec:
+    """`spec`, if an HRNet can take it; raises ValueError with the nearest size that it can."""
+    width, height = (max(round(side / HRNET_MULTIPLE), 1) * HRNET_MULTIPLE for side in (spec.width, spec.height))
+    if (width, height) != (spec.width, spec.height):
+        raise ValueError(
+            f"{spec.width}x{spec.height}: an HRNet's sides are multiples of {HRNET_MULTIPLE}; {width}x{height} is nearest"
+        )
+    return spec
 
 
 def sha256_of(path: Path) -> str:
@@ -94,7 +122,7 @@ def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+        raise ModelError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
     weights = path.parent / manifest.weights
     if not weights.is_file():
         raise ModelError(f"{weights}: the weights that {path.name} names are missing; restore the file")

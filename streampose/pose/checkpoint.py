@@ -8,6 +8,7 @@ them is executed.
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +30,13 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
-        raw = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's version: the one line below says all
+            raw = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path}: not loaded: it holds more than tensors, or is no checkpoint; convert it to safetensors"
@@ -89,8 +92,12 @@ def load_weights(network: nn.Module, path: str | Path, *, remake_head: bool = Fa
     Where the number of joints differs and `remake_head` is set, the head keeps its random weights, and the sentence that
     says so is returned. Raises ModelError, in one line, for a file that is no checkpoint or one of another preset.
     """
-    state, own = our_names(read_state(path)), network.state_dict()
-    head = head_name(network)
+    return load_state(network, our_names(read_state(path)), path, remake_head=remake_head)
+
+
+def load_state(network: nn.Module, state: State, path: str | Path, *, remake_head: bool = False) -> str | None:
+    """The same for tensors under our names that were read from `path`."""
+    own, head = network.state_dict(), head_name(network)
     note = None
     found, wanted = state.get(f"{head}.weight"), own[f"{head}.weight"]
     if remake_head and found is not None and found.shape[0] != wanted.shape[0]:

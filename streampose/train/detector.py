@@ -28,13 +28,16 @@ from streampose.train.detector_config import Recipe
 from streampose.train.detector_data import read_set, split_held_out
 from streampose.train.detector_loss import DetectorLoss, floats
 from streampose.train.detector_measure import find_people, measure
-from streampose.train.detector_weights import save_model, save_weights
+from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
+from streampose.train.weights_file import write_weights
 
 Say = Callable[[str], None]
 Progress = Callable[[int, dict[str, float]], None]
+FIXED = ("architecture", "batch", "seed", "canvases")
+"""What a recipe may not change between a run and its resumption."""
 
 
 def read_pictures(recipe: Recipe, say: Say) -> Pictures:
@@ -183,7 +186,7 @@ class DetectorTraining:
                 figures |= {f"{name}_ap50_{people}": score.ap50 for people, score in scores.items()}
         self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
         self.folder.log(step=self.step, **figures)
-        save_weights(network, self.folder.path / "last.safetensors")
+        write_weights(network.model.state_dict(), self.folder.path / "last.safetensors")
         goal = figures.get("held_out_ap50_all", float(self.step))
         if goal > self.best:
             self.best = goal
@@ -199,14 +202,12 @@ class DetectorTraining:
 
     def load_state(self) -> None:
         """Go on where `save_state` left off; raises UsageError where that was another recipe."""
-        state = self.folder.load()
-        mine = self.recipe.model_dump(mode="json")
-        for key in ("architecture", "batch", "seed", "canvases"):
-            if state.get("recipe", {}).get(key) != mine[key]:
-                raise UsageError(f"{self.folder.last}: was made with another `{key}`; give this recipe its own `out`")
-        self.network.model.load_state_dict(state["network"])
-        self.average.restore(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        state = self.folder.load(recipe=dict, best=float, bf16=bool, network=dict, average=dict, optimiser=dict)
+        self.folder.same_recipe(state["recipe"], self.recipe.model_dump(mode="json"), FIXED)
+        with self.folder.restoring(state["step"]):
+            self.network.model.load_state_dict(state["network"])
+            self.average.restore(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best, self.bf16 = state["step"], state["best"], state["bf16"]
 
     def run(self, progress: Progress) -> None:

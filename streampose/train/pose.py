@@ -37,6 +37,13 @@ from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
 
 Say = Callable[[str], None]
+KEPT: dict[str, type] = {
+    "network_name": str, "student": dict, "average": dict, "optimizer": dict, "best": float, "precision": str,
+    "channels_last": bool,
+}  # fmt: skip
+"""What a checkpoint holds, besides the step."""
+FIXED = ("network", "skeleton", "input", "output", "batch", "seed")
+"""What a recipe may not change between a run and its resumption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class PoseTraining:
         self.device = pick_device(recipe.device)
         self.skeleton = load_skeleton(recipe.skeleton)
         self.folder = RunFolder(recipe.out)
-        resumed = self.folder.load() if resume else None
+        resumed = self.folder.load(**KEPT) if resume else None
         torch.manual_seed(recipe.seed)
         self.student = self._build(recipe.init if resumed is None else None)
         self.teacher = self._build(recipe.teacher).eval().requires_grad_(False) if recipe.teacher else None
@@ -102,19 +109,19 @@ class PoseTraining:
         ]
 
     def _restore(self, state: dict[str, Any]) -> None:
-        if state["network_name"] != self.recipe.network:
-            raise ConfigError(
-                f"{self.folder.last}: of network {state['network_name']}, the recipe says {self.recipe.network}"
-            )
-        self.student.load_state_dict(state["student"])
-        self.average.restore(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        made = {"network": state["network_name"], **state.get("recipe", {})}
+        self.folder.same_recipe(made, self.recipe.model_dump(mode="json"), FIXED)
+        with self.folder.restoring(state["step"]):
+            self.student.load_state_dict(state["student"])
+            self.average.restore(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best = state["step"], state["best"]
         self.say(f"resumed at step {self.step} of {self.steps}")
 
     def _save(self) -> None:
         state = {
             "network_name": self.recipe.network,
+            "recipe": self.recipe.model_dump(mode="json", include=set(FIXED)),
             "student": self.student.state_dict(),
             "average": self.average.state(),
             "optimizer": self.optimizer.state_dict(),

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streampose.errors import ConfigError
-from streampose.models.manifest import InputSpec, OutputSpec
+from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
 from streampose.train.augment import AugmentSpec
 
 
@@ -74,6 +74,8 @@ class PoseRecipe(_Strict):
     subset: int | None = Field(None, gt=0, description="train on the first people only, to rehearse or to overfit")
     measure_trained: bool = Field(False, description="measure on the people trained on, to show overfitting")
 
+    _fits_the_network = field_validator("input")(fit_hrnet)
+
     def found(self, path: Path) -> Path:
         """`path` of `data`, `init` or `teacher`, under `root` where it is relative."""
         return self.root / path
@@ -92,4 +94,4 @@ def read_recipe(path: str | Path) -> PoseRecipe:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {key}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error

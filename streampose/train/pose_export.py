@@ -1,19 +1,22 @@
-"""From a training's checkpoint to what ships: fp16 safetensors and their manifest, both written beside and renamed."""
+"""From a training's checkpoint to what ships: weights, blended with the teacher's where asked, and their manifest."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
-from streampose.errors import ConfigError, SinkError
-from streampose.models.manifest import Manifest, save, sha256_of
-from streampose.pose.checkpoint import State, our_names, read_state
+from streampose.errors import ConfigError
+from streampose.models.inspect import cost_of
+from streampose.models.manifest import Manifest, sha256_of
+from streampose.pose.checkpoint import load_weights
+from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose_config import PoseRecipe
+from streampose.train.run_folder import read_checkpoint
+from streampose.train.weights_file import write_model
 
 
 def export_pose(
@@ -30,60 +33,55 @@ def export_pose(
     """Write `target` (.safetensors) and the manifest of the same stem from `checkpoint` (best.pt of a run).
 
     With `blend` the weights go that share of the way back to the recipe's teacher: between a network and its own
-    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022).
-    Weights are stored as fp16, half the bytes; every runtime turns them to what it computes in. Raises ModelError where
-    the checkpoint is none, ConfigError without a teacher to go back to, SinkError where the target cannot be written.
+    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022). The network's
+    cost is counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network,
+    ConfigError without a teacher to go back to, SinkError where the target cannot be written.
     """
-    if target.suffix != ".safetensors":
-        raise SinkError(f"{target}: weights are written as .safetensors")
-    trained = read_state(checkpoint)
+    architecture = {"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)}
+    network = build_pose_network(architecture)
+    load_weights(network, checkpoint)
     if blend:
         if recipe.teacher is None:
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none")
-        start = our_names(read_state(recipe.found(recipe.teacher)))
-        trained = {name: torch.lerp(value, start[name].to(value), blend) for name, value in _floats(trained).items()}
-    state = {
-        name: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in trained.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    part = target.with_name(target.name + ".part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, part, metadata={"format": "pt"})
-        part.chmod(0o644)  # safetensors makes files that only their owner reads
-        os.replace(part, target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SinkError(f"{target}: cannot be written ({error.strerror})") from error
-    manifest = Manifest(
-        name=target.stem,
-        task="pose",
-        architecture={"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)},
-        weights=target.name,
-        sha256=sha256_of(target),
-        input=recipe.input,
-        output=recipe.output.model_copy(update={"skeleton": recipe.skeleton}),
-        licence=licence,
-        origin=origin,
-        training=training or {},
-        measured=measured or {},
-    )
-    save(manifest, target.with_suffix(".yaml"))
-    return manifest
+        _go_back(network, build_pose_network(architecture), recipe.found(recipe.teacher), blend)
+
+    def describe(weights: Path) -> Manifest:
+        return Manifest(
+            name=target.stem,
+            task="pose",
+            architecture=architecture,
+            weights=weights.name,
+            sha256=sha256_of(weights),
+            input=recipe.input,
+            output=recipe.output.model_copy(update={"skeleton": recipe.skeleton}),
+            licence=licence,
+            origin=origin,
+            training=training or {},
+            measured={**cost_of(network, recipe.input.width, recipe.input.height), **(measured or {})},
+        )
+
+    state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+    return write_model(state, target, describe)
 
 
-def _floats(state: State) -> State:
-    return {name: value for name, value in state.items() if value.is_floating_point()}
+def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> None:
+    """Move the weights of `network` by `share` of the way to those in `path`, which are read into `start`."""
+    load_weights(start, path)
+    with torch.no_grad():
+        for own, other in zip(network.state_dict().values(), start.state_dict().values(), strict=True):
+            if own.is_floating_point():
+                own.lerp_(other, share)
 
 
 def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:
-    """What a manifest says of a training: recipe figures and how far `checkpoint` had come."""
-    step = int(torch.load(checkpoint, map_location="cpu", weights_only=True).get("step", 0))
+    """What a manifest says of a training: recipe figures and how far `checkpoint` had come.
+
+    Raises DataError where it is no checkpoint of a training.
+    """
     return {
         "recipe": recipe.model_dump(
             mode="json", include={"samples", "batch", "lr", "ema", "seed", "freeze_norms", "loss", "augment"}
         ),
-        "crops_seen": step * recipe.batch,
+        "crops_seen": read_checkpoint(checkpoint)["step"] * recipe.batch,
         "sets": [path.name for path in recipe.data],
     }

@@ -9,13 +9,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from streampose.errors import DataError, SinkError
+from streampose.errors import DataError, SinkError, UsageError
+
+
+def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
+    """The dict in a checkpoint file, with a whole number as `step` and values of these `kinds` under their names.
+
+    Nothing in the file is executed. Raises DataError, in one line, where it is damaged or holds something else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's version: the one line below says all
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: not a whole checkpoint ({reason:.100})") from error
+    for name, kind in {"step": int, **kinds}.items():
+        if not isinstance(state, dict) or not isinstance(state.get(name), kind):
+            raise DataError(f"{path}: not a checkpoint of this kind of training: it has no good `{name}`")
+    return dict(state)
 
 
 class RunFolder:
@@ -40,23 +61,38 @@ class RunFolder:
                 os.fsync(file.fileno())
             os.replace(part, self.path / name)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise SinkError(
                 f"{self.path / name}: cannot write the checkpoint ({reason}); the one before stays"
             ) from error
 
-    def load(self) -> dict[str, Any]:
-        """Read `last.pt` and cut the metrics after its step; raises DataError where there is nothing to resume."""
+    def load(self, **kinds: type) -> dict[str, Any]:
+        """Read `last.pt`, which holds `step` and values of these `kinds` under their names.
+
+        Raises DataError, in one line, where there is nothing to resume, or no checkpoint of such a training.
+        """
         if not self.last.is_file():
             raise DataError(f"{self.last}: no checkpoint to resume from; start without --resume")
+        return read_checkpoint(self.last, **kinds)
+
+    def same_recipe(self, made: Mapping[str, Any], mine: Mapping[str, Any], keys: Sequence[str]) -> None:
+        """Raise UsageError where the checkpoint was made with a recipe that has another value of one of `keys`."""
+        for key in keys:
+            if key in made and made[key] != mine[key]:
+                raise UsageError(f"{self.last}: was made with another `{key}`; give this recipe its own `out`")
+
+    @contextmanager
+    def restoring(self, step: int) -> Iterator[None]:
+        """Around taking the checkpoint of `step` over: what does not fit is a DataError in one line; what did fit cuts the
+        metrics after that step."""
         try:
-            state: dict[str, Any] = torch.load(self.last, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise DataError(f"{self.last}: not a whole checkpoint ({str(error).splitlines()[0]:.100})") from error
-        kept = [line for line in self.read_metrics() if line["step"] <= state["step"]]
-        self._write_lines(kept)
-        return state
+            yield
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise DataError(f"{self.last}: does not fit this recipe's network ({reason})") from error
+        self._write_lines([line for line in self.read_metrics() if line["step"] <= step])
 
     def start_fresh(self) -> None:
         """Forget an earlier run's metrics."""
@@ -74,9 +110,12 @@ class RunFolder:
         lines = []
         for line in self.metrics_file.read_text().splitlines():
             try:
-                lines.append(json.loads(line))
+                values = json.loads(line)
             except ValueError:
                 break  # a line cut short by a kill: what follows it was never written
+            if not isinstance(values, dict) or not isinstance(values.get("step"), int):
+                raise DataError(f"{self.metrics_file}: not a training's metrics: {line:.60}")
+            lines.append(values)
         return lines
 
     def _write_lines(self, lines: Sequence[dict[str, Any]]) -> None:

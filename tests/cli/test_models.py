@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from streampose.cli.models import app
 from streampose.errors import ModelError, UsageError
-from tests.made_models import write_pose_model
+from streampose.models.check import record_cost
+from streampose.models.manifest import load
+from tests.made_models import seeded_pose_network, write_pose_model
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +42,21 @@ def test_list_shows_what_is_here_and_what_is_known(tmp_path: Path) -> None:
     table = invoke("list")
     assert "hrnet_w32_256x192" in table
     assert "(no hash published)" in table
+
+
+def test_the_shipped_pair_says_what_it_costs_and_check_records_it(tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(invoke("list", "--json"))}
+    assert (rows["litehrnet18_256x192"]["parameters_m"], rows["litehrnet18_256x192"]["gmacs"]) == (1.32, 0.3)
+    assert rows["yolov8n_person"]["parameters_m"] == 3.14
+    path = tmp_path / "weights" / "tiny.yaml"
+    assert rows["tiny"]["gmacs"] is None
+    assert f"{path}" in invoke("check", str(path), "--record")
+    manifest, _ = load(path)
+    assert manifest.measured == {"parameters_m": 0.01, "gmacs": 0.0}  # 5,809 and 1.7 million
+    official = tmp_path / "pose_hrnet.pth"
+    torch.save(seeded_pose_network("hrnet_tiny").state_dict(), official)
+    with pytest.raises(ModelError, match="have a manifest beside them"):
+        record_cost(official)
 
 
 def test_check_and_export(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from streampose.errors import ModelError
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec
 from streampose.models.resolve import published_output, resolve, size_in_name
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
@@ -63,6 +64,33 @@ def test_size_in_name(name: str, size: tuple[int, int] | None) -> None:
 def test_decoding_by_name() -> None:
     assert published_output("hrnet_w32_coco_256x192_dark-07f147eb.pth", 192, 256, 17).decode == "dark"
     assert published_output("hrnet.pth", 192, 256, 133).skeleton == "wholebody133"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("width: 64", "width: 60", r"input: 60x96: an HRNet's sides are multiples of 32; 64x96 is nearest"),
+        ("height: 96", "height: 10", r"input: 64x10: .*; 64x32 is nearest"),
+        ("box_scale: 1.25", "box_scale: .nan", r"input\.box_scale: "),
+        ("- 60.0", "- 0.0", r"input\.std\.0: "),
+        ("stride: 4.0", "stride: -4.0", r"output\.stride: "),
+    ],
+)
+def test_a_manifest_that_cannot_be_right_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = write_pose_model(tmp_path / "weights")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ModelError, match=message) as caught:
+        resolve(path, "pose")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_other_networks_have_sides_of_their_own(tmp_path: Path) -> None:
+    spec = InputSpec(width=150, height=100)
+    facts = {"name": "x", "weights": "x.onnx", "sha256": "0" * 64, "licence": "none"}
+    output = OutputSpec(kind="simcc")
+    assert Manifest(task="pose", architecture={}, input=spec, output=output, **facts).input.width == 150
 
 
 def test_every_fault_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in load_file(str(weights)).values()} == {torch.float16, torch.int64}
     assert manifest.training["pictures"] in (0, 50)  # of the best: the start or the end
     assert set(manifest.measured) >= {"command", "held_out_ap50_all", "held_out_ap50_64"}
+    assert manifest.measured["parameters_m"] == round(sum(p.numel() for p in training.network.parameters()) / 1e6, 2)
     with torch.inference_mode():
         assert build(manifest, weights)(torch.zeros(1, 3, 96, 96)).shape == (1, 5, 189)
     assert training.step == 25
@@ -124,6 +125,16 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
         train_detector(recipe(tmp_path, data=open_data), resume=False, say=quiet, progress=quiet)
     with pytest.raises(DataError, match="not a whole checkpoint"):
         train_detector(recipe(tmp_path, data=open_data), resume=True, say=quiet, progress=quiet)
+    whole = {"network": {}, "average": {}, "optimiser": {}, "step": 1, "best": 0.0, "bf16": False}
+    others = [
+        (whole, DataError, "no good `recipe`"),
+        (whole | {"recipe": {"batch": 99}}, UsageError, "another `batch`"),
+        (whole | {"recipe": {}}, DataError, "does not fit this recipe's network"),
+    ]
+    for content, kind, message in others:
+        torch.save(content, state)
+        with pytest.raises(kind, match=message):
+            train_detector(recipe(tmp_path, data=open_data), resume=True, say=quiet, progress=quiet)
 
 
 @pytest.mark.parametrize(

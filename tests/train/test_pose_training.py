@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -15,14 +16,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
-from streampose.errors import ConfigError, DataError, SinkError
+from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
 from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
 from streampose.train.pose import PoseTraining, sample_index
 from streampose.train.pose_config import PoseRecipe, read_recipe
 from streampose.train.pose_export import export_pose, training_summary
 from streampose.train.run_folder import RunFolder
+from streampose.train.weights_file import write_weights
 from tests.train.stick_people import stick_set, write_annotations
 
 
@@ -77,6 +80,9 @@ def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
     assert weights.name == "sticks.safetensors"
     assert manifest.training["crops_seen"] == 3200
     assert manifest.output.skeleton == "limbs6"
+    network = build_pose_network(manifest.architecture)
+    assert manifest.measured["parameters_m"] == round(sum(p.numel() for p in network.parameters()) / 1e6, 2) > 0
+    assert manifest.measured["gmacs"] > 0
 
 
 SCRIPT = """
@@ -146,6 +152,71 @@ def test_resuming_nothing_or_something_else_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match="cannot make the run's folder"):
         RunFolder(tmp_path / "file" / "run")
+
+
+def junk(name: str) -> Any:
+    """What may lie under the name last.pt, and the one line it gives."""
+    good: dict[str, Any] = {
+        "network_name": "litehrnet_tiny", "student": {}, "average": {}, "optimizer": {}, "step": 3, "best": 0.5,
+        "precision": "fp32", "channels_last": False,
+    }  # fmt: skip
+    return {
+        "text": (b"not a checkpoint\n", "not a whole checkpoint"),
+        "a pickle that runs code": (pickle.dumps(RunFolder), "not a whole checkpoint"),
+        "half a zip": (b"PK\x03\x04cut short", "not a whole checkpoint"),
+        "nothing": (b"", "not a whole checkpoint"),
+        "a list": ([1, 2], "no good `step`"),
+        "weights alone": ({"network": {}, "step": 5}, "no good `network_name`"),
+        "a step that is a word": (good | {"step": "3"}, "no good `step`"),
+        "another preset": (good | {"network_name": "hrnet_tiny"}, "was made with another `network`"),
+        "another batch": (good | {"recipe": {"batch": 7}}, "was made with another `batch`"),
+        "no weights in it": (good, "does not fit this recipe's network"),
+        "weights of another shape": (good | {"student": {"a": torch.zeros(2)}}, "does not fit this recipe's network"),
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["text", "a pickle that runs code", "half a zip", "nothing", "a list", "weights alone", "a step that is a word",
+     "another preset", "another batch", "no weights in it", "weights of another shape"],
+)  # fmt: skip
+def test_a_checkpoint_that_is_none_is_one_line_and_costs_no_metrics(tmp_path: Path, name: str) -> None:
+    content, message = junk(name)
+    folder = RunFolder(tmp_path / "run")
+    folder.log(step=9, loss=1.0)
+    if isinstance(content, bytes):
+        folder.last.write_bytes(content)
+    else:
+        torch.save(content, folder.last)
+    with pytest.raises((DataError, UsageError), match=message) as caught:
+        PoseTraining(recipe_for(tmp_path), quiet, resume=True)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(folder.last) in str(caught.value)
+    assert folder.read_metrics() == [{"step": 9, "loss": 1.0}]
+
+
+def test_a_checkpoint_of_other_joints_is_one_line(tmp_path: Path) -> None:
+    """The right names and the wrong head, as after a change of the skeleton's file."""
+    stick_set(tmp_path / "set", 2)
+    training = PoseTraining(recipe_for(tmp_path, samples=16), quiet)
+    other = build_pose_network({"network": "litehrnet_tiny", "joints": 17})
+    state = {
+        "network_name": "litehrnet_tiny", "student": other.state_dict(), "step": 1, "best": 0.0, "precision": "fp32",
+        "average": {"network": other.state_dict(), "updates": 1}, "optimizer": training.optimizer.state_dict(),
+        "channels_last": False,
+    }  # fmt: skip
+    training.folder.save(state)
+    with pytest.raises(DataError, match=r"does not fit this recipe's network .*size mismatch"):
+        PoseTraining(recipe_for(tmp_path), quiet, resume=True)
+
+
+def test_metrics_that_are_none_are_one_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics_file.write_text('{"step": 1}\n[3]\n')
+    with pytest.raises(DataError, match="not a training's metrics"):
+        folder.read_metrics()
+    folder.metrics_file.write_text('{"step": 1}\n{"step": 2, "lo')
+    assert folder.read_metrics() == [{"step": 1}]
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +295,11 @@ def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
         ("batch: 0", "batch"),
         ("augment: {flip: 2}", r"augment\.flip"),
         ("data: [", "not a recipe"),
+        (
+            "input: {width: 190, height: 250}",
+            r"input: 190x250: an HRNet's sides are multiples of 32; 192x256 is nearest",
+        ),
+        ("input: {width: 192, height: 256, std: [1, 0, 1]}", r"input\.std\.1: Input should be greater than 0"),
     ],
 )
 def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> None:
@@ -267,3 +343,43 @@ def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, of
     assert (heat - wanted).abs().max() < 0.01
     plainly_mirrored = training.teacher(clean.flip(3)).flip(3)
     assert bool((plainly_mirrored - wanted).abs().max() > 0.2) is (offset == 0)
+
+
+def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: Path) -> None:
+    recipe = recipe_for(tmp_path, teacher=tmp_path / "teacher.pth")
+    best = tmp_path / "best.pt"
+    network = build_pose_network({"network": "litehrnet_tiny", "joints": 6})
+    torch.save({"network": network.state_dict(), "step": 2}, best)
+    target = tmp_path / "w" / "a.safetensors"
+    export_pose(recipe, best, target, licence="MIT")
+    before = target.read_bytes()
+
+    torch.save(build_pose_network({"network": "hrnet_tiny", "joints": 6}).state_dict(), tmp_path / "teacher.pth")
+    with pytest.raises(ModelError, match=r"teacher\.pth: of another network"):
+        export_pose(recipe, best, target, licence="MIT", blend=0.5)
+    with pytest.raises(ConfigError, match="names none"):
+        export_pose(recipe_for(tmp_path), best, target, licence="MIT", blend=0.5)
+    torch.save({"network": build_pose_network({"network": "litehrnet_tiny", "joints": 5}).state_dict()}, best)
+    with pytest.raises(ModelError, match="of another preset"):
+        export_pose(recipe, best, target, licence="MIT")
+    with pytest.raises(DataError, match="no good `step`"):
+        training_summary(recipe, best)
+    with pytest.raises(SinkError, match=r"written as \.safetensors"):
+        write_weights({"a": torch.zeros(1)}, tmp_path / "a.pt")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match="cannot write the weights"):
+        write_weights({"a": torch.zeros(1)}, tmp_path / "file" / "a.safetensors")
+    assert target.read_bytes() == before
+
+
+def test_blending_goes_the_said_way_back(tmp_path: Path) -> None:
+    start, trained = (build_pose_network({"network": "litehrnet_tiny", "joints": 6}) for _ in range(2))
+    torch.save(start.state_dict(), tmp_path / "teacher.pth")
+    torch.save({"network": trained.state_dict(), "step": 1}, tmp_path / "best.pt")
+    recipe = recipe_for(tmp_path, teacher=tmp_path / "teacher.pth")
+    export_pose(recipe, tmp_path / "best.pt", tmp_path / "mean.safetensors", licence="MIT", blend=0.25)
+    got = load_file(tmp_path / "mean.safetensors")
+    for name, value in got.items():
+        wanted = 0.75 * trained.state_dict()[name] + 0.25 * start.state_dict()[name]
+        assert torch.allclose(value.float(), wanted, atol=2e-3)
+    assert set(got) == {name for name in start.state_dict() if not name.endswith("num_batches_tracked")}

@@ -1,0 +1,51 @@
+"""Trained weights as they ship: fp16 safetensors with their manifest, each written beside and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from streampose.errors import SinkError
+from streampose.models.manifest import Manifest, save
+
+
+def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as `path` (.safetensors), floats in half precision; every runtime turns them to what it computes in.
+
+    Raises SinkError where it cannot; what was there before stays then.
+    """
+    if path.suffix != ".safetensors":
+        raise SinkError(f"{path}: weights are written as .safetensors")
+    halves = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in state.items()
+    }
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(halves, part, metadata={"format": "pt"})
+        part.chmod(0o644)  # safetensors makes files that only their owner reads
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
+        raise SinkError(f"{path}: cannot write the weights ({reason})") from error
+
+
+def write_model(state: Mapping[str, Tensor], path: Path, describe: Callable[[Path], Manifest]) -> Manifest:
+    """Write the weights and, of the same stem, the manifest that `describe` makes of them. Raises SinkError."""
+    write_weights(state, path)
+    manifest = describe(path)
+    target = path.with_suffix(".yaml")
+    try:
+        save(manifest, target)
+    except OSError as error:
+        raise SinkError(f"{target}: cannot write the manifest ({error.strerror})") from error
+    return manifest
