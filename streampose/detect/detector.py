@@ -32,7 +32,6 @@ class Detector:
         *,
         threshold: float = 0.4,
         size: int | None = None,
-        iou: float = nms.NMS_IOU,
     ) -> None:
         if manifest.output.kind not in ("yolo", "yolo_end2end"):
             raise ConfigError(f"detect.model: {manifest.name} gives {manifest.output.kind}, not boxes; name a detector")
@@ -43,7 +42,6 @@ class Detector:
         self.manifest = manifest
         self.threshold = threshold
         self.size = size or max(manifest.input.width, manifest.input.height)
-        self.iou = iou
         self._runtime_for = runtime_for
         self._runtimes: dict[tuple[int, int], Runtime] = {}
 
@@ -84,7 +82,7 @@ class Detector:
     def _decode(self, raw: Array) -> tuple[Array, Array]:
         if self.manifest.output.kind == "yolo_end2end":
             return nms.decode_end2end(raw, self.threshold)
-        return nms.decode_yolo(raw, self.threshold, self.iou)
+        return nms.decode_yolo(raw, self.threshold)
 
     def _runtime(self, shape: tuple[int, int]) -> Runtime:
         if shape not in self._runtimes:

@@ -1,4 +1,4 @@
-"""From what a YOLO network says to boxes: threshold, corners, non-maximum suppression; arrays in, arrays out."""
+"""From what a YOLO network says to boxes: threshold, corners, one box a person; arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
-NMS_IOU = 0.65
 MAX_PEOPLE = 300
 MAX_CANDIDATES = 3000
+FADE_IOU = 0.4
+SAME_IOU = 0.7
+VOTE_IOU = 0.6
 
 
-def decode_yolo(
-    raw: FloatArray, threshold: float, iou: float = NMS_IOU, limit: int = MAX_PEOPLE
-) -> tuple[FloatArray, FloatArray]:
+def decode_yolo(raw: FloatArray, threshold: float, limit: int = MAX_PEOPLE) -> tuple[FloatArray, FloatArray]:
     """One picture's raw output (5, anchors), rows cx, cy, w, h, score in input pixels, to boxes (N, 4) and scores (N,).
 
     YOLO's pixel edges are whole numbers (a box around the one pixel (0, 0) is 0..1); ours are its centres, so half a
-    pixel is taken off. Best first.
+    pixel is taken off. Best first; no score is below `threshold`.
     """
     scores = raw[4]
     kept = np.flatnonzero(scores >= threshold)
     kept = kept[np.argsort(-scores[kept], kind="stable")[:MAX_CANDIDATES]]
     centre, half = raw[:2, kept].T, raw[2:4, kept].T / 2
     boxes = np.concatenate([centre - half, centre + half], axis=1) - np.float32(0.5)
-    best = suppress(boxes, scores[kept], iou, limit)
-    return boxes[best].astype(np.float32), scores[kept][best].astype(np.float32)
+    return merge(boxes, scores[kept], threshold, limit)
 
 
 def decode_end2end(raw: FloatArray, threshold: float, limit: int = MAX_PEOPLE) -> tuple[FloatArray, FloatArray]:
@@ -35,27 +34,32 @@ def decode_end2end(raw: FloatArray, threshold: float, limit: int = MAX_PEOPLE) -
     return (people[:, :4] - np.float32(0.5)).astype(np.float32), people[:, 4].astype(np.float32)
 
 
-def suppress(
-    boxes: FloatArray, scores: FloatArray, iou: float = NMS_IOU, limit: int = MAX_PEOPLE
-) -> npt.NDArray[np.intp]:
-    """Greedy non-maximum suppression: indices of the boxes that stay, best first.
+def merge(
+    boxes: FloatArray, scores: FloatArray, threshold: float, limit: int = MAX_PEOPLE
+) -> tuple[FloatArray, FloatArray]:
+    """Candidates (N, 4), (N,) to one box a person: at most `limit` boxes and their scores, best first.
 
-    A box goes where a better one that stays overlaps it by more than `iou`. Equal scores keep their order.
+    The best candidate's box is the mean of all that overlap it by more than `VOTE_IOU`, weighed by score and overlap
+    (box voting, Gidaris and Komodakis, ICCV 2015). The scores of the others fade linearly with their overlap, from
+    `FADE_IOU` on, and are nothing from `SAME_IOU` on (after Soft-NMS, Bodla et al., ICCV 2017), so that somebody half
+    behind somebody else stays, as a doubtful one. Who falls below `threshold` is out. Equal scores keep their order.
     """
-    order = np.argsort(-scores, kind="stable")
-    boxes = boxes[order].astype(np.float64)
-    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
-    alive = np.ones(len(boxes), bool)
-    kept: list[int] = []
-    for i in range(len(boxes)):
-        if not alive[i]:
-            continue
-        kept.append(i)
-        if len(kept) == limit:
+    corners, areas = boxes.T, (boxes[:, 2] - boxes[:, 0]).clip(0) * (boxes[:, 3] - boxes[:, 1]).clip(0)
+    left = scores.astype(np.float32)
+    merged, sure = list[FloatArray](), list[np.float32]()
+    while len(left) and len(merged) < limit:
+        best = int(np.argmax(left))
+        score = left[best]
+        if score < threshold or score <= 0:
             break
-        rest = np.flatnonzero(alive[i + 1 :]) + i + 1
-        overlap = np.minimum(boxes[i, 2:], boxes[rest, 2:]) - np.maximum(boxes[i, :2], boxes[rest, :2])
-        shared = np.prod(np.maximum(overlap, 0), axis=1)
-        union = areas[i] + areas[rest] - shared
-        alive[rest[shared > iou * union]] = False
-    return order[kept]
+        x1, y1, x2, y2 = boxes[best]
+        width = (np.minimum(x2, corners[2]) - np.maximum(x1, corners[0])).clip(0)
+        shared = width * (np.minimum(y2, corners[3]) - np.maximum(y1, corners[1])).clip(0)
+        iou = shared / np.maximum(areas[best] + areas - shared, np.finfo(np.float32).tiny)
+        votes = np.where(iou > VOTE_IOU, scores * iou, 0)
+        votes[best] = scores[best]
+        merged.append(votes @ boxes / votes.sum())
+        sure.append(score)
+        left = left * ((SAME_IOU - iou) / (SAME_IOU - FADE_IOU)).clip(0, 1)
+        left[best] = 0
+    return np.array(merged, np.float32).reshape(-1, 4), np.array(sure, np.float32)

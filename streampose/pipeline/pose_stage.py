@@ -108,6 +108,6 @@ def analyse(estimator: EstimatesPose, frames: Sequence[tuple[CameraTracker, Dete
     ]
     keypoints = estimator([d.frame.image for _, d in frames], [proposal.boxes for proposal in proposals])
     return [
-        tracker.update(proposal, points)
-        for (tracker, _), proposal, points in zip(frames, proposals, keypoints, strict=True)
+        tracker.update(proposal, points, detections.frame.image)
+        for (tracker, detections), proposal, points in zip(frames, proposals, keypoints, strict=True)
     ]
