@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,28 +11,12 @@ from typing import Any
 import cv2
 import pytest
 
-from streampose.cli.main import main
 from streampose.errors import DataError
 from streampose.evaluate.dataset import open_keypoint_set
 from streampose.models import manifest as manifests
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec
+from tests.evaluate.conftest import Command
 from tests.evaluate.sets import labels, person, write_folder
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `streampose WORDS`; exit code, standard output, standard error."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["streampose", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
-    return run
 
 
 @pytest.fixture(scope="module")
