@@ -23,7 +23,7 @@ class TrackOptions:
     confirm_after: int = 3
     confirm_after_s: float = 0.2
     lost_after_s: float = 1.0
-    recall_s: float = 1.5
+    recall_s: float = 6.0
     tentative_lost_s: float = 0.25
     pose_every: int = 1
     carry_s: float = 0.6
