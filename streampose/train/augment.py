@@ -43,7 +43,7 @@ class AugmentSpec(BaseModel):
 @dataclass(frozen=True, slots=True)
 class PersonBatch:
     """Stored crops (B, S, T, 3) uint8 RGB, `points` (B, K, 2) in stored pixels, `weights` (B, K), `box_px` (B,) height
-    of the person's box in stored pixels."""
+    of the person's box in stored pixels. The stored crop has as many pixels as the teacher's input wants."""
 
     crops: Tensor
     points: Tensor
@@ -54,8 +54,10 @@ class PersonBatch:
 @dataclass(frozen=True, slots=True)
 class Views:
     """`clean` and `seen` (B, 3, H, W) in 0..255, `points` (B, K, 2) in input pixels, joints swapped where mirrored,
-    `weights` (B, K), zero where a joint left the crop; `order` (B, K) says which stored joint stands where."""
+    `weights` (B, K), zero where a joint left the crop; `order` (B, K) says which stored joint stands where. `detail`
+    (B, 3, zoom H, zoom W) is the clean crop as the teacher sees it, its pixel zoom x where the input's is x."""
 
+    detail: Tensor
     clean: Tensor
     seen: Tensor
     points: Tensor
@@ -67,17 +69,25 @@ class Augmenter:
     """Makes `Views` of a `PersonBatch`; every draw comes from the generator it is given."""
 
     def __init__(
-        self, spec: AugmentSpec, *, size: tuple[int, int], flip_order: Tensor, upper_body: tuple[int, ...]
+        self,
+        spec: AugmentSpec,
+        *,
+        size: tuple[int, int],
+        flip_order: Tensor,
+        upper_body: tuple[int, ...],
+        zoom: int = 1,
     ) -> None:
         self.spec = spec
         self.width, self.height = size
+        self.zoom = zoom
         self.flip_order = flip_order
         self.upper = torch.zeros(len(flip_order), dtype=torch.bool)
         self.upper[list(upper_body)] = True
 
     def __call__(self, batch: PersonBatch, generator: torch.Generator) -> Views:
         affine, flipped = self._draw_affines(batch, generator)
-        clean = warp(batch.crops, affine, self.width, self.height)
+        detail = warp(batch.crops, affine * self.zoom, self.width * self.zoom, self.height * self.zoom)
+        clean = shrink(detail, self.zoom)
         points = batch.points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
         order = torch.where(
             flipped[:, None], self.flip_order.to(flipped.device), torch.arange(points.shape[1], device=flipped.device)
@@ -87,7 +97,7 @@ class Augmenter:
         inside = ((points >= 0) & (points < points.new_tensor([self.width, self.height]))).all(-1)
         zoom = torch.linalg.det(affine[:, :, :2]).abs().sqrt()
         seen = self._as_camera(clean, batch.box_px * zoom, generator)
-        return Views(clean, seen, points, weights * inside, order)
+        return Views(detail, clean, seen, points, weights * inside, order)
 
     def _draw_affines(self, batch: PersonBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Maps (B, 2, 3) from stored to input pixels, and which are mirrored (B,)."""
@@ -102,24 +112,24 @@ class Augmenter:
         stored = batch.points.new_tensor([batch.crops.shape[2], batch.crops.shape[1]])
         target = batch.points.new_tensor([self.width, self.height])
         centre = (stored / 2).expand(count, 2)
-        zoom = uniform(*spec.scale)
-        half, half_centre, half_zoom = self._half_bodies(batch, uniform() < 0.5)
+        scale = uniform(*spec.scale)
+        half, half_centre, half_scale = self._half_bodies(batch, uniform() < 0.5)
         half = half & (uniform() < spec.half_body)
         centre = torch.where(half[:, None], half_centre, centre)
-        zoom = torch.where(half, half_zoom * zoom, zoom)
-        centre = centre + torch.stack((normal(), normal()), 1) * spec.shift * target
+        scale = torch.where(half, half_scale * scale, scale)
+        centre = centre + torch.stack((normal(), normal()), 1) * spec.shift * target * self.zoom
         turned = uniform() < spec.rotate
         angle = (normal().clamp(-2, 2) * math.radians(spec.rotate_deg)) * turned
         flipped = uniform() < spec.flip
         mirror = torch.where(flipped, -1.0, 1.0)
-        cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+        cos, sin = torch.cos(angle) * scale / self.zoom, torch.sin(angle) * scale / self.zoom
         linear = torch.stack((cos * mirror, -sin, sin * mirror, cos), 1).view(-1, 2, 2)
         # A mirrored pixel x goes to width - 1 - x, all others keep the stored crop's centre at the input's centre.
-        goal = target / 2 - torch.stack((flipped.float(), torch.zeros_like(zoom)), 1)
+        goal = target / 2 - torch.stack((flipped.float(), torch.zeros_like(scale)), 1)
         return torch.cat((linear, (goal - (linear @ centre[..., None])[..., 0])[..., None]), 2), flipped
 
     def _half_bodies(self, batch: PersonBatch, upper: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where at least three labelled joints of one half are known: their centre and the zoom that fills the crop."""
+        """Where at least three labelled joints of one half are known: their centre and the scale that fills the crop."""
         chosen = torch.where(upper[:, None], self.upper.to(upper.device), ~self.upper.to(upper.device)) & (
             batch.weights > 0
         )
@@ -127,9 +137,9 @@ class Augmenter:
         low = torch.where(chosen[..., None], batch.points, far).amin(1)
         high = torch.where(chosen[..., None], batch.points, -far).amax(1)
         enough = chosen.sum(1) >= 3
-        side = (high - low).clamp(min=8.0) * 1.5
-        zoom = (batch.points.new_tensor([self.width, self.height]) / side).amin(1).clamp(0.8, 2.0)
-        return enough, torch.where(enough[:, None], (low + high) / 2, 0.0), zoom
+        side = (high - low).clamp(min=8.0 * self.zoom) * 1.5
+        size = batch.points.new_tensor([self.width * self.zoom, self.height * self.zoom])
+        return enough, torch.where(enough[:, None], (low + high) / 2, 0.0), (size / side).amin(1).clamp(0.8, 2.0)
 
     def _as_camera(self, clean: Tensor, person_px: Tensor, generator: torch.Generator) -> Tensor:
         spec, device, count = self.spec, clean.device, len(clean)
@@ -173,6 +183,18 @@ def warp(crops: Tensor, affine: Tensor, width: int, height: int) -> Tensor:
     return functional.grid_sample(
         pictures, grid.view(count, height, width, 2), mode="bilinear", padding_mode="zeros", align_corners=True
     )
+
+
+def shrink(pictures: Tensor, zoom: int) -> Tensor:
+    """(B, 3, zoom H, zoom W) to (B, 3, H, W): pixel x of the result is the surroundings of pixel zoom x, weighted by a
+    triangle, so that nothing is lost between the pixels and nothing moves."""
+    if zoom == 1:
+        return pictures
+    channels = pictures.shape[1]
+    row = zoom - torch.arange(1 - zoom, zoom, device=pictures.device, dtype=pictures.dtype).abs()
+    kernel = (row[:, None] * row / zoom**4).expand(channels, 1, -1, -1)
+    padded = functional.pad(pictures, [zoom - 1] * 4, mode="replicate")
+    return functional.conv2d(padded, kernel, stride=zoom, groups=channels)
 
 
 def resample_matrices(sizes: Tensor, full: int) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore, load_people, split_people
-from streampose.train.pose_loss import pose_losses
+from streampose.train.pose_loss import coarser_heatmaps, pose_losses
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
@@ -83,12 +83,14 @@ class PoseTraining:
             self.folder.start_fresh()
         self.store, self.views = self._load_data()
         self.flip_order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
-        self.mirror = torch.from_numpy(mirror_columns(recipe.input.width, recipe.output)).to(self.device)
+        mirror = mirror_columns(recipe.input.width * recipe.teacher_zoom, recipe.output)
+        self.mirror = torch.from_numpy(mirror).to(self.device)
         self.augmenter = Augmenter(
             recipe.augment,
             size=(recipe.input.width, recipe.input.height),
             flip_order=self.flip_order,
             upper_body=self.skeleton.upper_body,
+            zoom=recipe.teacher_zoom,
         )
         self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
@@ -145,7 +147,9 @@ class PoseTraining:
         self.say(f"{count} people to train on, {sum(map(len, measured))} kept for measuring")
         with _bar("reading crops") as bar:
             task = bar.add_task("reading crops", total=count, note="")
-            store = load_people(sets, trained, recipe.input, self.device, lambda done: bar.advance(task, done))
+            store = load_people(
+                sets, trained, recipe.input, self.device, lambda done: bar.advance(task, done), recipe.teacher_zoom
+            )
         views = {"clean": _prepare(sets, measured, recipe.input, None)}
         for height in holdout.heights:
             views[f"{height}px"] = _prepare(sets, measured, recipe.input, height)
@@ -207,7 +211,7 @@ class PoseTraining:
         index = sample_index(len(self.store), recipe.batch, self.step, recipe.seed)
         views = self.augmenter(self.store.batch(index), generator)
         human = self.store.human[index.to(self.device)].gather(1, views.order)
-        heat = self.teach(self.arithmetic.arrange((views.clean - self.mean) / self.std))
+        heat = self.teach(self.arithmetic.arrange((views.detail - self.mean) / self.std))
         self.student.train()
         with self.arithmetic.autocast(self.device):
             heatmaps = self.student(self.arithmetic.arrange((views.seen - self.mean) / self.std))
@@ -222,7 +226,10 @@ class PoseTraining:
         return label.detach(), distil.detach()
 
     def teach(self, clean: Tensor) -> Tensor | None:
-        """The teacher's heatmaps (B, K, h, w) of clean crops, averaged with the mirrored ones' where the recipe says so."""
+        """The teacher's heatmaps of clean crops, at the student's cells (B, K, h, w).
+
+        They are averaged with those of the mirrored crops where the recipe says so.
+        """
         if self.teacher is None:
             return None
         with torch.no_grad(), self.arithmetic.autocast(self.device):
@@ -230,7 +237,7 @@ class PoseTraining:
             if self.recipe.teacher_flip:
                 mirrored = self.arithmetic.arrange(clean[..., self.mirror])
                 heat = 0.5 * (heat + self.teacher(mirrored).float()[:, self.flip_order].flip(3))
-        return heat.clamp(min=0.0)
+        return coarser_heatmaps(heat, self.recipe.teacher_zoom, self.recipe.output).clamp(min=0.0)
 
     def _measure(self) -> dict[str, KeypointFigures]:
         network = self.network_of(self.average.network)

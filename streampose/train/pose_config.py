@@ -49,12 +49,13 @@ class PoseRecipe(_Strict):
     skeleton: str = "coco17"
     input: InputSpec
     output: OutputSpec
-    root: Path = Field(Path(), description="folder that `data`, `init` and `teacher` are relative to")
+    root: Path = Field(Path(), description="folder in which `data`, `init` and `teacher` are looked for, before here")
     data: tuple[Path, ...] = Field(min_length=1)
     holdout: HoldoutSpec = HoldoutSpec()
     init: Path | None = None
     teacher: Path | None = Field(None, description="checkpoint of the same network, which sees the clean crop")
-    teacher_flip: bool = False
+    teacher_flip: bool = Field(False, description="it sees the crop mirrored too, and the mean of both is taught")
+    teacher_zoom: int = Field(1, ge=1, le=4, description="its input is so many times the student's, crops are kept so")
     freeze_norms: bool = False
     samples: int = Field(gt=0)
     batch: int = Field(16, gt=0)
@@ -77,8 +78,9 @@ class PoseRecipe(_Strict):
     _fits_the_network = field_validator("input")(fit_hrnet)
 
     def found(self, path: Path) -> Path:
-        """`path` of `data`, `init` or `teacher`, under `root` where it is relative."""
-        return self.root / path
+        """`path` of `data`, `init` or `teacher`: under `root`, or, where it is only there, in the working directory."""
+        under = self.root / path
+        return path if path.exists() and not under.exists() else under
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

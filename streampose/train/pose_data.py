@@ -69,9 +69,10 @@ def load_people(
     spec: InputSpec,
     device: torch.device,
     progress: Callable[[int], None] | None = None,
+    zoom: int = 1,
 ) -> PersonStore:
-    """Cut the stored crops of `people`, a list for each of `sets`."""
-    width, height = round(spec.width * MARGIN), round(spec.height * MARGIN)
+    """Cut the stored crops of `people`, a list for each of `sets`, at `zoom` times the resolution of the input `spec`."""
+    width, height = round(spec.width * MARGIN * zoom), round(spec.height * MARGIN * zoom)
     count = sum(len(part) for part in people)
     joints = sets[0].joints
     crops = torch.empty((count, height, width, 3), dtype=torch.uint8)

@@ -41,8 +41,8 @@ def export_pose(
     network = build_pose_network(architecture)
     load_weights(network, checkpoint)
     if blend:
-        if recipe.teacher is None:
-            raise ConfigError("blending goes back to the recipe's `teacher`, and it names none")
+        if recipe.teacher is None or recipe.teacher_zoom != 1:
+            raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")
         _go_back(network, build_pose_network(architecture), recipe.found(recipe.teacher), blend)
 
     def describe(weights: Path) -> Manifest:

@@ -7,9 +7,9 @@ import torch
 
 from streampose.models.manifest import OutputSpec
 from streampose.pose.skeleton import load_skeleton
-from streampose.train.augment import Augmenter, AugmentSpec, PersonBatch, jpeg, resample_matrices, smear
+from streampose.train.augment import Augmenter, AugmentSpec, PersonBatch, jpeg, resample_matrices, shrink, smear
 from streampose.train.pose_config import LossSpec
-from streampose.train.pose_loss import gaussian_heatmaps, peak_cells, pose_losses
+from streampose.train.pose_loss import coarser_heatmaps, gaussian_heatmaps, peak_cells, pose_losses
 
 COCO = load_skeleton("coco17")
 STILL = AugmentSpec(flip=0, rotate=0, scale=(1, 1), shift=0, half_body=0, colour=0, grey=0, occlude=0, camera=0)
@@ -32,9 +32,9 @@ def batch_of(count: int = 6, seed: int = 0) -> PersonBatch:
     )
 
 
-def augmenter(spec: AugmentSpec) -> Augmenter:
+def augmenter(spec: AugmentSpec, size: tuple[int, int] = (192, 256), zoom: int = 1) -> Augmenter:
     order = torch.from_numpy(COCO.flip_order)
-    return Augmenter(spec, size=(192, 256), flip_order=order, upper_body=COCO.upper_body)
+    return Augmenter(spec, size=size, flip_order=order, upper_body=COCO.upper_body, zoom=zoom)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (100, 75), (175, 131)])
@@ -130,3 +130,47 @@ def test_losses_vanish_where_all_agree_and_doubt_silences_the_teacher() -> None:
     silenced = pose_losses(right, points, weights, people, spec, output, wrong)[1]
     assert believed > 1.0
     assert silenced < 1e-3 * believed
+
+
+@pytest.mark.parametrize("zoom", [2, 3])
+def test_shrinking_for_the_student_moves_nothing(zoom: int) -> None:
+    y, x = torch.meshgrid(torch.arange(32.0 * zoom), torch.arange(24.0 * zoom), indexing="ij")
+    picture = torch.exp(-((x - 10.3 * zoom) ** 2 + (y - 17.6 * zoom) ** 2) / (2 * (2 * zoom) ** 2)).expand(1, 3, -1, -1)
+    small = shrink(picture, zoom)[0, 1]
+    assert small.shape == (32, 24)
+    row, column = torch.arange(32.0), torch.arange(24.0)
+    assert float((small.sum(1) * row).sum() / small.sum()) == pytest.approx(17.6, abs=0.01)
+    assert float((small.sum(0) * column).sum() / small.sum()) == pytest.approx(10.3, abs=0.01)
+    assert torch.allclose(shrink(torch.full((1, 3, 8 * zoom, 8 * zoom), 7.0), zoom), torch.tensor(7.0), atol=1e-4)
+    assert shrink(picture, 1) is picture
+
+
+def test_a_student_of_half_the_size_sees_the_same_crop() -> None:
+    """The very same draws: points at half the place, and the picture its teacher sees is the large network's own."""
+    spec = STILL.model_copy(update={"flip": 0.5, "rotate": 1.0, "scale": (0.8, 1.2), "shift": 0.02, "half_body": 0.5})
+    batch = batch_of(8)
+    large = augmenter(spec)(batch, torch.Generator().manual_seed(5))
+    small = augmenter(spec, (96, 128), zoom=2)(batch, torch.Generator().manual_seed(5))
+    assert small.clean.shape == (8, 3, 128, 96)
+    assert small.detail.shape == large.clean.shape
+    assert torch.equal(small.order, large.order)
+    flipped = (large.order[:, 5] == 6).float()
+    # The mirror image turns about the middle of the pixels, which is half a pixel of each one's own size from the centre.
+    assert torch.allclose(small.points[..., 1], large.points[..., 1] / 2, atol=1e-3)
+    assert torch.allclose(small.points[..., 0], (large.points[..., 0] - flipped[:, None]) / 2, atol=1e-3)
+    straight = flipped == 0
+    assert 0 < straight.sum() < 8
+    assert torch.allclose(small.detail[straight], large.clean[straight], atol=0.01)
+    assert torch.allclose(small.clean, shrink(small.detail, 2))
+
+
+@pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 1e-5), (1.5, 0.06)])
+def test_a_large_teacher_is_heard_at_the_small_ones_cells(offset: float, tolerance: float) -> None:
+    output = OutputSpec(kind="heatmap", offset=offset)
+    points = torch.tensor([[[40.0, 61.5], [33.3, 90.0], [80.2, 20.1]]])
+    small = gaussian_heatmaps(points, (32, 24), output, sigma=1.1)
+    large = gaussian_heatmaps(2 * points, (64, 48), output, sigma=2.2)
+    heard = coarser_heatmaps(large, 2, output)
+    assert heard.shape == small.shape
+    assert (heard - small).abs().max() < tolerance
+    assert coarser_heatmaps(large, 1, output) is large

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
 from streampose.models.manifest import load
+from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.train.pose import PoseTraining, sample_index
 from streampose.train.pose_config import PoseRecipe, read_recipe
@@ -329,6 +330,27 @@ class DotFinder(torch.nn.Module):
         return torch.exp(-(x**2 + y**2) / 8)[:, None].expand(count, 6, -1, -1)
 
 
+def test_a_teacher_of_twice_the_input_teaches_the_small_network(tmp_path: Path) -> None:
+    """A step of the real training: stored crops, the teacher's view and its heatmaps are all of twice the size."""
+    stick_set(tmp_path / "set", 4)
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "teacher.pth")
+    recipe = recipe_for(
+        tmp_path, teacher="teacher.pth", root=tmp_path, teacher_flip=True, teacher_zoom=2, samples=8, batch=4
+    )
+    training = PoseTraining(recipe, quiet)
+    assert training.store.crops.shape == (4, 160, 160, 3)
+    training.teacher = DotFinder(0.0)
+    clean = torch.zeros(1, 3, 128, 128)
+    clean[0, :, 60, 42] = 1.0
+    heat = training.teach(clean)
+    assert heat is not None
+    assert heat.shape == (1, 6, 16, 16)
+    x, y = decode_heatmaps(heat.numpy(), recipe.output)[0, 0, :2]
+    assert (x, y) == pytest.approx((21, 30), abs=0.2)
+    assert training.run().steps == 2
+    assert all(line["distil"] > 0 for line in training.folder.read_metrics() if "distil" in line)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1.5])
 def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, offset: float) -> None:
     stick_set(tmp_path / "set", 3)
@@ -357,7 +379,7 @@ def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: 
     torch.save(build_pose_network({"network": "hrnet_tiny", "joints": 6}).state_dict(), tmp_path / "teacher.pth")
     with pytest.raises(ModelError, match=r"teacher\.pth: of another network"):
         export_pose(recipe, best, target, licence="MIT", blend=0.5)
-    with pytest.raises(ConfigError, match="names none"):
+    with pytest.raises(ConfigError, match="names none of the same input"):
         export_pose(recipe_for(tmp_path), best, target, licence="MIT", blend=0.5)
     torch.save({"network": build_pose_network({"network": "litehrnet_tiny", "joints": 5}).state_dict()}, best)
     with pytest.raises(ModelError, match="of another preset"):
@@ -383,3 +405,16 @@ def test_blending_goes_the_said_way_back(tmp_path: Path) -> None:
         wanted = 0.75 * trained.state_dict()[name] + 0.25 * start.state_dict()[name]
         assert torch.allclose(value.float(), wanted, atol=2e-3)
     assert set(got) == {name for name in start.state_dict() if not name.endswith("num_batches_tracked")}
+
+
+def test_files_of_a_recipe_are_looked_for_in_its_root_then_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    recipe = recipe_for(tmp_path, root="root")
+    assert recipe.found(Path("a.pth")) == Path("root/a.pth")
+    (tmp_path / "a.pth").write_text("")
+    assert recipe.found(Path("a.pth")) == Path("a.pth")
+    (tmp_path / "root" / "a.pth").write_text("")
+    assert recipe.found(Path("a.pth")) == Path("root/a.pth")
