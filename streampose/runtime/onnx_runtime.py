@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import ModelError
+from streampose.models import cache
 from streampose.models.manifest import InputSpec
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.select import Choice, core_count
@@ -52,25 +53,28 @@ class OnnxRuntime:
         options.intra_op_num_threads = choice.threads or core_count()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other networks share the cores
         options.log_severity_level = 3
-        provider: Any = (wanted, {"device_id": int(index)}) if index else wanted
+        self.device = choice.device.lower()
+        self._waste = WASTE if kind == "cpu" else 1.0
         try:
-            self._session = ort.InferenceSession(model, options, providers=[provider])
+            self._session = ort.InferenceSession(model, options, providers=provider_list(kind, index))
+            got = self._session.get_providers()
+            if got[0] != wanted:
+                raise ModelError(
+                    f"device: {kind} was asked for, ONNX Runtime started {got[0]}; see its log for the reason"
+                )
+            self._input = self._session.get_inputs()[0]
+            fixed = self._input.shape[0]
+            self.batch_sizes: Sequence[int] = (fixed,) if isinstance(fixed, int) else tuple(sorted(set(batch_sizes)))
+            self._warm_up(self.batch_sizes if kind != "cpu" else self.batch_sizes[:1])
         except (
             faults.Fail,
             faults.InvalidProtobuf,
             faults.InvalidGraph,
             faults.InvalidArgument,
             faults.NotImplemented,
+            faults.RuntimeException,
         ) as error:
-            raise ModelError(f"ONNX Runtime cannot load the model ({str(error).splitlines()[0]:.160})") from error
-        got = self._session.get_providers()
-        if got[0] != wanted:
-            raise ModelError(f"device: {kind} was asked for, ONNX Runtime started {got[0]}; see its log for the reason")
-        self.device = choice.device.lower()
-        self._input = self._session.get_inputs()[0]
-        fixed = self._input.shape[0]
-        self.batch_sizes: Sequence[int] = (fixed,) if isinstance(fixed, int) else tuple(sorted(set(batch_sizes)))
-        self._waste = WASTE if kind == "cpu" else 1.0
+            raise ModelError(f"ONNX Runtime cannot run the model ({str(error).splitlines()[0]:.160})") from error
 
     def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
         """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
@@ -79,9 +83,26 @@ class OnnxRuntime:
     def _run(self, batch: npt.NDArray[Any]) -> Outputs:
         return tuple(np.asarray(each, np.float32) for each in self._session.run(None, {self._input.name: batch}))
 
+    def _warm_up(self, sizes: Sequence[int]) -> None:
+        """Run every batch size once: what a GPU's provider searches or builds for a shape, it does now."""
+        shape = self._input.shape[1:]
+        if all(isinstance(side, int) for side in shape):
+            for size in sizes:
+                self._run(np.zeros((size, *shape), np.uint8))
+
     def close(self) -> None:
         """Free the session's memory."""
         del self._session
+
+
+def provider_list(kind: str, index: str) -> list[Any]:
+    """The provider asked for with its options; for TensorRT, CUDA behind it runs what TensorRT cannot."""
+    options: dict[str, str] = {"device_id": index} if index else {}
+    if kind != "tensorrt":
+        return [(PROVIDERS[kind], options)]
+    engines = cache.cache_folder() / "tensorrt"
+    kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)}  # an engine takes minutes to build
+    return [(PROVIDERS["tensorrt"], {**options, **kept}), (PROVIDERS["cuda"], options)]
 
 
 def with_preprocessing(path: Path, spec: InputSpec) -> bytes:

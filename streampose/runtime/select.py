@@ -43,6 +43,7 @@ def choose(
     offers: tuple[str, ...] = RUNTIMES,
     cpu_has_bf16: Callable[[], bool] | None = None,
     has_cuda: Callable[[], bool] | None = None,
+    has_mps: Callable[[], bool] | None = None,
 ) -> Choice:
     """Fill in what is "auto".
 
@@ -55,7 +56,7 @@ def choose(
         raise ConfigError(f"precision: {precision!r} is none of auto, {', '.join(PRECISIONS)}")
     asked = device != "auto"
     if device == "auto":
-        device = _find_device(runtime, has_cuda or _has_cuda, offers)
+        device = _find_device(runtime, has_cuda or _has_cuda, has_mps or _has_mps, offers)
     if runtime == "auto":
         runtime = _find_runtime(device, offers)
     if runtime not in offers:
@@ -82,12 +83,14 @@ def _split(runtime: str, device: str) -> tuple[str, str]:
     return runtime, device
 
 
-def _find_device(runtime: str, has_cuda: Callable[[], bool], offers: tuple[str, ...]) -> str:
+def _find_device(
+    runtime: str, has_cuda: Callable[[], bool], has_mps: Callable[[], bool], offers: tuple[str, ...]
+) -> str:
     if runtime == "openvino" or ("torch" not in offers and runtime == "auto"):
         return "cpu"
     if has_cuda():
         return "cuda"
-    return "mps" if runtime != "onnx" and sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
+    return "mps" if runtime != "onnx" and has_mps() else "cpu"
 
 
 def _find_runtime(device: str, offers: tuple[str, ...]) -> str:
@@ -162,3 +165,12 @@ def _has_cuda() -> bool:
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def _has_mps() -> bool:
+    """Whether torch sees Apple's GPU; a virtual machine on such a computer has none."""
+    if platform.system() != "Darwin" or platform.machine() != "arm64" or find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.backends.mps.is_available())

@@ -77,24 +77,43 @@ class TorchRuntime:
 
 
 class _Graph:
-    """One forward pass on fixed memory, captured once and replayed: no launch overhead, no allocation."""
+    """One forward pass on fixed memory, captured once and replayed: no launch overhead, no allocation.
+
+    Pictures cross the bus from pinned memory. Whoever calls must have read the outputs before the next call.
+    """
 
     def __init__(self, network: nn.Module, pictures: Tensor) -> None:
+        self._device = pictures.device
         self._pictures = pictures
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                network(pictures)
-        torch.cuda.current_stream().wait_stream(side)
+        self._staged = torch.empty(pictures.shape, dtype=pictures.dtype, pin_memory=True)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = _as_tuple(network(pictures))
+        with torch.cuda.device(self._device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    network(pictures)
+            torch.cuda.current_stream().wait_stream(side)
+            self._kept = held_tensors(network)
+            # Other threads may use the device meanwhile (decoding does), which must not spoil the capture.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+                self._outputs = _as_tuple(network(pictures))
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        self._pictures.copy_(pictures)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._staged.copy_(pictures)
+            self._pictures.copy_(self._staged, non_blocking=True)
+            self._graph.replay()
         return self._outputs
+
+
+def held_tensors(network: nn.Module) -> list[Tensor]:
+    """Tensors that modules keep as plain attributes, beside parameters and buffers.
+
+    A YOLO head makes its anchors anew when the batch size changes; a graph captured before goes on reading the old ones,
+    so somebody must hold them.
+    """
+    return [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
 
 
 def _as_tuple(found: Any) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_weights
 from streampose.errors import DataError, UsageError
+from streampose.runtime.select import cpu_multiplies_bf16
 from streampose.train.detector_augment import Sample
 from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
 from streampose.train.detector_config import Recipe
@@ -30,6 +31,7 @@ from streampose.train.detector_loss import DetectorLoss, floats
 from streampose.train.detector_measure import find_people, measure
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
+from streampose.train.precision import clock, pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
 from streampose.train.weights_file import write_weights
@@ -54,7 +56,7 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
         kept = Path(recipe.out) / "guesses.npz"
         if not kept.is_file():
             say(f"the start looks at {len(doubtful)} pictures whose labels may be incomplete")
-            found = find_people(start_network(recipe), doubtful, recipe.size, 0.05, has_fast_bf16())
+            found = find_people(start_network(recipe), doubtful, recipe.size, 0.05, cpu_multiplies_bf16())
             rows = {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(doubtful, found, strict=True)}
             part = kept.with_suffix(".part.npz")
             np.savez_compressed(part, allow_pickle=False, **rows)
@@ -73,21 +75,12 @@ def start_network(recipe: Recipe) -> PeopleNetwork:
     return network
 
 
-def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bf16 by instruction; where it only emulates, bf16 is twenty times slower."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 class DetectorTraining:
     """A training in progress: network, its running average, optimiser, step, and the best figure so far."""
 
     def __init__(self, recipe: Recipe, pictures: Pictures, folder: RunFolder, say: Say) -> None:
         self.recipe, self.pictures, self.folder, self.say = recipe, pictures, folder, say
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if recipe.device == "auto" else recipe.device
+        self.device = str(pick_device(recipe.device))
         self.network = start_network(recipe).to(self.device)
         self.start = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.average = WeightAverage(self.network, recipe.ema)
@@ -114,9 +107,9 @@ class DetectorTraining:
         for bf16 in (False, True):
             self.bf16 = bf16
             self._backward(samples)
-            start = time.perf_counter()
+            start = clock(torch.device(self.device))
             self._backward(samples)
-            times[bf16] = time.perf_counter() - start
+            times[bf16] = clock(torch.device(self.device)) - start
         self.network.zero_grad(set_to_none=True)
         self.bf16 = times[True] < times[False]
         rates = {name: self.recipe.batch / times[key] for name, key in (("float32", False), ("bf16", True))}

@@ -18,7 +18,6 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from streampose.errors import ConfigError
 from streampose.evaluate.dataset import KeypointSet, open_keypoint_set
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
 from streampose.models.manifest import InputSpec
@@ -32,7 +31,7 @@ from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore, load_people, split_people
 from streampose.train.pose_loss import coarser_heatmaps, pose_losses
-from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic
+from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
 
@@ -175,17 +174,18 @@ class PoseTraining:
         """Train to the end; the figures are those of the last measurement, `best` those of the best mean AP."""
         recipe = self.recipe
         figures: dict[str, KeypointFigures] = {}
-        saved = time.monotonic()
+        saved = started = time.monotonic()
+        since = self.step
         every = max(recipe.measure_samples // recipe.batch, 1)
         with _bar("training") as bar:
             task = bar.add_task("training", total=self.steps, completed=self.step, note="")
             while self.step < self.steps:
-                started = time.monotonic()
                 label, distil = self._train_step()
                 self.step += 1
                 if self.step % 10 == 0 or self.step == self.steps:
                     values = {"loss": round(label.item() + distil.item(), 5), "label": round(label.item(), 5)}
-                    rate = recipe.batch / (time.monotonic() - started)
+                    rate = recipe.batch * (self.step - since) / (time.monotonic() - started)
+                    since, started = self.step, time.monotonic()
                     lr = self.optimizer.param_groups[0]["lr"]
                     self.folder.log(
                         step=self.step, **values, distil=round(distil.item(), 5), lr=lr, samples_s=round(rate, 2)
@@ -194,7 +194,7 @@ class PoseTraining:
                 if self.step % every == 0 or self.step == self.steps:
                     figures = self._measure()
                     self._save()
-                    saved = time.monotonic()
+                    saved = started = time.monotonic()
                 elif time.monotonic() - saved > recipe.checkpoint_s:
                     self._save()
                     saved = time.monotonic()
@@ -264,15 +264,6 @@ class PoseTraining:
                 return np.asarray(network.eval()(self.arithmetic.arrange(x)).float().cpu().numpy())
 
         return call
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA where there is one. Raises ConfigError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device: {name} was asked for and this machine has none; say cpu or auto")
-    return torch.device(name)
 
 
 def sample_index(count: int, batch: int, step: int, seed: int) -> Tensor:

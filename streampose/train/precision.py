@@ -1,4 +1,4 @@
-"""Which arithmetic trains fastest here: a few steps of each are timed, because no CPU's flags tell it.
+"""On what, and in which arithmetic, to train: a few steps of each are timed, because no CPU's flags tell it.
 
 bf16 doubles the speed where the CPU multiplies it in hardware and is emulated, many times slower, where it does not.
 """
@@ -12,6 +12,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from streampose.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where there is one. Raises ConfigError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device: {name!r} is none of auto, cpu, cuda, cuda:1, mps") from None
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 0):
+        raise ConfigError(f"device: {name} was asked for and this machine has none; say cpu or auto")
+    return device
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +89,19 @@ def _time(network: nn.Module, pictures: Tensor, choice: Arithmetic, device: torc
     arranged = choice.arrange(pictures)
     best = float("inf")
     for _ in range(steps + 1):  # the first one warms up
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
+        start = clock(device)
         with choice.autocast(device):
             heatmaps = network(arranged)
         heatmaps.float().square().mean().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock(device) - start)
         network.zero_grad(set_to_none=True)
     return best
+
+
+def clock(device: torch.device) -> float:
+    """Seconds that count: of this process on a CPU, whatever else runs there; else of the wall, with the device idle."""
+    if device.type == "cpu":
+        return time.process_time()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

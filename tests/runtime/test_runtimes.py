@@ -13,16 +13,18 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from streampose.detect.network import PeopleNetwork, bare_model, head_of
 from streampose.errors import ModelError
 from streampose.models import manifest as manifests
 from streampose.models.export import parity_pictures
 from streampose.models.manifest import InputSpec
 from streampose.models.open import open_runtime
-from streampose.runtime.onnx_runtime import OnnxRuntime, with_preprocessing
+from streampose.runtime.onnx_runtime import OnnxRuntime, provider_list, with_preprocessing
 from streampose.runtime.openvino_runtime import read_foreign
 from streampose.runtime.preprocess import WithPreprocessing
 from streampose.runtime.quiet_openvino import ov
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
+from streampose.runtime.torch_runtime import held_tensors
 from tests.made_models import INPUT, seeded_pose_network, write_pose_model
 
 PICTURES = parity_pictures(INPUT.width, INPUT.height, 5)
@@ -130,6 +132,29 @@ def test_a_foreign_model_of_another_size_is_said(tmp_path: Path) -> None:
 def test_a_provider_that_is_not_there_is_no_silent_cpu() -> None:
     with pytest.raises(ModelError, match="has no coreml"):
         OnnxRuntime(b"", Choice("onnx", "coreml", "fp32"), (1,))
+
+
+def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", "/kept")
+    first, second = provider_list("tensorrt", "1")
+    assert first[0] == "TensorrtExecutionProvider"
+    assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "1", "trt_engine_cache_path": "/kept/tensorrt"}
+    assert second == ("CUDAExecutionProvider", {"device_id": "1"})
+    assert provider_list("cpu", "") == [("CPUExecutionProvider", {})]
+
+
+def test_a_yolo_head_makes_its_anchors_anew_and_the_old_ones_can_be_held() -> None:
+    """Why a captured graph must hold what modules keep as attributes: the next batch size replaces it."""
+    network = PeopleNetwork(bare_model({"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1})).eval()
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, 64, 64))
+        anchors = head_of(network.model).anchors
+        held = held_tensors(network)
+        assert any(tensor is anchors for tensor in held)
+        network(torch.zeros(2, 3, 64, 64))
+    assert head_of(network.model).anchors is not anchors
+    parameters = {id(tensor) for tensor in [*network.parameters(), *network.buffers()]}
+    assert not any(id(tensor) in parameters for tensor in held)
 
 
 def test_a_device_that_is_not_there_is_said(model: Path) -> None:

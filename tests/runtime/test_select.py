@@ -13,8 +13,9 @@ from streampose.runtime.select import Choice, choose
 
 
 def on(machine: str, **asked: Any) -> Choice:
-    """The choice on a machine: "cuda", "bf16" (a CPU that multiplies it) or "plain"."""
-    return choose(**asked, has_cuda=lambda: machine == "cuda", cpu_has_bf16=lambda: machine == "bf16")
+    """The choice on a machine: "cuda", "mps", "bf16" (a CPU that multiplies it) or "plain"."""
+    there = {"has_cuda": lambda: machine == "cuda", "has_mps": lambda: machine == "mps"}
+    return choose(**asked, **there, cpu_has_bf16=lambda: machine == "bf16")
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,9 @@ def on(machine: str, **asked: Any) -> Choice:
         ("plain", {}, ("openvino", "cpu", "fp32")),
         ("bf16", {}, ("openvino", "cpu", "bf16")),
         ("cuda", {}, ("torch", "cuda", "fp16")),
+        ("mps", {}, ("torch", "mps", "fp32")),
+        ("mps", {"runtime": "onnx"}, ("onnx", "cpu", "fp32")),
+        ("mps", {"precision": "fp16"}, ("torch", "mps", "fp16")),
         ("cuda", {"device": "cpu"}, ("openvino", "cpu", "fp32")),
         ("cuda", {"runtime": "openvino"}, ("openvino", "cpu", "fp32")),
         ("cuda", {"offers": ("openvino", "onnx"), "device": "cuda"}, ("onnx", "cuda", "fp32")),

@@ -25,6 +25,7 @@ from streampose.pose.network import build_pose_network
 from streampose.train.pose import PoseTraining, sample_index
 from streampose.train.pose_config import PoseRecipe, read_recipe
 from streampose.train.pose_export import export_pose, training_summary
+from streampose.train.precision import pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
 from tests.train.stick_people import stick_set, write_annotations
@@ -418,3 +419,11 @@ def test_files_of_a_recipe_are_looked_for_in_its_root_then_here(
     assert recipe.found(Path("a.pth")) == Path("a.pth")
     (tmp_path / "root" / "a.pth").write_text("")
     assert recipe.found(Path("a.pth")) == Path("root/a.pth")
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"device: '?{name}"):
+        PoseTraining(recipe_for(tmp_path, device=name), quiet)
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto").type in ("cpu", "cuda")
