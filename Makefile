@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test live check format bench clean
 
 $(BIN)/streampose: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ run: $(BIN)/streampose  ## install, then watch the bundled clip (or CAMERA_URL=r
 
 test: $(BIN)/streampose  ## the whole test suite
 	$(BIN)/python -m pytest
+
+live: $(BIN)/streampose  ## five minutes of faults, overload and fuzz: the table of docs/live.md
+	$(BIN)/python -m tests.live.table
 
 check: $(BIN)/streampose  ## format, lint and strict types
 	$(BIN)/ruff format --check .

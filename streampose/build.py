@@ -17,6 +17,7 @@ from streampose.build_models import Models
 from streampose.build_sinks import Footer, make_display, make_sinks, source_recording
 from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
+from streampose.hours import Hours
 from streampose.messages import Control, Frame
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectStage
@@ -112,12 +113,22 @@ def policy_of(camera: CameraConfig) -> Policy:
     return "latest" if is_live(camera.full_url) else "lossless"
 
 
+def hours_of(name: str, camera: CameraConfig) -> Hours | None:
+    """When the camera is watched, None for always. Raises ConfigError for a recording, which has no hours."""
+    if camera.hours is None:
+        return None
+    if not is_live(camera.full_url):
+        raise ConfigError(f"cameras.{name}.hours: only a live camera has hours; a recording is read at once")
+    return Hours.parse(camera.hours)
+
+
 def describe(config: Config) -> list[str]:
     """What a configuration would do, a line a camera."""
-    return [
-        f"{name}: policy {policy_of(camera)}, to {', '.join(sink for sink, _ in config.sinks)}"
-        for name, camera in config.cameras.items()
-    ]
+    lines = []
+    for name, camera in config.cameras.items():
+        when = "" if hours_of(name, camera) is None else f", watched {' and '.join(camera.hours or ())}"
+        lines.append(f"{name}: policy {policy_of(camera)}{when}, to {', '.join(sink for sink, _ in config.sinks)}")
+    return lines
 
 
 def _camera(
@@ -164,6 +175,7 @@ def _camera(
         open_s=camera.open_timeout + OPEN_GRACE_S,
         backoff_first_s=camera.backoff,
         backoff_cap_s=camera.backoff_max,
+        hours=hours_of(name, camera),
     )
     options = ProduceOptions(keep, Watch if live and camera.blind else None)
     analysed_tap = tap if camera.detect_url is None else None

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from streampose.errors import ConfigError
+from streampose.hours import Hours
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,7 +72,9 @@ class CameraConfig(Section):
     stall_after: Duration = Field(2.0, description="live: so long without a picture is a stall")
     give_up_after: Duration = Field(8.0, description="live: so long without a picture, and the camera is opened anew")
     backoff: Duration = Field(0.5, description="the first wait before a reconnect; doubles, with jitter")
-    backoff_max: Duration = 4.0
+    backoff_max: Duration = Field(
+        2.5, description="the longest such wait: with it a camera is seen again within five seconds"
+    )
     max_age: Duration | None = Field(None, description="live: a frame older than this before the networks is dropped")
     degrade: tuple[Rung, ...] = Field(
         ("detect_every", "pose_every", "resolution", "fps"),
@@ -81,6 +84,9 @@ class CameraConfig(Section):
     threads: int = Field(0, ge=0, description="decoder threads; 0 lets FFmpeg choose")
     hwaccel: str = Field("none", description="hardware decoding: auto, cuda, vaapi, …; falls back, and says so")
     blind: bool = Field(True, description="live: watch for a frozen, dark, covered, defocused or moved picture")
+    hours: tuple[str, ...] | None = Field(
+        None, description='live: watched only then, in local time, such as ["06:00-22:00"]; paused otherwise'
+    )
     detect_url: str | None = Field(
         None, description="a sub-stream to analyse, while `url` is what is recorded as source"
     )
@@ -89,6 +95,13 @@ class CameraConfig(Section):
     @classmethod
     def _number_is_a_webcam(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("hours")
+    @classmethod
+    def _are_windows_of_the_day(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            Hours.parse(value)
+        return value
 
     @property
     def full_url(self) -> str:

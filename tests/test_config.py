@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streampose.build import describe, hours_of
 from streampose.config import Config, parse_duration, parse_size, validate
 from streampose.config_file import expand, load
 from streampose.errors import ConfigError
+from streampose.hours import Hours
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -61,6 +63,8 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras.gate.url: the environment variable NOT_SET_ANYWHERE",
         ),
         ("cameras: {gate: {url: a}, gate: {url: b}}", 'the key "gate" stands twice'),
+        ("cameras: {gate: {url: 'rtsp://cam/1', hours: ['6-22']}}", 'cameras.gate.hours: "6-22" is no window of the day'),
+        ("cameras: {gate: {url: 'rtsp://cam/1', hours: []}}", "cameras.gate.hours: at least one window"),
         ("cameras: [", "not YAML"),
         ("just text", "a mapping with `cameras:` is wanted"),
     ],
@@ -107,6 +111,17 @@ def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:
     assert config.cameras["gate"].full_url == "rtsp://me:p%40ss%2Fw%25rd%3A@cam/1"
     assert "p@ss" not in repr(config)
     assert "p@ss" not in str(config.public())
+
+
+
+
+def test_hours_are_those_of_a_camera(tmp_path: Path) -> None:
+    config = validate({"cameras": {"gate": {"url": "rtsp://cam/1", "hours": ["06:00-22:00", "23:00-01:00"]}}})
+    assert hours_of("gate", config.cameras["gate"]) == Hours(((360, 1320), (1380, 60)))
+    assert describe(config) == ["gate: policy latest, watched 06:00-22:00 and 23:00-01:00, to jsonl"]
+    recording = validate({"cameras": {"clip": {"url": "a.mp4", "hours": ["06:00-22:00"]}}})
+    with pytest.raises(ConfigError, match=r"cameras\.clip\.hours: only a live camera"):
+        describe(recording)
 
 
 @given(st.integers(0, 10**6), st.sampled_from([("ms", 1e-3), ("s", 1), ("m", 60), ("h", 3600), ("d", 86400)]))

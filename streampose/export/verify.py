@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,11 @@ def verify_folder(folder: Path) -> Verdict:
         wrong += _check_record(watch)
         wrong += _check_videos(watch, mine)
         facts.append(_fact(watch, mine))
-    wrong += [f"{video.path}: no record here has a frame at its beginning ({video.camera})" for video in videos]
+    for video in videos:
+        if _left_over(video, watches):
+            facts.append(f"{video.path}: older than every record of {video.camera} here, left by an earlier run")
+        else:
+            wrong.append(f"{video.path}: no record here has a frame at its beginning ({video.camera})")
     return Verdict(tuple(facts), tuple(wrong))
 
 
@@ -242,6 +247,21 @@ def _belongs(video: VideoTimes, watch: Watch) -> bool:
     """Whether the video begins with a frame of this watch."""
     times = np.array(watch.times)
     return bool(len(times) and len(video.times_s) and np.abs(times - video.times_s[0]).min() <= video.tolerance_s)
+
+
+def _left_over(video: VideoTimes, watches: list[Watch]) -> bool:
+    """Whether the video was finished before any run that is recorded here began: a run writes as many files as it has
+    breaks, and one with fewer leaves those of the run before it."""
+    begun = [_wall_s(watch.run) for watch in watches if watch.camera == video.camera]
+    return bool(begun) and video.path.stat().st_mtime < min(begun)
+
+
+def _wall_s(text: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time, 0 where it is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _fact(watch: Watch, videos: list[VideoTimes]) -> str:

@@ -12,9 +12,11 @@ import random
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
+from streampose.hours import Hours
 from streampose.messages import SourceInfo
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.workers import Worker, WorkerGroup
@@ -63,7 +65,8 @@ class KeepOptions:
     `refused_backoff_s` or so: some lock the account of whoever insists. With `retry_refused` off it fails at once, as does
     what cannot be asked at all (a wrong scheme or option).
     `stop_grace_s`: how long a reader that was told to end may take. `steady_s` of pictures make a failure a new one.
-    `max_stuck` readers may be stuck in native calls at a time.
+    `max_stuck` readers may be stuck in native calls at a time. Outside its `hours` a camera is not connected; `local_time`
+    tells the time of day they are of.
     """
 
     live: bool = False
@@ -71,12 +74,14 @@ class KeepOptions:
     give_up_s: float = 8.0
     open_s: float = 15.0
     backoff_first_s: float = 0.5
-    backoff_cap_s: float = 4.0
+    backoff_cap_s: float = 2.5
     refused_backoff_s: float = 30.0
     retry_refused: bool = True
     stop_grace_s: float = 1.0
     steady_s: float = 5.0
     max_stuck: int = 3
+    hours: Hours | None = None
+    local_time: Callable[[], datetime] = datetime.now
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +108,28 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The hours of the camera are over, for `reason`: its connection is closed and nothing is asked of it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The hours of the camera have begun: it is connected again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OffDuty:
+    """Why a run is over: the hours of the camera are."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Finished:
     error: Exception | None
 
 
-Event: TypeAlias = Opened | Picture | Corrupt | Stalled | Lost
+Event: TypeAlias = Opened | Picture | Corrupt | Stalled | Lost | Paused | Resumed
 
 
 class Reading:
@@ -201,6 +223,9 @@ class Keeper:
     def events(self) -> Generator[Event, None, None]:
         """Everything that happens, in order. Raises the error of a recording, or of a camera not to be asked again."""
         while not self._stopped():
+            if self._off_duty():
+                yield from self._pause()
+                continue
             if not self._has_room():
                 yield self._lose(
                     TransientSourceError(f"{len(self._stuck)} readers are stuck in native calls", "timeout")
@@ -210,16 +235,32 @@ class Keeper:
             self.runs += 1
             reading = Reading(self._name, self._make_source, self._group, self._stopped)
             try:
-                error = yield from self._watch(reading)
+                over = yield from self._watch(reading)
             finally:
                 self._release(reading)
-            if error is None:
+            if over is None:
                 return
-            lost = self._lose(error)
+            if isinstance(over, _OffDuty):
+                continue
+            lost = self._lose(over)
             yield lost
             self._rest(lost.wait_s)
 
-    def _watch(self, reading: Reading) -> Generator[Event, None, Exception | None]:
+    def _off_duty(self) -> bool:
+        hours = self._options.hours
+        return hours is not None and self._live and not hours.open_at(self._options.local_time())
+
+    def _pause(self) -> Generator[Event, None, None]:
+        """Wait for the hours of the camera."""
+        assert self._options.hours is not None
+        yield Paused(f"outside its hours, until {self._options.hours.opens_after(self._options.local_time())}")
+        while self._off_duty() and not self._stopped():
+            time.sleep(POLL_S)
+        if not self._stopped():
+            self._backoff.reset()
+            yield Resumed()
+
+    def _watch(self, reading: Reading) -> Generator[Event, None, Exception | _OffDuty | None]:
         """The events of one run; returns why it is over, None where nothing should follow."""
         info: SourceInfo | None = None
         first_s: float | None = None
@@ -227,6 +268,8 @@ class Keeper:
         stalled = False
         while not self._stopped():
             item = reading.next(POLL_S)
+            if self._off_duty():
+                return _OffDuty()
             now_s = time.monotonic()
             if item is None:
                 if not self._live:
@@ -296,5 +339,5 @@ class Keeper:
 
     def _rest(self, wait_s: float) -> None:
         until_s = time.monotonic() + wait_s
-        while not self._stopped() and (left_s := until_s - time.monotonic()) > 0:
+        while not self._stopped() and not self._off_duty() and (left_s := until_s - time.monotonic()) > 0:
             time.sleep(min(left_s, POLL_S))

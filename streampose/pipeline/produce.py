@@ -17,7 +17,7 @@ from typing import Protocol
 from streampose.errors import StreamposeError
 from streampose.messages import Break, CameraState, Control, End, Frame, Gap, GapCause, Image, SourceInfo, SourceState
 from streampose.pipeline.channel import Channel, ChannelClosed
-from streampose.pipeline.keeper import Keeper, KeepOptions, Lost, Opened, Stalled
+from streampose.pipeline.keeper import Keeper, KeepOptions, Lost, Opened, Paused, Resumed, Stalled
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.base import Corrupt, Picture, Source
@@ -139,6 +139,11 @@ class Producer:
                     self._info, self._live, self._offset_s = event.info, event.info.live, None
                 elif isinstance(event, Stalled):
                     self._say("stalled", f"no picture for {event.silence_s:.1f} s")
+                elif isinstance(event, Paused):
+                    self._pause(event.reason)
+                elif isinstance(event, Resumed):
+                    self._unseen.append(_Unseen("disconnected", self._now(), None, "connecting after a pause"))
+                    self._say("connecting", "its hours have begun")
                 else:
                     self._lost(event)
 
@@ -160,9 +165,15 @@ class Producer:
         self._say("reconnecting", lost.reason, lost.kind)
         log.debug("%s: next try in %.1f s", self.camera, lost.wait_s)
 
-    def _note_outage(self, reason: str) -> None:
+    def _pause(self, reason: str) -> None:
+        self._note_outage(reason, "paused")
+        self._offset_s = None
+        self._break_for = "watched again after a pause"
+        self._say("paused", reason)
+
+    def _note_outage(self, reason: str, cause: GapCause = "disconnected") -> None:
         """From now on nothing is seen; had the picture stood still before, it was not seen since then."""
-        if self._unseen and self._unseen[-1].cause == "disconnected":
+        if self._unseen and self._unseen[-1].cause == cause:
             return
         start = self._now()
         if not self._unseen:
@@ -172,7 +183,7 @@ class Producer:
                 self._unseen.append(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
             else:
                 start = self._last
-        self._unseen.append(_Unseen("disconnected", start, None, reason))
+        self._unseen.append(_Unseen(cause, start, None, reason))
 
     def _stalls(self) -> bool:
         return self._state is not None and self._state[0] == "stalled"

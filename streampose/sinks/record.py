@@ -23,9 +23,10 @@ _LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hour
 class RecordSink:
     """Writes the annotated video of one camera.
 
-    `path` may hold `{camera}`. A picture of another size begins a new file, `name-2.mp4`. With `segment_s` the path is a
-    template and files roll with the wall clock (`sinks/paths.py`), and `retention` is asked at every new file and every
-    minute. `size` (width, height) is that of the video; the picture is fitted into it, never stretched.
+    `path` may hold `{camera}`. Every break (a reconnect, another size or codec, a clock that was set) begins a new file,
+    `name-2.mp4`. With `segment_s` the path is a template and files roll with the wall clock, too (`sinks/paths.py`), and
+    `retention` is asked at every new file and every minute. `size` (width, height) is that of the video; the picture is
+    fitted into it, never stretched.
     Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
     """
 
@@ -70,6 +71,7 @@ class RecordSink:
             self._add(message)
         elif isinstance(message, Break):
             self._fps = message.info.nominal_fps
+            self.close()
         elif isinstance(message, End):
             self.close()
 

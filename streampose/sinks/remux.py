@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,6 +23,7 @@ from streampose.sinks.roll import Roller
 from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
 
 log = logging.getLogger(__name__)
+_LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
 
 
 def source_template(template: str) -> str:
@@ -30,11 +32,30 @@ def source_template(template: str) -> str:
     return str(path.with_name(f"{path.stem}.source{path.suffix}"))
 
 
+def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes | None) -> bytes | None:
+    """The parameter sets that a key frame brings along, as Annex B; None where it brings none or is no such stream.
+
+    `known` are those of the stream: avcC or hvcC (they begin with 1) mean that packets have lengths in place of start
+    codes, and libav hands over new ones beside the packet. NAL unit types: H.264 7.4.1, H.265 7.4.2.2.
+    """
+    if packet.has_sidedata("new_extradata"):
+        return bytes(packet.get_sidedata("new_extradata"))
+    if codec not in ("h264", "hevc") or known is None or known[:1] == b"\x01":
+        return None
+    units = [unit.rstrip(b"\0") for unit in re.split(b"\0\0\1", bytes(packet))]
+    if codec == "h264":
+        sets = [unit for unit in units if unit and unit[0] & 31 in (7, 8)]
+    else:
+        sets = [unit for unit in units if unit and unit[0] >> 1 & 63 in (32, 33, 34)]
+    return b"".join(b"\0\0\0\1" + unit for unit in sets) or None
+
+
 class Remuxer:
     """Writes the packets of one camera's video stream.
 
     `path` and `segment_s` as in RecordSink. A file begins with a key frame; one is closed where the segment's wall time
-    ends, where another stream comes (a reconnect), and where its clock goes back. `error` holds what ended it early.
+    ends, where another stream comes (a reconnect), where its pictures change their size, and where its clock is set.
+    `error` holds what ended it early.
     """
 
     def __init__(
@@ -58,6 +79,7 @@ class Remuxer:
         self._codec = ""
         self._source: av.VideoStream | None = None
         self._target: av.VideoStream | None = None
+        self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
         self._outputs: list[str] = []
@@ -85,16 +107,22 @@ class Remuxer:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None or packet.time_base is None:
             return  # a packet without any time cannot be placed; the next key frame begins anew
-        other = self._container is None or stream is not self._source or dts - self._first_dts <= self._last_dts
-        if packet.is_keyframe and (other or (self._roller is not None and self._roller.due(wall_s))):
-            self._begin(stream, dts, wall_s)
+        other = self._container is None or stream is not self._source or self._clock_set(dts, packet.time_base)
+        resized = (stream.codec_context.width, stream.codec_context.height) != self._size
+        if packet.is_keyframe and (other or resized or (self._roller is not None and self._roller.due(wall_s))):
+            self._begin(packet, stream, dts, wall_s)
         elif other:
             return  # nothing can be decoded before the first key frame
         assert self._container is not None
         self._container.mux(self._copy(packet, dts, packet.time_base))
         self._last_dts = dts - self._first_dts
 
-    def _begin(self, stream: av.VideoStream, dts: int, wall_s: float) -> None:
+    def _clock_set(self, dts: int, time_base: Fraction) -> bool:
+        """Whether the stream's time goes back, or ahead by more than any pause of it."""
+        step = dts - self._first_dts - self._last_dts
+        return step <= 0 or (self._last_dts >= 0 and step * time_base > _LONGEST_PAUSE_S)
+
+    def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
         self._finish()
         if self._roller is None:
             path = numbered(fill(self._template, self.camera), len(self._outputs) + 1)
@@ -107,11 +135,17 @@ class Remuxer:
         self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
+        context = stream.codec_context
         self._source, self._first_dts, self._last_dts = stream, dts, -1
+        self._size = (context.width, context.height)
         try:
             self._target = self._container.add_stream_from_template(stream)
         except ValueError as error:
             raise self._unfit() from error
+        sets = parameter_sets(packet, context.name, context.extradata)
+        if sets is not None:  # the stream may have changed since it was opened, which is all that the template knows
+            self._target.codec_context.extradata = sets
+            self._target.codec_context.width, self._target.codec_context.height = self._size
 
     def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.stream.Stream]:
         """A packet of our own with times from the file's beginning: muxing changes what it is given."""

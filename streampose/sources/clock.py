@@ -10,6 +10,7 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
   below an hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
 * a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on;
+* anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
 * anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
   clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
   absurd one and nothing has happened.
@@ -109,16 +110,19 @@ class SourceClock:
         arrival_s: float,
         arrival_wall_s: float,
         next_pts: int | None = None,
+        *,
+        resized: bool = False,
     ) -> Stamp:
         """The times of the next picture, given its stamp and when it came (monotonic seconds and Unix seconds).
 
         `next_pts` is the stamp after this one, where the source can look ahead: a stamp beyond its successor is absurd.
+        `resized`: the picture has another size than the one before, so that a new segment begins whatever its stamp.
         """
         jump = ""
         if pts is None or time_base is None or self._absurd(pts, next_pts, float(time_base)):
             time_s = self._bridge(arrival_s)
         else:
-            time_s, jump = self._believe(float(pts * time_base), float(time_base), arrival_s)
+            time_s, jump = self._believe(float(pts * time_base), float(time_base), arrival_s, resized)
         if self._last is not None:
             time_s = max(time_s, self._last[0] + MIN_STEP_S)
         self._last = (time_s, arrival_s)
@@ -178,7 +182,7 @@ class SourceClock:
         before_s, next_s = self._good[0] - self._wrapped_s, next_pts * tick_s
         return before_s < next_s <= before_s + 2 * STUTTER_S + 3 * self._usual_step_s
 
-    def _believe(self, raw_s: float, tick_s: float, arrival_s: float) -> tuple[float, str]:
+    def _believe(self, raw_s: float, tick_s: float, arrival_s: float, resized: bool) -> tuple[float, str]:
         """The time that a stamp stands for, and why the clock broke, if it did."""
         if self._good is None:
             return self._anchor(raw_s, self._bridge(arrival_s), arrival_s), ""
@@ -188,6 +192,8 @@ class SourceClock:
         if 0.0 < step_s <= self._limit(elapsed_s):
             self._suspect = None
             return self._advance(pts_s + step_s, step_s, wrapped_s, arrival_s), ""
+        if resized:
+            return self._anchor(raw_s, self._bridge(arrival_s), arrival_s), ""
         if -STUTTER_S < step_s <= 0.0 and not self._young():
             self._suspect = None
             return self._bridge(arrival_s), ""

@@ -30,6 +30,8 @@ PacketTap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream], None]"
 
 KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) is decoded from anywhere after this
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
+UNREADABLE_S = 1.0  # a key frame without a picture and only errors behind it for so long are of another codec
+UNREADABLE_PACKETS = 8
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
 DEADLOCKING = frozenset({"hevc"})  # FFmpeg 8.1 waits for ever in frame threads where a damaged picture lacks references
@@ -72,6 +74,9 @@ class PacketDecoder:
         self._last_good_s = self._began_s
         self._keyed = not info.live
         self._doubtful_until_s = 0.0
+        self._unreadable: tuple[float, int] | None = (
+            None  # since when no picture comes, from a key frame on, and errors
+        )
         self._packets = 0
         self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
         self._reports = False
@@ -104,7 +109,9 @@ class PacketDecoder:
         except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
             frames = []
             yield from self._next(self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})"))
+            self._look_for_another_codec(packet, None)
         else:
+            self._look_for_another_codec(packet, len(frames))
             if self._unordered and packet.pts is not None:
                 heapq.heappush(self._stamps, packet.pts)
         if self._tap is not None:
@@ -115,6 +122,22 @@ class PacketDecoder:
             raise TransientSourceError(
                 f"{self._info.url} sent no picture that can be decoded for {BLIND_S:g} s", kind="codec"
             )
+
+    def _look_for_another_codec(self, packet: av.Packet[VideoStream], pictures: int | None) -> None:
+        """Raise TransientSourceError where a live stream has changed its codec: libav's decoder stays what it was, and the
+        demuxer does not say (a transport stream may do so at any time). Opened anew, it is what it has become.
+        `pictures` came of the packet, None where it could not be decoded."""
+        if pictures or not self._info.live:
+            self._unreadable = None
+        elif self._unreadable is None and packet.is_keyframe:
+            self._unreadable = (time.monotonic(), int(pictures is None))
+        elif self._unreadable is not None and pictures is None:
+            since_s, errors = self._unreadable
+            self._unreadable = (since_s, errors + 1)
+            if errors + 1 >= UNREADABLE_PACKETS and time.monotonic() - since_s > UNREADABLE_S:
+                raise TransientSourceError(
+                    f"{self._info.url} no longer sends {self._info.codec}; opened anew", kind="ended"
+                )
 
     def finish(self) -> Iterator[Picture | Corrupt]:
         """The pictures that the decoder still holds at the end of the stream."""
@@ -216,7 +239,8 @@ class PacketDecoder:
             image = self._upright(frame)
         except (av.error.FFmpegError, ValueError) as error:
             return self._damaged(f"a picture cannot be converted ({error})")
-        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts)
+        resized = self._size_jump(image)
+        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts, resized=bool(resized))
         self._last_good_s = arrival_s
         return Picture(
             image=image,
@@ -227,7 +251,7 @@ class PacketDecoder:
             wall_source=stamp.wall_source,
             arrival_s=arrival_s,
             wall_uncertainty_s=stamp.wall_uncertainty_s,
-            jump=stamp.jump or self._size_jump(image),
+            jump=resized or stamp.jump,
             captured_s=stamp.captured_s,
         )
 

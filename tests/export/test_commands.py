@@ -62,7 +62,7 @@ def test_plot(result: Path, tmp_path: Path) -> None:
 
 def test_verify(recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = recorded()
-    assert call("verify", folder).startswith("gate: 100 frames in 1 record, 100 pictures in 1 video")
+    assert call("verify", folder).startswith("gate: 100 frames in 1 record, 100 pictures in 2 videos")
     (folder / "gate.jsonl").write_text("".join((folder / "gate.jsonl").read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(DataError, match="1 disagreement between") as caught:
         verify(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def test_what_the_sinks_wrote_agrees(ending: str, recorded: Callable[..., Path])
     verdict = verify_folder(recorded(ending))
     assert verdict.disagreements == ()
     assert verdict.facts == (
-        "gate: 100 frames in 1 record, 100 pictures in 1 video; 7.360 s watched = 3.960 s seen + 3.400 s in 2 gaps",
+        "gate: 100 frames in 1 record, 100 pictures in 2 videos; 7.360 s watched = 3.960 s seen + 3.400 s in 2 gaps",
     )
 
 
@@ -39,7 +40,8 @@ def test_files_that_roll_are_put_together(recorded: Callable[..., Path]) -> None
 
 def test_a_record_alone_can_be_proven_too(recorded: Callable[..., Path]) -> None:
     folder = recorded()
-    (folder / "gate.mp4").unlink()
+    for video in folder.glob("*.mp4"):
+        video.unlink()
     verdict = verify_folder(folder)
     assert verdict.disagreements == ()
     assert "no video" in verdict.facts[0]
@@ -64,7 +66,7 @@ def without(kind: str) -> Callable[[list[dict[str, Any]]], None]:
     ("change", "words"),
     [
         (remove(10), "the footer counts 100 frames, the file holds 99"),
-        (remove(10), "1 of 100 pictures have no frame at their time, first picture 8 at 0.320 s"),
+        (remove(10), "1 of 70 pictures have no frame at their time, first picture 8 at 0.320 s"),
         (remove(10), "1 frames between 0.280 and 0.360 s are in neither the frames nor the gaps"),
         (put(10, time=0.33), "pictures have no frame at their time, first picture 8"),
         (put(10, time=0.2), "frame 8 is at 0.200 s, before the frame before it"),
@@ -135,6 +137,26 @@ def test_a_video_of_another_run_and_a_lost_one(recorded: Callable[..., Path]) ->
     assert sum("no record here has a frame at its beginning (gate)" in line for line in lines) == 2
 
 
+def test_a_video_that_an_earlier_run_left_is_no_disagreement(recorded: Callable[..., Path]) -> None:
+    """A run of fewer breaks writes fewer files than the one before it, and takes none away."""
+    folder = recorded()
+    left = folder / "gate-9.mp4"
+    left.write_bytes((folder / "gate.mp4").read_bytes())
+
+    def later(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["type"] == "frame":
+                record["time"] += 100
+
+    edit(folder / "gate.jsonl", later)
+    (folder / "gate.mp4").unlink()
+    assert any("gate-9.mp4: no record here" in line for line in verify_folder(folder).disagreements)
+    os.utime(left, (1e9, 1e9))
+    verdict = verify_folder(folder)
+    assert not any("gate-9.mp4" in line for line in verdict.disagreements)
+    assert any("gate-9.mp4: older than every record" in line for line in verdict.facts)
+
+
 def test_a_broken_video_is_a_line(recorded: Callable[..., Path]) -> None:
     folder = recorded()
     (folder / "other.mp4").write_bytes(b"nothing of the kind")
@@ -158,7 +180,10 @@ def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
 
 
 def test_the_times_in_a_video_are_camera_times(recorded: Callable[..., Path]) -> None:
-    video = read_video(recorded() / "gate.mp4")
-    assert video is not None
-    assert (video.camera, video.mode) == ("gate", "annotated")
-    assert video.times_s[-1] == pytest.approx(7.36, abs=video.tolerance_s)
+    folder = recorded()
+    first, last = read_video(folder / "gate.mp4"), read_video(folder / "gate-2.mp4")
+    assert first is not None
+    assert last is not None
+    assert (first.camera, first.mode) == ("gate", "annotated")
+    assert first.times_s[0] == 0.0
+    assert last.times_s[-1] == pytest.approx(7.36, abs=last.tolerance_s)

@@ -1,6 +1,6 @@
 """Eight cameras, some of them in hell: every fault, many times, seeded and bounded; what must hold is checked at the end.
 
-    python -m tests.live.chaos --seconds 240 --seed 1 [--forget --plot rss.png]
+    python -m tests.live.chaos --seconds 240 --seed 1 [--plot rss.png]
 
 Three cameras are stable, four sit behind a network that misbehaves, one is a process that is stopped, killed and comes back
 as another model. Each disturbed camera goes through its faults in random order, all of them before any twice. The report
@@ -25,10 +25,11 @@ import psutil
 from tests.live.camera import CameraProcess, missing
 from tests.live.proxy import Network, Proxy
 from tests.live.rig import Rig, Watched
+from tests.live.rows import Row, broken, judged, settle, slope, table
 
 FPS = 8
 BACK_S = 5.0
-SLACK_S = 1.0  # for a machine that does other things too
+WARM_S = 60.0  # until every decoder and arena was there once
 STATED_LOSS = 0.02  # of a stable camera's pictures may give way to newer ones
 HOUR_TICKS = 3600 * 90_000
 CUTTING = {"refuse", "reset", "hang up", "wrap", "slam", "deny", "garbage", "drip", "kill", "end session"}
@@ -65,13 +66,10 @@ class Report:
     stop_s: float = 0.0
     abandoned: int = 0
 
-    def slope_mb_per_min(self) -> float:
-        """Of the resident memory over the second half of the run, by least squares."""
-        late = [(t, m) for t, m in self.rss_mb if t > self.seconds / 2]
-        mean_t = sum(t for t, _ in late) / len(late)
-        mean_m = sum(m for _, m in late) / len(late)
-        spread = sum((t - mean_t) ** 2 for t, _ in late)
-        return 60.0 * sum((t - mean_t) * (m - mean_m) for t, m in late) / spread
+    def memory(self) -> tuple[float, float]:
+        """Slope of the resident memory over the second half of the run and half of its 95 % interval, MB a minute."""
+        rise, half = slope([(t / 60.0, m) for t, m in self.rss_mb if t > self.seconds / 2])
+        return rise, half
 
     def table(self) -> str:
         by_fault: dict[str, list[float]] = defaultdict(list)
@@ -85,33 +83,58 @@ class Report:
         )
         for camera in self.cameras:
             counts = camera.ledger.counts
-            gap_s = sum(gap.end_s - gap.start_s for gap in camera.gaps)
             lines.append(
                 f"{camera.name:<12}{counts.decoded:>8}{camera.count:>7}{sum(counts.dropped.values()):>9}{counts.corrupt:>9}"
-                f"{len(camera.breaks):>10}{len(camera.gaps):>6}{gap_s:>8.1f}"
+                f"{camera.segments:>10}{camera.causes.total():>6}{camera.gap_s:>8.1f}"
             )
+        rise, half = self.memory()
         lines.append(
             f"\n{len(self.strikes)} faults in {self.seconds:.0f} s (seed {self.seed}); stopped in {self.stop_s:.2f} s; "
             f"threads {self.threads[0]} -> {self.threads[1]}, open files {self.files[0]} -> {self.files[1]}, "
-            f"readers abandoned {self.abandoned}, memory {self.rss_mb[-1][1]:.0f} MB, "
-            f"slope {self.slope_mb_per_min():+.2f} MB/min"
+            f"readers abandoned {self.abandoned}, memory {self.rss_mb[-1][1]:.0f} MB, slope {rise:+.2f} ± {half:.2f} MB/min"
         )
         return "\n".join(lines)
 
-    def check(self, back_s: float = BACK_S + SLACK_S, stated_loss: float = STATED_LOSS) -> None:
+    def rows(self, back_s: float = BACK_S, stated_loss: float = STATED_LOSS) -> list[Row]:
         """Everything that must hold. A machine that is busy otherwise needs more time and loses more."""
+        stable = [camera for camera in self.cameras if camera.name.startswith("stable")]
+        worst = max(self.strikes, key=lambda strike: strike.back_s)
+        backs = sorted(strike.back_s for strike in self.strikes)
         late = [strike for strike in self.strikes if strike.back_s > back_s]
-        assert not late, late
-        for camera in self.cameras:
-            assert camera.uncovered(FPS) == [], (camera.name, camera.uncovered(FPS))
-            if camera.name.startswith("stable"):
-                assert len(camera.breaks) == 1, (camera.name, camera.breaks)
-                assert not [gap for gap in camera.gaps if gap.cause in ("disconnected", "corrupt")], camera.gaps
-                dropped = sum(gap.frames or 0 for gap in camera.gaps if gap.start_s > camera.seen[0].time_s + 1.0)
-                assert dropped <= stated_loss * camera.count + 1, (camera.name, dropped, camera.count)
-        assert self.threads[1] <= self.threads[0], self.threads
-        assert self.files[1] <= self.files[0], self.files
-        assert self.stop_s < 3.0
+        lost = max(camera.dropped_later / max(camera.count, 1) for camera in stable)
+        broke = sum(camera.segments - 1 + camera.causes["disconnected"] + camera.causes["corrupt"] for camera in stable)
+        holes = [hole for camera in self.cameras for hole in camera.uncovered(FPS)]
+        told = sum(camera.causes.total() for camera in self.cameras)
+        threads, files = self.threads[1] - self.threads[0], self.files[1] - self.files[0]
+        return [
+            judged(
+                f"chaos: {len({s.fault for s in self.strikes})} kinds of fault, {len(self.strikes)} strikes",
+                f"back within {back_s:g} s of the server",
+                f"median {backs[len(backs) // 2]:.2f} s, worst {worst.back_s:.2f} s ({worst.fault})",
+                not late,
+            ),
+            judged("chaos: stable cameras' connections", "undisturbed", f"{broke} broken", not broke),
+            judged("chaos: stable cameras' pictures", f"at most {stated_loss:.0%} give way", f"{lost:.1%}",
+                   all(c.dropped_later <= stated_loss * c.count + 1 for c in stable)),
+            judged("chaos: time neither seen nor in the ledger", "none", f"{len(holes)} stretches, {told} gaps told",
+                   not holes),
+            judged("chaos: threads and files left open", "none", f"{threads} threads, {files} files",
+                   threads <= 0 and files <= 0),
+            judged("chaos: the stop", "within 3 s", f"{self.stop_s:.2f} s", self.stop_s < 3.0),
+            self.memory_row(),
+        ]  # fmt: skip
+
+    def memory_row(self) -> Row:
+        rise, half = self.memory()
+        last = f"{self.rss_mb[-1][1]:.0f} MB"
+        aim = "slope of zero within its 95 % interval"
+        if self.seconds < WARM_S * 2:
+            return Row("memory over the faults", aim, f"{last}; too short a run to tell", "not judged")
+        return judged("memory over the faults", aim, f"{last}, {rise:+.2f} ± {half:.2f} MB/min", rise - half <= 0.0)
+
+    def check(self, back_s: float = BACK_S, stated_loss: float = STATED_LOSS) -> None:
+        wrong = broken(self.rows(back_s, stated_loss))
+        assert not wrong, "\n" + table(wrong) + "\n" + "\n".join(str(s) for s in self.strikes if s.back_s > back_s)
 
 
 class Hell:
@@ -132,11 +155,11 @@ class Hell:
         for fault in self.order():
             if stopping.is_set() or time.monotonic() > until_s:
                 return
-            segments = len(self.camera.breaks) + (fault in CUTTING)
+            segments = self.camera.segments + (fault in CUTTING)
             self.faults[fault]()
             let_go_s = time.monotonic()
             goal = self.camera.count + 1
-            while not (self.camera.count >= goal and len(self.camera.breaks) >= segments):
+            while not (self.camera.count >= goal and self.camera.segments >= segments):
                 if stopping.is_set() or time.monotonic() > let_go_s + 3 * BACK_S:
                     break
                 time.sleep(0.02)
@@ -216,7 +239,7 @@ def process_faults(process: CameraProcess, mount: str, draw: random.Random) -> d
     return {"hang": hang, "kill": come_back_as_another, "end session": end_sessions, "freeze": freeze}
 
 
-def run(seconds: float, seed: int, *, forget: bool = False) -> Report:
+def run(seconds: float, seed: int) -> Report:
     """The whole of it; raises AssertionError where an account does not close."""
     report = Report(seconds, seed)
     process = psutil.Process()
@@ -231,7 +254,7 @@ def run(seconds: float, seed: int, *, forget: bool = False) -> Report:
         calm = stack.enter_context(CameraProcess(*kinds))
         poor = stack.enter_context(CameraProcess({"mount": "/poor", "fps": FPS}))
         before = (threading.active_count(), process.num_fds())
-        rig = Rig(forget=forget)
+        rig = Rig(forget=True)
         with rig:
             for name, mount, transport in (
                 ("stable-1", "/h264", "tcp"),
@@ -282,9 +305,8 @@ def plot(report: Report, path: Path) -> None:
     axes.set_xlabel("s")
     axes.set_ylabel("resident memory, MB")
     axes.set_ylim(bottom=0)
-    axes.set_title(
-        f"8 cameras, {len(report.strikes)} faults: {report.slope_mb_per_min():+.2f} MB/min in the second half"
-    )
+    rise, half = report.memory()
+    axes.set_title(f"8 cameras, {len(report.strikes)} faults: {rise:+.2f} ± {half:.2f} MB/min in the second half")
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
@@ -293,11 +315,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, help="a picture of the memory over the run")
-    parser.add_argument("--forget", action="store_true", help="remember no frames: what grows then is the program")
     wanted = parser.parse_args()
     if why := missing():
         raise SystemExit(why)
-    report = run(wanted.seconds, wanted.seed, forget=wanted.forget)
+    settle()
+    report = run(wanted.seconds, wanted.seed)
     print(report.table())
     if wanted.plot is not None:
         plot(report, wanted.plot)

@@ -127,9 +127,10 @@ class Mount(GstRtspServer.RTSPMediaFactory):
         now_s = time.time() - BEGAN_S
         number = max(state["next"], int(now_s * self.fps))
         due_s = number / self.fps
-        clock = source.get_clock()
-        if now_s >= due_s and clock is not None:  # without a clock it does not play yet: the next picture will do
-            taken_ns = clock.get_time() - source.get_base_time()
+        clock, base_ns = source.get_clock(), source.get_base_time()
+        # Without both it does not play yet: a stamp would be hours ahead, and the sinks would wait for it to be due.
+        if now_s >= due_s and clock is not None and base_ns > 0:
+            taken_ns = clock.get_time() - base_ns
             picture = self.painter.draw(number, now_s)
             if self.frozen:
                 self.frozen_picture = picture = self.frozen_picture or picture

@@ -118,6 +118,24 @@ def test_another_size_begins_another_file(tmp_path: Path, skeleton: DrawSkeleton
     assert comment_of(second)["start_time"] == pytest.approx(8 / 25)
 
 
+@pytest.mark.parametrize("segment_s", [None, 3600.0])
+def test_every_break_begins_another_file(segment_s: float | None, tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    """Also of pictures of the same size: a reconnect, a clock that was set."""
+    sink = RecordSink(tmp_path / "{camera}.mp4", "gate", skeleton, segment_s=segment_s, clock=lambda: 1.8e9)
+    for index in range(12):
+        if index % 4 == 0:
+            sink.write(Break("gate", index // 4, make_info(), "rtsp://cam ended the stream" if index else "start"))
+        sink.write(make_result(index, segment=index // 4))
+    sink.close()
+    paths = [Path(path) for path in sink.outputs()]
+    plain = ["gate.mp4", "gate-2.mp4", "gate-3.mp4"]
+    assert [path.name for path in paths] == (
+        plain if segment_s is None else ["08-00-00.mp4", "08-00-00-2.mp4", "08-00-00-3.mp4"]
+    )
+    assert [len(times_of(path)) for path in paths] == [4, 4, 4]
+    assert [comment_of(path)["start_time"] for path in paths] == pytest.approx([0.0, 4 / 25, 8 / 25])
+
+
 def test_a_chosen_size_is_fitted_never_stretched(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     sink = RecordSink(tmp_path / "a.mp4", "a", skeleton, size=(64, 64))
     for index in range(3):
