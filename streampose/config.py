@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from streampose.errors import ConfigError
 from streampose.hours import Hours
+from streampose.redact import split_credentials
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -108,10 +109,10 @@ class CameraConfig(Section):
         """The URL with `user` and `password` quoted into it. Never log it."""
         if self.user is None and self.password is None:
             return self.url
-        scheme, mark, rest = self.url.partition("://")
-        if not mark:
+        scheme, _, rest = split_credentials(self.url)
+        if not scheme:
             return self.url
-        return f"{scheme}://{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@{rest}"
+        return f"{scheme}{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@{rest}"
 
 
 class DetectConfig(Section):

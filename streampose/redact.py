@@ -27,6 +27,12 @@ _PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#\s]+)", re.IGNORECASE)
 _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
+_HOST = re.compile(
+    r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[\w.]+)?\])|(?P<name>[A-Za-z0-9_](?:[\w.\-]*\w)?))"
+    r"(?P<port>:\d{1,5})?(?=[/?#]|$)"
+)
+_LEGAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*")
+
 _secrets: dict[str, re.Pattern[str]] = {}
 
 
@@ -67,13 +73,57 @@ def _may_be_cut_off(rest: str) -> bool:
     return bool(colon) and not port.isdigit()
 
 
-def remember(url: str) -> None:
-    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote."""
+def split_credentials(url: str) -> tuple[str, str | None, str]:
+    """(scheme with its "://", user information or None, the rest) of a URL whose password may be written as it is.
+
+    RFC 3986 ends the user information at the last @ before the first slash; a password with a slash, a question mark or
+    another @ in it, not encoded, moves that. So every @ is tried, and none: what looks most like a host behind it wins, an
+    address before a name with dots before a plain word, one with a port before one without; of equals the last @.
+    A path has no scheme; for it all is rest.
+    """
     found = re.match(_SCHEME, url)
     if found is None:
-        return
-    userinfo, at, _ = url[found.end() :].rpartition("@")
-    if not at:
+        return "", None, url
+    scheme, rest = found[0], url[found.end() :]
+    best, at = _host_likeness(rest), -1
+    for position in (place for place, letter in enumerate(rest) if letter == "@"):
+        likeness = _host_likeness(rest[position + 1 :])
+        user = rest[:position].partition(":")[0]
+        if likeness > best or (
+            likeness == best > 0 and not re.search(r"[/?#]", user)
+        ):  # a slash: rather a path than a user
+            best, at = likeness, position
+    return (scheme, None, rest) if at < 0 else (scheme, rest[:at], rest[at + 1 :])
+
+
+def quote_credentials(url: str) -> str:
+    """`url` with its user and password as a URL must spell them; one that is spelled legally already is left as it is."""
+    scheme, userinfo, rest = split_credentials(url)
+    if userinfo is None or _LEGAL.fullmatch(userinfo):
+        return url
+    user, colon, password = userinfo.partition(":")
+    return f"{scheme}{quote(user, safe='')}{colon}{quote(password, safe='')}@{rest}"
+
+
+def _host_likeness(text: str) -> int:
+    """How much the beginning of `text` looks like host and port; 0: it does not."""
+    found = _HOST.match(text)
+    if found is None:
+        return 0
+    name = found["name"]
+    if name is None:
+        kind = 5
+    elif name == "localhost" or re.search(r"\.[A-Za-z]", name):
+        kind = 3
+    else:
+        kind = 0 if name.isdigit() else 1
+    return kind and kind + (found["port"] is not None)
+
+
+def remember(url: str) -> None:
+    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote."""
+    _, userinfo, _ = split_credentials(url)
+    if userinfo is None:
         return
     user, _, password = userinfo.partition(":")
     plain = f"{unquote(user)}:{unquote(password)}"

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import io
+import json
 import logging
+import re
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from streampose import redact as module
-from streampose.redact import RedactFilter, install, redact, redact_url, remember
+from streampose.config import validate
+from streampose.errors import PermanentSourceError, TransientSourceError
+from streampose.redact import (
+    RedactFilter,
+    install,
+    quote_credentials,
+    redact,
+    redact_url,
+    remember,
+    split_credentials,
+)
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import VideoSource
 
@@ -176,3 +192,127 @@ def test_libavs_own_lines_are_clean(caplog: pytest.LogCaptureFixture, tmp_path: 
     assert not any("sesame77" in line for line in lines)
     assert "sesame77" not in str(caught.value)
     assert "sesame77" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "userinfo", "rest"),
+    [
+        ("rtsp://user:p@ss/w%rd:@host:554/path", "user:p@ss/w%rd:", "host:554/path"),
+        ("rtsp://user:p@ss/w%rd:@cam/path", "user:p@ss/w%rd:", "cam/path"),
+        ("rtsp://:p@ss/w%rd:@10.0.0.2", ":p@ss/w%rd:", "10.0.0.2"),
+        ("rtsp://:secret@cam/x", ":secret", "cam/x"),
+        ("rtsp://@cam/x", "", "cam/x"),
+        ("rtsp://me@corp.com:pw@10.0.0.9/", "me@corp.com:pw", "10.0.0.9/"),
+        ("rtsp://user:a?b#c@[fe80::1]:554/x", "user:a?b#c", "[fe80::1]:554/x"),
+        ("rtsp://admin:12/3@10.0.0.4/x", "admin:12/3", "10.0.0.4/x"),
+        ("rtsp://u/s:er@10.0.0.4/x", "u/s:er", "10.0.0.4/x"),
+        # an @ in the path is no end of credentials
+        ("rtsp://10.0.0.2/path@home", None, "10.0.0.2/path@home"),
+        ("rtsp://nvr:554/cam@hd", None, "nvr:554/cam@hd"),
+        ("rtsp://u:pw@10.0.0.2/s@hd", "u:pw", "10.0.0.2/s@hd"),
+        ("http://h/a?x=1@2", None, "h/a?x=1@2"),
+    ],
+)
+def test_where_credentials_end(url: str, userinfo: str | None, rest: str) -> None:
+    scheme, _, _ = url.partition("://")
+    assert split_credentials(url) == (f"{scheme}://", userinfo, rest)
+
+
+def test_a_path_has_no_credentials() -> None:
+    assert split_credentials("/videos/a:b@c.mp4") == ("", None, "/videos/a:b@c.mp4")
+    assert quote_credentials("/videos/a:b@c.mp4") == "/videos/a:b@c.mp4"
+
+
+@given(url=st.sampled_from(["rtsp://admin:p%40ss@cam/x", "rtsp://admin:pass@10.0.0.2:554/a@b", "http://cam/x?a=b"]))
+def test_what_is_spelled_legally_is_left_as_it_is(url: str) -> None:
+    assert quote_credentials(url) == url
+
+
+anything = st.text(st.characters(min_codepoint=32, max_codepoint=0x24F, exclude_categories=("Cc", "Cs")), max_size=10)
+LEGAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*")
+
+
+class Doorman:
+    """An RTSP server on loopback that asks for a password (Basic, RFC 7617), notes it, and has no such stream."""
+
+    def __init__(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self.port: int = self._listening.getsockname()[1]
+        self.told: list[str] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(1.0)
+                    self._ask(connection)
+
+    def _ask(self, connection: socket.socket) -> None:
+        waiting = b""
+        while got := connection.recv(4096):
+            waiting += got
+            while b"\r\n\r\n" in waiting:
+                request, _, waiting = waiting.partition(b"\r\n\r\n")
+                fields = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if b": " in line)
+                status, more = b"401 Unauthorized", b'WWW-Authenticate: Basic realm="cam"\r\n'
+                if b"Authorization" in fields:
+                    self.told.append(base64.b64decode(fields[b"Authorization"].removeprefix(b"Basic ")).decode())
+                    status, more = b"404 Not Found", b""
+                connection.sendall(b"RTSP/1.0 %s\r\nCSeq: %s\r\n%s\r\n" % (status, fields[b"CSeq"], more))
+
+
+@pytest.fixture(scope="module")
+def doorman() -> Iterator[Doorman]:
+    server = Doorman()
+    yield server
+    server.close()
+
+
+@settings(max_examples=200, deadline=None)
+@given(user=anything, password=anything, as_keys=st.booleans())
+@example(user="user", password="p@ss/w%rd:", as_keys=False)
+@example(user="", password="p@ss/w%rd:", as_keys=False)
+@example(user="me@corp.com", password="a/b?c#d@e:f g%zz", as_keys=False)
+@example(user="", password="@@@//", as_keys=True)
+@example(user="admin", password="100%41", as_keys=True)
+def test_the_server_gets_exactly_that_password_and_nobody_else_does(
+    doorman: Doorman, user: str, password: str, as_keys: bool
+) -> None:
+    """Whatever user and password, written into the URL as they are or given by keys."""
+    install()
+    assume(as_keys or ":" not in user)
+    assume(user or password)
+    address = f"127.0.0.1:{doorman.port}/x"
+    if as_keys:
+        config = validate({"cameras": {"gate": {"url": f"rtsp://{address}", "user": user, "password": password}}})
+        url = config.cameras["gate"].full_url
+    else:
+        url = f"rtsp://{user}:{password}@{address}"
+    expected = f"{user}:{password}"
+    if not as_keys and LEGAL.fullmatch(expected):
+        expected = unquote(expected)  # spelled as a URL must: it means what a URL means
+    doorman.told.clear()
+    source = VideoSource(url, VideoOptions(open_timeout_s=2.0, read_timeout_s=2.0))
+    with pytest.raises(TransientSourceError, match="has no such stream") as caught:
+        source.open()
+    assert set(doorman.told) == {expected}
+    assert str(caught.value).startswith(f"rtsp://***@{address} ")
+    said = logged("%s: %s", source.name, caught.value)
+    sink_text = json.dumps({"source": source.name, "reason": str(caught.value)}) + said + repr(caught.value)
+    without = sink_text.replace(f"rtsp://***@{address}", "")
+    for secret in (password, quote(password, safe=""), user):
+        assert (
+            len(secret) < 3 or secret not in without or secret in "has no such stream; check the path behind the host"
+        )
+
+
+def test_credentials_that_libav_would_cut_are_refused_in_one_line() -> None:
+    source = VideoSource(f"rtsp://admin:{'x' * 130}@127.0.0.1:1/x", VideoOptions(open_timeout_s=1.0))
+    with pytest.raises(PermanentSourceError, match="a shorter password is needed") as caught:
+        source.open()
+    assert "xxx" not in str(caught.value)

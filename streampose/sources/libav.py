@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
-from streampose.redact import redact_url
+from streampose.redact import redact_url, split_credentials
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -69,6 +69,20 @@ class VideoOptions:
             raise PermanentSourceError(
                 "libav option stimeout does nothing since FFmpeg 5; use open_timeout and read_timeout", kind="usage"
             )
+
+
+LONGEST_RTSP_CREDENTIALS = 127  # libav cuts what is longer, and would be refused for a reason that nobody sees
+
+
+def check_credentials(url: str) -> None:
+    """Raise PermanentSourceError where libav could not hand on the user and password of `url` (quoted) whole."""
+    _, userinfo, _ = split_credentials(url)
+    if scheme_of(url) in ("rtsp", "rtsps") and len(userinfo or "") > LONGEST_RTSP_CREDENTIALS:
+        raise PermanentSourceError(
+            f"{redact_url(url)}: user and password are {len(userinfo or '')} characters long as a URL spells them; "
+            f"FFmpeg takes {LONGEST_RTSP_CREDENTIALS} for RTSP, so a shorter password is needed",
+            kind="usage",
+        )
 
 
 def scheme_of(url: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from streampose.errors import PermanentSourceError
-from streampose.redact import redact_url
+from streampose.redact import quote_credentials, redact_url
 from streampose.sources.base import Source
 from streampose.sources.libav import NETWORK_SCHEMES, VideoOptions, scheme_of
 
@@ -72,7 +72,7 @@ def is_live(url: str | int) -> bool:
     if kind == "webcam":
         return True
     if kind == "stream":
-        path = str(url).partition("?")[0]
+        path = quote_credentials(str(url)).partition("?")[0]
         return not (scheme_of(str(url)) in ("http", "https") and Path(path).suffix.lower() in RECORDED)
     if kind == "synthetic":
         from streampose.sources.synthetic import PatternOptions

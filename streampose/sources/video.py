@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
 from streampose.messages import SourceInfo
-from streampose.redact import redact_url, remember
+from streampose.redact import quote_credentials, redact_url, remember
 from streampose.sources import libav, probe
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.decoder import PacketDecoder, PacketTap
@@ -43,7 +43,7 @@ class VideoSource:
         tap: PacketTap | None = None,
     ) -> None:
         self.name = redact_url(url)
-        self._url = url
+        self._url = quote_credentials(url)
         self._options = options or VideoOptions()
         self._webcam = webcam
         self._tap = tap
@@ -53,11 +53,13 @@ class VideoSource:
         self._pending: list[Picture | Corrupt] = []
         self._stopped: Callable[[], bool] = lambda: False
         remember(url)
+        remember(self._url)
 
     def open(self) -> SourceInfo:
         """Connect and describe. Raises TransientSourceError or PermanentSourceError, in one line, in bounded time."""
         if not self._network and not self._webcam:
             _check_file(Path(self._url.removeprefix("file://")))
+        libav.check_credentials(self._url)
         began_s = time.monotonic()
         container = self._connect(began_s)
         self._container = container

@@ -31,7 +31,7 @@ from tests.live.rows import Row, judged, table
 ROOT = Path(__file__).parents[2]
 FPS = 8
 WALL_S = 0.05
-SECRET = "quiet-word"
+SECRET = "p@ss/w%rd:"  # as it is in the URL, which is what users write
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,9 @@ def wait_for(process: subprocess.Popen[str], folder: Path, what: str, count: int
 
 def run(folder: Path, frames: int = 60) -> Truth:
     """Run the program on a camera with an outage of two seconds after 25 frames, until `frames` are in the record."""
-    with Network() as network, CameraProcess({"mount": "/gate", "fps": FPS, "width": 320, "height": 240}) as camera:
+    locked = {"user": "viewer", "password": SECRET}
+    mount = {"mount": "/gate", "fps": FPS, "width": 320, "height": 240}
+    with Network() as network, CameraProcess(locked, mount) as camera:
         proxy = network.proxy(lambda: camera.port)
         config = folder / "config.yaml"
         url = proxy.url("/gate", f"viewer:{SECRET}")
@@ -159,7 +161,7 @@ def run(folder: Path, frames: int = 60) -> Truth:
         [sys.executable, "-m", "streampose", "verify", str(folder)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    written = "".join(path.read_text() for path in folder.rglob("*.jsonl"))
+    written = "".join(f"{path}{path.read_text()}" for path in folder.rglob("*.jsonl"))
     return Truth(lines_of(folder), recorded(folder), out + err + written, process.returncode, camera.began_s, verified)
 
 
