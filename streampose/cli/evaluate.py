@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +77,6 @@ def evaluate(
     from streampose.evaluate.selection import select
 
     _need("faster_coco_eval", "faster-coco-eval")
-    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it logs every figure of every range
     with ExitStack() as open_files:
         estimator = _pose(model, flip_test, asked)
         open_files.callback(estimator.close)

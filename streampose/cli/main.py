@@ -47,7 +47,7 @@ def _root(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr
     )
-    for name in ("matplotlib", "PIL", "libav", "openvino", "nncf"):
+    for name in ("matplotlib", "PIL", "libav", "openvino", "nncf", "faster_coco_eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
     install()
 

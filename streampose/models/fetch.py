@@ -7,6 +7,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ def fetch(
     address = url or known.url
     if source is None and not address:
         raise UsageError(f"{name}: has no address to fetch from: {known.note}")
+    if source is None and not address.startswith(("https://", "http://")):
+        raise UsageError(f"--url {address}: an address that begins with https:// is wanted; --from takes a file")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if source is not None:
@@ -68,13 +71,21 @@ def fetch(
         os.replace(part, target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
-    return _describe(name, known, target, bool(wanted))
+    try:
+        return _describe(name, known, target, bool(wanted))
+    except ModelError:
+        target.unlink()  # what nobody vouched for and what is no such model goes
+        raise
 
 
 def _copy(source: Path, part: Path) -> None:
     if not source.is_file():
         raise ModelError(f"{source}: no such file")
-    shutil.copyfile(source, part)
+    try:
+        shutil.copyfile(source, part)
+    except OSError:
+        part.unlink(missing_ok=True)  # half of a copy is of no use to a download
+        raise
 
 
 def _verify(part: Path, wanted: str, origin: str) -> None:
@@ -166,6 +177,8 @@ def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Pat
         spec = manifest.input.model_copy(update={"width": width, "height": height})
         manifest = manifest.model_copy(update={"input": spec})
     else:
+        if not zipfile.is_zipfile(target):
+            raise ModelError(f"{target.name}: is no PyTorch checkpoint, as {name} is")
         manifest = Manifest(
             name=name,
             task="detect",
@@ -185,5 +198,8 @@ def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Pat
         }
     )
     path = target.parent / f"{name}.yaml"
-    manifests.save(manifest, path)
+    try:
+        manifests.save(manifest, path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
     return path

@@ -12,6 +12,8 @@ from streampose.errors import ModelError
 from streampose.pose.hrnet import HRNET_PRESETS, HRNet
 from streampose.pose.lite_hrnet import LITE_PRESETS, LiteHRNet
 
+MOST_JOINTS = 1000
+
 
 def list_networks() -> list[str]:
     """Names of all presets."""
@@ -19,11 +21,13 @@ def list_networks() -> list[str]:
 
 
 def build_pose_network(architecture: Mapping[str, Any]) -> nn.Module:
-    """The network, with random weights; raises ModelError for a preset that does not exist.
+    """The network, with random weights; raises ModelError for a preset that does not exist or joints that are no number.
 
     It takes normalised pictures (B, 3, H, W), H and W multiples of 32, and gives heatmaps (B, joints, H/4, W/4).
     """
-    name, joints = str(architecture.get("network")), int(architecture.get("joints", 17))
+    name, joints = str(architecture.get("network")), architecture.get("joints", 17)
+    if not isinstance(joints, int) or not 1 <= joints <= MOST_JOINTS:
+        raise ModelError(f"architecture.joints: {joints!r} is no whole number from 1 to {MOST_JOINTS}")
     if name in LITE_PRESETS:
         return LiteHRNet(name, joints)
     if name in HRNET_PRESETS:

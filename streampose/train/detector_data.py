@@ -1,6 +1,7 @@
 """Pictures with person boxes for the detector's training: COCO-format zips or folders, read once into memory, encoded.
 
-Every oddity of a data set ends in one line: a missing picture or annotation file, no people, NaN, a box without area.
+Every oddity of a data set ends in one line: a missing picture or annotation file, no people, NaN, a box without area,
+an id given twice, an entry that lacks something.
 """
 
 from __future__ import annotations
@@ -86,16 +87,28 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
 
 def _pictures(path: Path, data: dict[str, Any], archive: zipfile.ZipFile | None) -> list[BoxPicture]:
     people: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    _complete(path, "image", data["images"], {"id": int, "file_name": str, "width": int, "height": int})
+    _complete(path, "annotation", data["annotations"], {"id": int, "image_id": int, "bbox": list})
     for annotation in data["annotations"]:
         people[annotation["image_id"]].append(annotation)
     ids = [image["id"] for image in data["images"]]
-    if len(set(ids)) != len(ids):
-        raise DataError(f"{path}: {len(ids) - len(set(ids))} picture ids are used twice")
     if orphans := people.keys() - set(ids):
         raise DataError(f"{path}: {len(orphans)} annotations name pictures that are not listed (id {min(orphans)} …)")
     if not data["annotations"]:
         raise DataError(f"{path}: no person is labelled in it")
     return [_picture(path, image, people[image["id"]], archive) for image in data["images"]]
+
+
+def _complete(path: Path, kind: str, entries: list[Any], wanted: dict[str, type]) -> None:
+    """Raise DataError for the first entry that lacks a wanted field, or has an id that another one has."""
+    seen: set[int] = set()
+    for entry in entries:
+        lacking = [k for k, v in wanted.items() if not isinstance(entry, dict) or not isinstance(entry.get(k), v)]
+        if lacking:
+            raise DataError(f"{path}: {kind} {entry!s:.60} has no good `{lacking[0]}`")
+        if entry["id"] in seen:
+            raise DataError(f"{path}: {kind} {entry['id']}: id given twice")
+        seen.add(entry["id"])
 
 
 def _picture(
@@ -106,7 +119,10 @@ def _picture(
         encoded = archive.read(name) if archive else (path / name).read_bytes()
     except (KeyError, OSError) as error:
         raise DataError(f"{path}: the picture {name} is listed but missing") from error
-    boxes = np.array([person["bbox"] for person in people], np.float64).reshape(-1, 4)
+    try:
+        boxes = np.array([person["bbox"] for person in people], np.float64).reshape(-1, 4)
+    except (TypeError, ValueError):
+        raise DataError(f"{path}: {name}: a bbox is not [x, y, width, height]") from None
     if not np.isfinite(boxes).all():
         raise DataError(f"{path}: {name}: a box is not a number")
     if (boxes[:, 2:] <= 0).any():

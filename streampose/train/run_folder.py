@@ -30,7 +30,11 @@ def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle's version: the one line below says all
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: not a whole checkpoint, or one that holds more than tensors and numbers") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a whole checkpoint ({reason:.100})") from error
     for name, kind in {"step": int, **kinds}.items():

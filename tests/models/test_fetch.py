@@ -138,7 +138,10 @@ def _catalogue(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) 
         task="pose", url=server.url, sha256=hashlib.sha256(content).hexdigest()[:8], size=(64, 96), licence="none"
     )
     unsigned = known.model_copy(update={"sha256": ""})
-    monkeypatch.setattr(fetching, "catalogue", lambda: {"tiny": known, "unsigned": unsigned})
+    detector = unsigned.model_copy(update={"task": "detect"})
+    monkeypatch.setattr(
+        fetching, "catalogue", lambda: {"tiny": known, "unsigned": unsigned, "unsigned_detector": detector}
+    )
 
 
 def contents(folder: Path) -> list[str]:
@@ -222,7 +225,21 @@ def test_what_cannot_be_had_is_one_line(server: Server, tmp_path: Path) -> None:
         fetch("tiny", folder=tmp_path, url="http://127.0.0.1:9/nobody")
     with pytest.raises(UsageError, match="not a known model"):
         fetch("tinny", folder=tmp_path)
+    for address in ("nonsense", "file:///etc/passwd", "ftp://somewhere/x.pth"):
+        with pytest.raises(UsageError, match="begins with https://"):
+            fetch("tiny", folder=tmp_path, url=address)
     assert contents(tmp_path) == []
+
+
+def test_what_nobody_vouched_for_and_is_no_model_is_not_kept(tmp_path: Path) -> None:
+    junk = tmp_path / "junk"
+    junk.write_text("no checkpoint")
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        fetch("unsigned", source=junk, unverified=True, folder=tmp_path / "models")
+    assert contents(tmp_path / "models") == []
+    with pytest.raises(ModelError, match="no PyTorch checkpoint"):
+        fetch("unsigned_detector", source=junk, unverified=True, folder=tmp_path / "models")
+    assert contents(tmp_path / "models") == []
 
 
 def test_from_a_file(content: bytes, tmp_path: Path, server: Server) -> None:

@@ -70,7 +70,16 @@ def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:
 BROKEN = {
     "nan": (lambda d: d["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "000.png: a box is not a number"),
     "area": (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), "001.png: a box has no area"),
-    "twice": (lambda d: d["images"][1].update(id=0), "1 picture ids are used twice"),
+    "twice": (lambda d: d["images"][1].update(id=0), "image 0: id given twice"),
+    "annotation twice": (
+        lambda d: d["annotations"][1].update(id=d["annotations"][0]["id"]),
+        "annotation 0: id given twice",
+    ),
+    "no box": (lambda d: d["annotations"][0].pop("bbox"), r"annotation .* has no good `bbox`"),
+    "short box": (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"a bbox is not \[x, y, width, height\]"),
+    "box of words": (lambda d: d["annotations"][0].update(bbox=["a", 2, 3, 4]), "a bbox is not"),
+    "no width": (lambda d: d["images"][0].pop("width"), r"image .* has no good `width`"),
+    "a list": (lambda d: d["annotations"].append([1]), r"annotation \[1\] has no good `id`"),
     "orphan": (lambda d: d["annotations"][0].update(image_id=99), r"name pictures that are not listed \(id 99"),
     "nobody": (lambda d: d.update(annotations=[]), "no person is labelled"),
     "size": (lambda d: d["images"][0].update(width=100), "is 64x48, its annotation says 100x48"),
