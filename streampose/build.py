@@ -31,6 +31,7 @@ from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.replay import KeptResults, Replay
 from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.warm import WarmUp
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display
@@ -69,6 +70,7 @@ def first_reading(config: Config, models: Models) -> Built:
     detect = DetectStage(models.detectors, between, config.detect.batch)
     pose = PoseStage(models.pose, between, config.detect.batch)
     run = Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
+    warm_up = WarmUp(list(models.detectors.values()))
     offline = config.smooth.offline
     display = None if offline else make_display(config, models)
     kept: dict[str, KeptResults] = {}
@@ -80,7 +82,7 @@ def first_reading(config: Config, models: Models) -> Built:
                 raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
             kept[name] = KeptResults()
         sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display)
-        return _camera(now, models, name, camera, sinks, group)
+        return _camera(now, models, name, camera, sinks, group, warm_up)
 
     for name, camera in config.cameras.items():
         run.cameras[name] = make_camera(name, camera)
@@ -132,7 +134,13 @@ def describe(config: Config) -> list[str]:
 
 
 def _camera(
-    config: Config, models: Models, name: str, camera: CameraConfig, sinks_with: SinksWith, group: WorkerGroup
+    config: Config,
+    models: Models,
+    name: str,
+    camera: CameraConfig,
+    sinks_with: SinksWith,
+    group: WorkerGroup,
+    prepare: WarmUp | None = None,
 ) -> CameraRun:
     policy = policy_of(camera)
     live = is_live(camera.full_url)
@@ -177,7 +185,7 @@ def _camera(
         backoff_cap_s=camera.backoff_max,
         hours=hours_of(name, camera),
     )
-    options = ProduceOptions(keep, Watch if live and camera.blind else None)
+    options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None
     producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
     main = None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from streampose.pipeline.lane import Tally
 from streampose.pipeline.run import CameraRun
 
 PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
@@ -102,11 +103,16 @@ class Status:
                 whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
                 self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
             return
-        reason = f" ({tally.reason})" if tally.reason else ""
         self._print(
-            f"{camera.name}: {tally.state}{reason}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
+            f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
             f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
         )
+
+
+def how(tally: Tally) -> str:
+    """The state of a camera and, beside it, what is wrong with its picture: `live, frozen (the same picture for 20 s)`."""
+    words = [(tally.state, tally.reason), (tally.blind, tally.blind_reason)]
+    return ", ".join(f"{state} ({reason})" if reason else state for state, reason in words if state)
 
 
 def report(cameras: Sequence[CameraRun]) -> str:

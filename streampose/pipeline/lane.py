@@ -25,15 +25,21 @@ from streampose.track.tracker import CameraTracker
 
 log = logging.getLogger(__name__)
 Result: TypeAlias = PoseResult | Control
+OF_THE_PICTURE = frozenset({"frozen", "dark", "bright", "covered", "defocused", "moved", "no_signal", "seeing"})
 
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """What a camera has brought so far, for people to read: written by the pose stage, read by the status line."""
+    """What a camera has brought so far, for people to read: written by the pose stage, read by the status line.
+
+    `state` is that of the source; `blind` what is wrong with the picture, which may be so in any state of it, or empty.
+    """
 
     info: SourceInfo | None = None
     state: str = "waiting"
     reason: str = ""
+    blind: str = ""
+    blind_reason: str = ""
     frames: int = 0
     dropped: int = 0
     time_s: float = 0.0
@@ -52,10 +58,13 @@ class Tally:
             self.dropped += (message.frames or 0) if message.cause == "dropped" else 0
         elif isinstance(message, Break):
             self.info = message.info
+        elif isinstance(message, CameraState) and message.state in OF_THE_PICTURE:
+            seeing = message.state == "seeing"
+            self.blind, self.blind_reason = ("", "") if seeing else (message.state, message.reason)
         elif isinstance(message, CameraState):
             self.state, self.reason = message.state, message.reason
         elif isinstance(message, End):
-            self.state = "failed" if message.error else "ended"
+            self.state, self.blind, self.blind_reason = "failed" if message.error else "ended", "", ""
             self.counts, self.error = message.counts, message.error
 
 

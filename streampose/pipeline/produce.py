@@ -39,10 +39,13 @@ class WatchesPicture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProduceOptions:
-    """`keep`: how the source is kept running. `make_watch` makes the watch for blindness of a live camera, None for none."""
+    """`keep`: how the source is kept running. `make_watch` makes the watch for blindness of a live camera, None for none.
+    `prepare` is called in the producer's thread with the width and height of the pictures before each segment's first goes
+    out: what takes long for a new size holds up this camera only."""
 
     keep: KeepOptions = field(default_factory=KeepOptions)
     make_watch: Callable[[], WatchesPicture] | None = None
+    prepare: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +262,8 @@ class Producer:
         self._segment += 1
         if self._watch is not None:
             self._watch.reset()
+        if self._options.prepare is not None:
+            self._options.prepare(width, height)
         self._out.put(Break(self.camera, self._segment, self._info, reason))
 
     def _hand_on(self, picture: Picture, here: _Mark) -> None:

@@ -86,6 +86,7 @@ def produce(
     policy: Policy = "lossless",
     until: Callable[[list[Frame | Control]], bool] = lambda said: False,
     make_watch: Any = None,
+    prepare: Any = None,
     within_s: float = 20.0,
 ) -> tuple[list[Frame | Control], Producer, CameraLedger]:
     """Run a producer and read it as the stages do; stop it as soon as `until` holds for what it has said."""
@@ -95,7 +96,7 @@ def produce(
     deadline_s = time.monotonic() + within_s
     with WorkerGroup() as group:
         group.adopt(out)
-        producer = Producer("gate", sources, out, ledger, group, ProduceOptions(keep, make_watch))
+        producer = Producer("gate", sources, out, ledger, group, ProduceOptions(keep, make_watch, prepare))
         group.start("produce:gate", producer.run)
         try:
             while True:
