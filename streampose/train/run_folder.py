@@ -21,6 +21,15 @@ import torch
 from streampose.errors import DataError, SinkError, UsageError
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Around writing `path`: what the disk refuses is a SinkError, in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise SinkError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
     """The dict in a checkpoint file, with a whole number as `step` and values of these `kinds` under their names.
 
@@ -100,11 +109,12 @@ class RunFolder:
 
     def start_fresh(self) -> None:
         """Forget an earlier run's metrics."""
-        self.metrics_file.unlink(missing_ok=True)
+        with _writing(self.metrics_file):
+            self.metrics_file.unlink(missing_ok=True)
 
     def log(self, **values: Any) -> None:
         """Append one line to the metrics."""
-        with self.metrics_file.open("a") as file:
+        with _writing(self.metrics_file), self.metrics_file.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -124,8 +134,9 @@ class RunFolder:
 
     def _write_lines(self, lines: Sequence[dict[str, Any]]) -> None:
         part = self.metrics_file.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.replace(part, self.metrics_file)
+        with _writing(self.metrics_file):
+            part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            os.replace(part, self.metrics_file)
 
     def plot(self, losses: Sequence[str], scores: Sequence[str], title: str) -> None:
         """Draw `curves.png`: the named losses left, the named scores (fractions) right, against the step."""
@@ -147,6 +158,9 @@ class RunFolder:
                 axis.legend(fontsize=8)
         figure.suptitle(title)
         part = self.path / "curves.part.png"
-        figure.savefig(part, dpi=90)
-        pyplot.close(figure)
-        os.replace(part, self.path / "curves.png")
+        try:
+            with _writing(self.path / "curves.png"):
+                figure.savefig(part, dpi=90)
+                os.replace(part, self.path / "curves.png")
+        finally:
+            pyplot.close(figure)

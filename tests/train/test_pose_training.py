@@ -235,6 +235,18 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_metrics_and_curves_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.log(step=1, loss=1.0, score=0.5)
+    (tmp_path / "run" / "curves.part.png").mkdir()
+    with pytest.raises(SinkError, match=r"curves\.png: cannot be written \(Is a directory\)"):
+        folder.plot(("loss",), ("score",), "title")
+    folder.metrics_file = Path("/dev/full")
+    if folder.metrics_file.exists():
+        with pytest.raises(SinkError, match=r"/dev/full: cannot be written \(No space left on device\)"):
+            folder.log(step=2)
+
+
 def test_every_epoch_is_a_shuffle_of_all() -> None:
     seen = torch.cat([sample_index(10, 4, step, seed=3) for step in range(10)]).tolist()
     for epoch in range(4):
