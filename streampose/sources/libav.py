@@ -33,6 +33,7 @@ CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # form
 SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
 
+_said: set[str] = set()
 _PHRASES: Mapping[FailureKind, str] = {
     "refused": "refuses the connection; check that it is on, and its address and port",
     "auth": "refuses the user or password; check both in the URL, or `user` and `password`",
@@ -107,13 +108,23 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
     accel = _hwaccel(options.hwaccel)
     if accel is not None:
         try:
-            return cast("InputContainer", av.open(url, "r", hwaccel=accel, **arguments))
+            container = cast("InputContainer", av.open(url, "r", hwaccel=accel, **arguments))
         except (RuntimeError, NotImplementedError, av.error.ExternalError, av.error.UnknownError, OSError) as error:
             if isinstance(error, (TimeoutError, ConnectionError, FileNotFoundError)):
                 raise
-            log.warning("%s: hardware decoding (%s) is not to be had here, decoding in software",
-                        redact_url(url), options.hwaccel)  # fmt: skip
+        else:
+            if not any(stream.codec_context and stream.codec_context.is_hwaccel for stream in container.streams.video):
+                _say_once(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had of this codec")
+            return container
+        _say_once(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had here")
     return cast("InputContainer", av.open(url, "r", **arguments))
+
+
+def _say_once(what: str, level: int = logging.WARNING) -> None:
+    """That decoding is in software, and why: once, since a camera is opened again and again."""
+    if what not in _said:
+        _said.add(what)
+        log.log(level, "%s, decoding in software", what)
 
 
 def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
@@ -150,11 +161,10 @@ def _hwaccel(name: str) -> HWAccel | None:
     if name == "auto":
         name = next((device for device in HW_ORDER if device in built and _device_present(device)), "")
         if not name:
-            log.info("no hardware decoder here, decoding in software")
+            _say_once("no hardware decoder here", logging.INFO)
             return None
     elif name not in built:
-        log.warning("hwaccel %s is not in this build of FFmpeg (it has %s), decoding in software",
-                    name, ", ".join(built) or "none")  # fmt: skip
+        _say_once(f"hwaccel {name} is not in this build of FFmpeg (it has {', '.join(built) or 'none'})")
         return None
     return HWAccel(device_type=name, allow_software_fallback=True)
 
