@@ -110,7 +110,8 @@ def random_model(preset: str, folder: Path) -> tuple[Manifest, Path]:
 
     network, _, size = preset.partition("@")
     width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) % 32 == 0 == int(height) % 32):
+    sides = [int(side) if side.isdecimal() else 0 for side in (width, height)]
+    if not all(sides) or any(side % 32 for side in sides):
         raise UsageError(f"--preset {preset}: NETWORK@WIDTHxHEIGHT is wanted, such as hrnet_w32@192x256")
     torch.manual_seed(0)
     weights = folder / f"{network}-{size}.safetensors"

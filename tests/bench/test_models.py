@@ -44,7 +44,9 @@ def test_the_command_writes_json(tmp_path: Path) -> None:
     assert "hrnet_tiny (random weights)" in done.output
 
 
-@pytest.mark.parametrize("options", [{"presets": ("hrnet_tiny",)}, {"presets": ("hrnet_tiny@33x64",)}])
+@pytest.mark.parametrize(
+    "options", [{"presets": ("hrnet_tiny",)}, {"presets": ("hrnet_tiny@33x64",)}, {"presets": ("hrnet_tiny@0x64",)}]
+)
 def test_wishes_that_cannot_be(options: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(UsageError, match="NETWORK@WIDTHxHEIGHT"):
         bench_models(BenchModelsOptions(**options, seconds=0))
