@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from streampose.build_models import Models
-from streampose.build_sinks import Footer, make_display, make_sinks, source_recording
+from streampose.build_sinks import Footer, check_outputs, make_display, make_sinks, source_recording
 from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
 from streampose.hours import Hours
@@ -63,7 +63,11 @@ class Built:
 
 
 def first_reading(config: Config, models: Models) -> Built:
-    """The pipeline of a configuration. With offline smoothing its results are kept, not written: see second_reading."""
+    """The pipeline of a configuration. With offline smoothing its results are kept, not written: see second_reading.
+
+    Raises SinkError where an output cannot be written.
+    """
+    check_outputs(config)
     group = WorkerGroup()
     between: Channel[Detected] = Channel("detect-pose", RESULT_DEPTH, "lossless")
     group.adopt(between)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from streampose import __version__
@@ -14,9 +15,10 @@ from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import rolled_pattern
+from streampose.sinks.paths import check_writable, fill, rolled_pattern
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
+from streampose.sinks.video_file import check_extension
 
 log = logging.getLogger(__name__)
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
@@ -98,6 +100,35 @@ def source_recording(config: Config, camera: str) -> Remuxer | None:
             retention = _retention(config, options, template, camera)
             return Remuxer(template, camera, segment_s=options.segment, retention=retention)
     return None
+
+
+def check_outputs(config: Config) -> None:
+    """See that every file the configuration asks for can be written; raises SinkError or ConfigError before anything else
+    is begun."""
+    for camera in config.cameras:
+        for _, options in config.sinks:
+            if isinstance(options, RecordConfig):
+                check_extension(Path(options.path))
+                for template in _videos(options):
+                    check_writable(_first_file(template, camera, options.segment))
+            elif isinstance(options, JsonlConfig):
+                check_writable(_first_file(options.path, camera, _record_segment(config, options)))
+            elif isinstance(options, PicturesConfig):
+                check_writable(Path(options.path.replace("{camera}", camera)) / "picture.jpg")
+
+
+def _videos(options: RecordConfig) -> list[str]:
+    """The templates of what one record sink writes: the annotated video, the source's own, or both."""
+    own = source_template(options.path)
+    return {"annotated": [options.path], "source": [own], "both": [options.path, own]}[options.mode]
+
+
+def _first_file(template: str, camera: str, segment_s: float | None) -> Path:
+    """A path that stands for what is written: the file itself, or one in the folder that rolled files have in common."""
+    if segment_s is None:
+        return fill(template, camera)
+    folder, pattern = rolled_pattern(template, camera)
+    return folder / f"file{Path(pattern).suffix}"
 
 
 def make_display(config: Config, models: Models) -> Display | None:

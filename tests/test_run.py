@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -152,12 +154,45 @@ def test_of_two_cameras_one_dies_and_the_other_goes_on(tmp_path: Path, short_cli
 
 
 def test_a_sink_that_fails_costs_only_itself(tmp_path: Path, short_clip: Path) -> None:
-    (tmp_path / "a.mp4").mkdir()
+    (tmp_path / "a.mp4").symlink_to("/dev/full")
     code, _, err = call("run", str(write_config(tmp_path, {"a": str(short_clip)})))
     assert code == 6
     assert "a.mp4" in err
     assert "Traceback" not in err
     assert records(tmp_path / "a.jsonl")[-1]["complete"]
+
+
+@pytest.mark.parametrize("kind", ["folder in its place", "below a file", "cannot be made", "no such ending"])
+def test_an_output_that_cannot_be_is_said_before_any_camera_is_asked(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "gate.jsonl").mkdir()
+    record, jsonl, code, said = {
+        "folder in its place": (
+            f"{tmp_path}/{{camera}}.mp4",
+            f"{tmp_path}/{{camera}}.jsonl",
+            6,
+            "gate.jsonl: this is a folder",
+        ),
+        "below a file": (f"{tmp_path}/file/{{camera}}.mp4", f"{tmp_path}/ok.jsonl", 6, "a part of that path is a file"),
+        "cannot be made": (f"{tmp_path}/ok.mp4", "/proc/streampose/{camera}.jsonl", 6, "cannot be written"),
+        "no such ending": (f"{tmp_path}/{{camera}}.avi", f"{tmp_path}/ok.jsonl", 2, "written as .mp4 or .mkv"),
+    }[kind]
+    asked: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.05)
+        config = tmp_path / "config.yaml"
+        config.write_text(
+            f"cameras: {{gate: {{url: 'rtsp://127.0.0.1:{listening.getsockname()[1]}/x'}}}}\n"
+            f"sinks:\n  - record: {{path: '{record}'}}\n  - jsonl: {{path: '{jsonl}'}}\n"
+        )
+        found, out, err = call("run", str(config))
+        with contextlib.suppress(TimeoutError):
+            asked.append(listening.accept())
+    assert found == code, err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert not asked
+    assert "Traceback" not in out + err
 
 
 def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:

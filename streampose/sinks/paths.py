@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +77,21 @@ def make_folder(path: Path) -> None:
         raise cannot_write(path, error) from error
     if path.is_dir():
         raise SinkError(f"{path}: this is a folder; name a file in it, such as {path / ('out' + path.suffix)}")
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of `path` and see that a file can be written there, leaving what is in it as it is.
+
+    Raises SinkError, one line, so that a run need not find out at its first frame.
+    """
+    make_folder(path)
+    try:
+        if path.is_file():
+            os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+        elif not path.exists():  # a device or pipe is whatever it is
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def cannot_write(path: Path | str, error: OSError) -> SinkError:

@@ -1,0 +1,65 @@
+"""Whether an output can be written is found out before it is written, and nothing that is there is touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streampose.build_sinks import check_outputs
+from streampose.config import validate
+from streampose.errors import SinkError
+from streampose.sinks.paths import check_writable
+
+
+def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "gate.jsonl"
+    path.write_text("a line\n")
+    os.utime(path, (1e9, 1e9))
+    check_writable(path)
+    check_writable(tmp_path / "deep" / "er" / "gate.mp4")
+    assert path.read_text() == "a line\n"
+    assert path.stat().st_mtime == 1e9
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "er", "gate.jsonl"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SinkError, match="no permission"):
+        check_writable(tmp_path / "gate.jsonl")
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("sink", "blocked"),
+    [
+        ("record: {path: '%s/{camera}.mp4'}", "yard.mp4"),
+        ("record: {path: '%s/{camera}.mp4', mode: source}", "yard.source.mp4"),
+        ("record: {path: '%s/{camera}.mp4', mode: both}", "gate.source.mp4"),
+        ("jsonl: {path: '%s/{camera}.jsonl'}", "gate.jsonl"),
+    ],
+)
+def test_every_file_of_every_camera_is_looked_at(tmp_path: Path, sink: str, blocked: str) -> None:
+    import yaml
+
+    cameras = {"gate": {"url": "rtsp://10.0.0.2/"}, "yard": {"url": "rtsp://10.0.0.3/"}}
+    config = validate({"cameras": cameras, "sinks": [yaml.safe_load(f"{{{sink % tmp_path}}}")]})
+    check_outputs(config)
+    (tmp_path / blocked).mkdir()
+    with pytest.raises(SinkError, match=f"{blocked}: this is a folder"):
+        check_outputs(config)
+
+
+@pytest.mark.parametrize("sink", ["record: {path: '%s/{camera}.mp4', segment: 10m}", "pictures: {path: '%s/{camera}'}"])
+def test_of_files_that_roll_and_of_pictures_the_folder_is_looked_at(tmp_path: Path, sink: str) -> None:
+    import yaml
+
+    config = validate({"cameras": {"gate": {"url": "x.mp4"}}, "sinks": [yaml.safe_load(f"{{{sink % tmp_path}}}")]})
+    check_outputs(config)
+    assert (tmp_path / "gate").is_dir()
+    (tmp_path / "gate").rmdir()
+    (tmp_path / "gate").touch()
+    with pytest.raises(SinkError, match="a part of that path is a file"):
+        check_outputs(config)
