@@ -91,7 +91,7 @@ def load_people(
             crops[at] = torch.from_numpy(cut_crops(picture, affine, width, height)[0, :, :, ::-1].copy())
             points[at] = map_points(affine, person.keypoints[None, :, :2])[0]
             weights[at], human[at] = person.weights, person.human
-            box_px[at] = (person.box[3] - person.box[1]) * affine[0, 0, 0]
+            box_px[at] = (person.box[3] - person.box[1]) * affine[0, 1, 1]
             at += 1
             if progress is not None:
                 progress(1)
