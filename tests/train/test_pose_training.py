@@ -439,3 +439,18 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> No
         PoseTraining(recipe_for(tmp_path, device=name), quiet)
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/train").glob("pose*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_that_come_with_it_read_and_say_one_thing(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert f"streampose train pose configs/train/{path.name}" in path.read_text()
+    assert recipe.out == Path("runs") / path.stem
+    assert recipe.input.width * 4 == recipe.input.height * 3
+    assert (recipe.output.stride, recipe.output.offset) == (4, 0)
+    if recipe.teacher_zoom > 1:
+        assert recipe.input.width * recipe.teacher_zoom == 192
+    if path.stem == "pose_overfit":  # it wants a set of people and nothing else
+        assert recipe.init is not None
+        assert recipe.init.is_file()
+        assert recipe.teacher is None
