@@ -8,7 +8,7 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -54,11 +54,12 @@ SinksWith: TypeAlias = Callable[[Footer], Sequence[Sink]]
 
 @dataclass(slots=True, eq=False)
 class Built:
-    """A run ready to start, its window where there is one, and how to add a camera to it later."""
+    """A run ready to start, its window where there is one, and how to add a camera to it later (`make_camera` is told how
+    many files of each sink were written by cameras of that name before)."""
 
     run: Run
     display: Display | None
-    make_camera: Callable[[str, CameraConfig], CameraRun]
+    make_camera: Callable[[str, CameraConfig, Mapping[str, int]], CameraRun]
     kept: dict[str, KeptResults] = field(default_factory=dict)
 
 
@@ -79,17 +80,17 @@ def first_reading(config: Config, models: Models) -> Built:
     display = None if offline else make_display(config, models)
     kept: dict[str, KeptResults] = {}
 
-    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
+    def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
         now = config.model_copy(update={"cameras": {**config.cameras, name: camera}})  # it may have come by a reload
         if offline:
             if is_live(camera.full_url):
                 raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
             kept[name] = KeptResults()
-        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display)
-        return _camera(now, models, name, camera, sinks, group, warm_up)
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, written)
+        return _camera(now, models, name, camera, sinks, group, written, warm_up)
 
     for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera)
+        run.cameras[name] = make_camera(name, camera, {})
     return Built(run, display, make_camera, kept)
 
 
@@ -99,8 +100,9 @@ def second_reading(config: Config, models: Models, first: Built) -> Built:
     display = make_display(config, models)
     run = Run(group, [], lambda lane: None, lambda: None)
 
-    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
-        made = _camera(config, models, name, camera, partial(make_sinks, config, models, name, display), group)
+    def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
+        sinks = partial(make_sinks, config, models, name, display, written)
+        made = _camera(config, models, name, camera, sinks, group, written)
         kept = first.kept[name]
         people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)
@@ -108,7 +110,7 @@ def second_reading(config: Config, models: Models, first: Built) -> Built:
         return made
 
     for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera)
+        run.cameras[name] = make_camera(name, camera, {})
     return Built(run, display, make_camera)
 
 
@@ -144,6 +146,7 @@ def _camera(
     camera: CameraConfig,
     sinks_with: SinksWith,
     group: WorkerGroup,
+    written: Mapping[str, int],
     prepare: WarmUp | None = None,
 ) -> CameraRun:
     policy = policy_of(camera)
@@ -179,7 +182,7 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = source_recording(config, name)
+    tap = source_recording(config, name, written)
     keep = KeepOptions(
         live=live,
         stall_s=camera.stall_after,

@@ -24,26 +24,32 @@ log = logging.getLogger(__name__)
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
-def make_sinks(config: Config, models: Models, camera: str, display: Display | None, extra: Footer) -> list[Sink]:
-    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `extra` is asked for
-    more fields when a record's footer is written."""
+def make_sinks(
+    config: Config, models: Models, camera: str, display: Display | None, written: Mapping[str, int], extra: Footer
+) -> list[Sink]:
+    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `written`: files that
+    each of them made already in this run (the camera was changed). `extra` is asked for more fields when a record's footer
+    is written."""
     made: list[Sink] = []
     for name, options in config.sinks:
         if isinstance(options, DisplayConfig):
             if display is not None:
                 made.append(display.sink(camera))
         elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, extra))
+            made.append(_make_sink(config, models, camera, name, options, written.get(name, 0), extra))
     return made
 
 
-def _make_sink(config: Config, models: Models, camera: str, name: str, options: Section, extra: Footer) -> Sink:
+def _make_sink(
+    config: Config, models: Models, camera: str, name: str, options: Section, written: int, extra: Footer
+) -> Sink:
     kind = load(SINKS, name)
     skeleton = models.draw_skeleton
     sink: Sink
     if isinstance(options, JsonlConfig):
         header = _header(config, models, camera)
-        sink = kind(options.path, camera, header, segment_s=_record_segment(config, options), extra=extra)
+        segment_s = _record_segment(config, options)
+        sink = kind(options.path, camera, header, segment_s=segment_s, written=written, extra=extra)
     elif isinstance(options, PicturesConfig):
         sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
     elif isinstance(options, RecordConfig):
@@ -57,6 +63,7 @@ def _make_sink(config: Config, models: Models, camera: str, name: str, options: 
             preset=options.preset,
             size=size,
             segment_s=options.segment,
+            written=written,
             retention=_retention(config, options, options.path, camera),
         )
     else:
@@ -92,13 +99,14 @@ def _retention(config: Config, options: RecordConfig, template: str, camera: str
     return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
 
 
-def source_recording(config: Config, camera: str) -> Remuxer | None:
+def source_recording(config: Config, camera: str, written: Mapping[str, int]) -> Remuxer | None:
     """The tap that records the source's own stream, where a record sink asks for it."""
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
             retention = _retention(config, options, template, camera)
-            return Remuxer(template, camera, segment_s=options.segment, retention=retention)
+            already = written.get("source", 0)
+            return Remuxer(template, camera, segment_s=options.segment, written=already, retention=retention)
     return None
 
 

@@ -212,6 +212,44 @@ def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:
     assert records(tmp_path / "two.jsonl")[-1]["type"] == "footer"
 
 
+def test_a_camera_that_is_changed_while_running_writes_over_nothing(tmp_path: Path) -> None:
+    process = start(["run", str(write_config(tmp_path, {"one": LIVE}))])
+    wait_for_frames(process, tmp_path / "one.jsonl", 5)
+    write_config(tmp_path, {"one": f"{LIVE}&seed=3"})
+    process.send_signal(signal.SIGHUP)
+    wait_for_frames(process, tmp_path / "one-2.jsonl", 5)
+    process.send_signal(signal.SIGHUP)  # nothing has changed
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    for name in ("one", "one-2"):
+        lines = records(tmp_path / f"{name}.jsonl")
+        assert [lines[0]["type"], lines[-1]["type"]] == ["header", "footer"]
+        assert lines[-1]["complete"]
+        assert len(video_times(tmp_path / f"{name}.mp4")) == lines[-1]["written"] >= 2
+    assert not (tmp_path / "one-3.jsonl").exists()
+    assert err.count("live, policy latest") == 2, err
+    code, out, _ = call("verify", str(tmp_path))
+    assert code == 0, out
+
+
+def test_a_reload_that_cannot_be_changes_nothing(tmp_path: Path) -> None:
+    process = start(["run", str(write_config(tmp_path, {"one": LIVE}))])
+    wait_for_frames(process, tmp_path / "one.jsonl", 5)
+    (tmp_path / "two.mp4").mkdir()
+    write_config(tmp_path, {"one": LIVE, "two": LIVE})
+    process.send_signal(signal.SIGHUP)
+    before = len(records(tmp_path / "one.jsonl"))
+    wait_for_frames(process, tmp_path / "one.jsonl", before + 5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    assert "two.mp4: this is a folder" in err
+    assert "nothing is changed" in err
+    assert records(tmp_path / "one.jsonl")[-1]["complete"]
+
+
 def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     cases = [

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -144,8 +145,13 @@ def _loop(
 
 def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
     """Add, remove and restart cameras after the configuration changed; other sections need a new start, and it is said."""
+    from streampose.build import describe
+    from streampose.build_sinks import check_outputs
+
     try:
         after = load()
+        describe(after)
+        check_outputs(after)
     except StreamposeError as error:
         log.error("reload: %s; nothing is changed", error)
         return before
@@ -156,6 +162,6 @@ def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
     for name in removed:
         built.run.remove(name)
     for name in added:
-        built.run.add(built.make_camera(name, after.cameras[name]))
+        built.run.add_when_free(name, partial(built.make_camera, name, after.cameras[name]))
     log.info("reload: %s removed, %s added", ", ".join(removed) or "none", ", ".join(added) or "none")
     return before.model_copy(update={"cameras": after.cameras})

@@ -25,9 +25,9 @@ class Status:
         self._tty = sys.stderr.isatty()
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._announced: dict[str, object] = {}
+        self._announced: dict[CameraRun, object] = {}
         self._last_s = time.monotonic()
-        self._seen: dict[str, tuple[float, int, int]] = {}
+        self._seen: dict[CameraRun, tuple[float, int, int]] = {}
         self.first_result_s: float | None = None
 
     def __enter__(self) -> Status:
@@ -59,8 +59,8 @@ class Status:
 
     def _announce(self, camera: CameraRun) -> None:
         tally = camera.lane.tally
-        if tally.info is not None and self._announced.get(camera.name) is not tally.info:
-            self._announced[camera.name] = tally.info
+        if tally.info is not None and self._announced.get(camera) is not tally.info:
+            self._announced[camera] = tally.info
             info = tally.info
             rate = f", {info.nominal_fps:g} fps" if info.nominal_fps else ""
             codec = f", {info.codec}" if info.codec else ""
@@ -93,16 +93,18 @@ class Status:
 
     def _line(self, camera: CameraRun, now_s: float) -> None:
         tally = camera.lane.tally
-        before_s, put, frames = self._seen.get(camera.name, (self._last_s, 0, 0))
+        before_s, put, frames = self._seen.get(camera, (self._last_s, 0, 0))
         put_now = camera.lane.frames.stats().put
         span_s = max(now_s - before_s, 1e-3)
-        self._seen[camera.name] = (now_s, put_now, tally.frames)
+        self._seen[camera] = (now_s, put_now, tally.frames)
         rate = (tally.frames - frames) / span_s
         if tally.info is not None and not tally.info.live:
             if tally.state not in ("ended", "failed"):
                 whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
                 self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
             return
+        if tally.state == "ended":
+            return  # it was said, and is in the report
         self._print(
             f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
             f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"

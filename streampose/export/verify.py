@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 _EXACT_S = 2e-6  # the record's times have six digits
+_SAME_WALL_S = 1e-3
 _STAMP_S = 0.05  # a time further than this from its stamp is another picture's
 _STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may be
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
@@ -36,6 +37,7 @@ class Watch:
     run: str
     parts: list[tuple[int, ResultReader]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    walls: list[float] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
@@ -112,6 +114,7 @@ def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
         elif record["type"] == "frame":
             here += 1
             watch.times.append(record["time"])
+            watch.walls.append(_wall_s(record.get("wall") or ""))
             watch.indices.append(record["index"])
             watch.segments.append(record.get("segment", 0))
             watch.stamps.append(_stamp_s(record))
@@ -244,9 +247,16 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
 
 
 def _belongs(video: VideoTimes, watch: Watch) -> bool:
-    """Whether the video begins with a frame of this watch."""
-    times = np.array(watch.times)
-    return bool(len(times) and len(video.times_s) and np.abs(times - video.times_s[0]).min() <= video.tolerance_s)
+    """Whether the video begins with a frame of this watch: by its time and, where both know it, its wall time (a camera
+    that was changed while running begins anew at 0)."""
+    if not watch.times or not len(video.times_s):
+        return False
+    away = np.abs(np.array(watch.times) - video.times_s[0])
+    first = int(away.argmin())
+    if away[first] > video.tolerance_s:
+        return False
+    wall_s = watch.walls[first]
+    return video.start_wall_s is None or not wall_s or abs(video.start_wall_s - wall_s) < _SAME_WALL_S
 
 
 def _left_over(video: VideoTimes, watches: list[Watch]) -> bool:

@@ -19,13 +19,15 @@ _TICK_S = 1 / 90000
 class VideoTimes:
     """`times_s` (N,) camera times of the pictures, sorted; `tolerance_s` what the container's time base may round away.
 
-    `mode` is "annotated" or "source"; a source's times begin at 0, nobody told it the camera's time."""
+    `mode` is "annotated" or "source"; a source's times begin at 0, nobody told it the camera's time. `start_wall_s` is the
+    wall time of its first picture (Unix seconds), None where it was not known."""
 
     path: Path
     camera: str
     mode: str
     times_s: npt.NDArray[np.float64]
     tolerance_s: float
+    start_wall_s: float | None = None
 
 
 def read_video(path: Path) -> VideoTimes | None:
@@ -45,7 +47,15 @@ def read_video(path: Path) -> VideoTimes | None:
         raise DataError(f"{path}: not a video that can be read ({error})") from error
     times_s = np.sort(np.array(stamps, np.float64)) * tick_s + float(note["start_time"])
     tolerance_s = max(tick_s, _TICK_S) + 2e-6
-    return VideoTimes(path, str(note["camera"]), str(note.get("mode", "annotated")), times_s, tolerance_s)
+    wall_s = note.get("start_wall")
+    return VideoTimes(
+        path,
+        str(note["camera"]),
+        str(note.get("mode", "annotated")),
+        times_s,
+        tolerance_s,
+        float(wall_s) if isinstance(wall_s, int | float) else None,
+    )
 
 
 def _note(comment: str) -> dict[str, Any] | None:

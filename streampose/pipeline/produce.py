@@ -89,6 +89,7 @@ class Producer:
         self._group = group
         self._options = options or ProduceOptions()
         self._stop = threading.Event()
+        self.ended = False
         self.keeper = Keeper(camera, make_source, group, self._stopped, self._options.keep)
         self._watch = self._options.make_watch() if self._options.make_watch is not None else None
         self._state: tuple[SourceState, str] | None = None
@@ -128,6 +129,7 @@ class Producer:
             self._end(error)
         finally:
             self._out.close()
+            self.ended = True
 
     def _produce(self) -> None:
         self._began = _Mark(0.0, time.monotonic(), time.time() if self._live else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -47,6 +48,16 @@ class CameraRun:
     def name(self) -> str:
         return self.lane.camera
 
+    def closed(self) -> bool:
+        """Whether its threads have ended and the files of its sinks are closed."""
+        producers = [self.producer, *([] if self.main is None else [self.main.producer])]
+        return all(producer.ended for producer in producers) and all(worker.ended for worker in self.sinks)
+
+    def written(self) -> dict[str, int]:
+        """How many files each sink has made, by its name; the source's own stream as "source"."""
+        counts = {worker.sink.name: len(worker.sink.outputs()) for worker in self.sinks}
+        return counts if self.tap is None else {**counts, "source": len(self.tap.outputs())}
+
     def outputs(self) -> list[str]:
         tapped = () if self.tap is None else self.tap.outputs()
         return [path for worker in self.sinks for path in worker.sink.outputs()] + list(tapped)
@@ -63,6 +74,7 @@ class Run:
     no_more_lanes: Callable[[], None]
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
+    _waiting: dict[str, Callable[[dict[str, int]], CameraRun]] = field(default_factory=dict)
     _stopped_s: float | None = None
 
     def add(self, camera: CameraRun) -> None:
@@ -89,6 +101,28 @@ class Run:
             camera.main.producer.stop()
         self.gone.append(camera)
 
+    def add_when_free(self, name: str, make: Callable[[dict[str, int]], CameraRun]) -> None:
+        """Start a camera as soon as one of its name that was removed has closed its files. `make` is told how many files
+        of each sink that one, and those before it, have written: none of them may be written over."""
+        self._waiting[name] = make
+
+    def _let_in(self) -> None:
+        for camera in self.gone:
+            if camera.tap is not None and camera.closed():
+                camera.tap.close()
+        for name, make in list(self._waiting.items()):
+            before = [camera for camera in self.gone if camera.name == name]
+            if not all(camera.closed() for camera in before):
+                continue
+            del self._waiting[name]
+            written: Counter[str] = Counter()
+            for camera in before:
+                written.update(camera.written())
+            try:
+                self.add(make(dict(written)))
+            except StreamposeError as error:
+                log.error("%s: %s; it is not watched", name, error)
+
     def stop(self) -> None:
         """Take no more frames, finish those that are queued, close the files."""
         if self._stopped_s is None:
@@ -110,6 +144,8 @@ class Run:
                 self.add(camera)
             while not self.group.wait(every_s):
                 tick()
+                if self._stopped_s is None:
+                    self._let_in()
                 if not finishing and (self._stopped_s is not None or self._all_ended()):
                     finishing = True
                     self.no_more_lanes()
@@ -126,7 +162,9 @@ class Run:
         tick()
 
     def _all_ended(self) -> bool:
-        return all(camera.lane.tally.state in ("ended", "failed") for camera in self.cameras.values())
+        return not self._waiting and all(
+            camera.lane.tally.state in ("ended", "failed") for camera in self.cameras.values()
+        )
 
     def failures(self) -> list[Exception]:
         """What went wrong for single cameras and sinks, for the exit code."""

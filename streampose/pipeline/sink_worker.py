@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 
 class SinkWorker:
-    """The body of thread `record:gate`. `error` holds what ended it early; `age` how old results were when written."""
+    """The body of thread `record:gate`. `error` holds what ended it early; `age` how old results were when written; `ended`
+    whether its files are closed."""
 
     def __init__(self, camera: str, sink: Sink, inbox: Channel[Result]) -> None:
         self.camera = camera
@@ -25,6 +26,7 @@ class SinkWorker:
         self.age = Meter()
         self.busy_s = 0.0
         self.error: Exception | None = None
+        self.ended = False
 
     def run(self) -> None:
         try:
@@ -37,6 +39,7 @@ class SinkWorker:
                 self.sink.close()
             except StreamposeError as error:
                 self._fail(error)
+            self.ended = True
 
     def _fail(self, error: Exception) -> None:
         if self.error is None:

@@ -15,7 +15,7 @@ import numpy as np
 from streampose.errors import SinkError
 from streampose.messages import Break, CameraState, Control, Counts, Degrade, End, Gap, Person, PoseResult, SourceInfo
 from streampose.sinks.ledger import Ledger
-from streampose.sinks.paths import cannot_write, fill, make_folder, unused
+from streampose.sinks.paths import cannot_write, fill, make_folder, numbered, unused
 from streampose.sinks.roll import Roller, WallClock
 
 SCHEMA = 1
@@ -189,6 +189,7 @@ class JsonlSink:
         header: Mapping[str, Any],
         *,
         segment_s: float | None = None,
+        written: int = 0,
         extra: Callable[[], Mapping[str, Any]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -200,6 +201,7 @@ class JsonlSink:
         self._roller = None if segment_s is None else Roller(segment_s)
         self._wall = WallClock()
         self._lines: _Lines | None = None
+        self._written = written
         self._outputs: list[str] = []
         self._info: SourceInfo | None = None
         self._ledger = Ledger()
@@ -305,7 +307,7 @@ class JsonlSink:
 
     def _first_path(self) -> Path:
         if self._roller is None:
-            return fill(self._template, self.camera)
+            return numbered(fill(self._template, self.camera), self._written + 1)
         return unused(fill(self._template, self.camera, self._roller.begin(self._clock())))
 
     def _footer(self, counts: Counts | None, error: str | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class RecordSink:
     `path` may hold `{camera}`. Every break (a reconnect, another size or codec, a clock that was set) begins a new file,
     `name-2.mp4`. With `segment_s` the path is a template and files roll with the wall clock, too (`sinks/paths.py`), and
     `retention` is asked at every new file and every minute. `size` (width, height) is that of the video; the picture is
-    fitted into it, never stretched.
+    fitted into it, never stretched. `written`: files of this name that the run has made already; they are not written over.
     Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
     """
 
@@ -44,6 +44,7 @@ class RecordSink:
         size: tuple[int, int] | None = None,
         threads: int = 1,
         segment_s: float | None = None,
+        written: int = 0,
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -64,6 +65,7 @@ class RecordSink:
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
         self._last_s = 0.0
+        self._written = written
         self._outputs: list[str] = []
 
     def write(self, message: PoseResult | Control) -> None:
@@ -108,7 +110,7 @@ class RecordSink:
     def _begin(self, frame: Frame, wall_s: float) -> None:
         self.close()
         if self._roller is None:
-            path = numbered(fill(self._template, self.camera), len(self._outputs) + 1)
+            path = numbered(fill(self._template, self.camera), self._written + len(self._outputs) + 1)
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
         if self._retention is not None:

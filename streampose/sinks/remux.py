@@ -53,9 +53,9 @@ def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes |
 class Remuxer:
     """Writes the packets of one camera's video stream.
 
-    `path` and `segment_s` as in RecordSink. A file begins with a key frame; one is closed where the segment's wall time
-    ends, where another stream comes (a reconnect), where its pictures change their size, and where its clock is set.
-    `error` holds what ended it early.
+    `path`, `segment_s` and `written` as in RecordSink. A file begins with a key frame; one is closed where the segment's
+    wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its clock is
+    set. `error` holds what ended it early.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Remuxer:
         camera: str,
         *,
         segment_s: float | None = None,
+        written: int = 0,
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -82,6 +83,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
+        self._written = written
         self._outputs: list[str] = []
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
@@ -125,7 +127,7 @@ class Remuxer:
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
         self._finish()
         if self._roller is None:
-            path = numbered(fill(self._template, self.camera), len(self._outputs) + 1)
+            path = numbered(fill(self._template, self.camera), self._written + len(self._outputs) + 1)
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
         if self._retention is not None:

@@ -157,6 +157,27 @@ def test_a_video_that_an_earlier_run_left_is_no_disagreement(recorded: Callable[
     assert any("gate-9.mp4: older than every record" in line for line in verdict.facts)
 
 
+def test_two_watches_that_begin_alike_are_told_apart_by_their_wall_time(recorded: Callable[..., Path]) -> None:
+    """A camera that was changed while running begins at 0 again, an hour later by the wall."""
+    folder = recorded()
+    first = (folder / "gate.jsonl").read_text()
+
+    def an_hour_later(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["type"] == "header":
+                record["run"] = "2027-01-15T09:00:00Z"
+            if record["type"] == "frame":
+                record["wall"] = record["wall"].replace("T08:", "T09:")
+
+    edit(folder / "gate.jsonl", an_hour_later)
+    (folder / "gate-again.jsonl").write_text((folder / "gate.jsonl").read_text())
+    (folder / "gate.jsonl").write_text(first)
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert sorted("in 2 videos" in fact for fact in verdict.facts) == [False, True]
+    assert sum("no video" in fact for fact in verdict.facts) == 1
+
+
 def test_a_broken_video_is_a_line(recorded: Callable[..., Path]) -> None:
     folder = recorded()
     (folder / "other.mp4").write_bytes(b"nothing of the kind")

@@ -42,7 +42,7 @@ def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_short_run_prints_every_row(rtsp: None) -> None:
     said: list[str] = []
-    rows = table.run(60.0, 3, said.append, busy=True)
+    rows = table.run(40.0, 3, said.append, busy=True)
     text = written(rows)
     print(text)
     for what in ("chaos", "memory", "overload", "bar codes", "streampose verify", "fuzz, files", "fuzz, rtsp"):
