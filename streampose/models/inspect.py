@@ -42,11 +42,10 @@ def _fits(name: str, tensors: State) -> int | None:
 
 
 def cost_of(network: nn.Module, width: int, height: int) -> dict[str, float]:
-    """What a manifest's `measured` says of a network's cost: `parameters_m` in millions, `gmacs` in 10^9 a picture."""
-    return {
-        "parameters_m": round(count_parameters(network) / 1e6, 2),
-        "gmacs": round(count_gmacs(network.eval(), width, height), 2),
-    }
+    """What a manifest's `measured` says of a network's cost: `parameters_m` in millions, `gmacs` in 10^9 a picture, both
+    to three digits."""
+    cost = {"parameters_m": count_parameters(network) / 1e6, "gmacs": count_gmacs(network.eval(), width, height)}
+    return {name: float(f"{value:.3g}") for name, value in cost.items()}
 
 
 def count_parameters(network: nn.Module) -> int:
