@@ -77,25 +77,27 @@ def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
     raws = [network.raw(index) for index in range(count)]
     found = [decode_yolo(raw, 0.1) for raw in raws]
     boxes = [boxes_at(figures, index / clip.fps) for index in range(count)]
-    people_maps = heatmaps(np.zeros((people, 1)))[0] if people else np.zeros((0, 17, 64, 48), np.float32)
+    maps = [heatmaps(np.zeros((people, 1)))[0] for _ in range(count)]
+    decoded = [decode_heatmaps(each, pose_manifest().output) for each in maps]
     conversion, decode = _decode_ms(clip)
 
     def crop(index: int) -> None:
         cut_crops(frames[index].image, crop_affines(boxes[index], 192, 256), 192, 256)
 
     def points(index: int) -> Array:
-        placed = decode_heatmaps(people_maps, pose_manifest().output)
+        placed = decode_heatmaps(maps[index], pose_manifest().output)
         placed[..., :2] = map_points(invert_affines(crop_affines(boxes[index], 192, 256)), placed[..., :2])
         return placed
 
     poses = [points(index) for index in range(count)]
     in_picture = [(plan.to_picture(each), scores) for each, scores in found]
     followed, results = min(
-        (_follow(frames, in_picture, poses, skeleton.sigmas) for _ in range(ROUNDS)), key=lambda each: each[0]
+        (_follow(frames, in_picture, decoded, skeleton.sigmas) for _ in range(ROUNDS)), key=lambda each: each[0]
     )
     smoothing = _smooth_ms(frames, boxes, poses, skeleton.sigmas)
     drawing = DrawSkeleton(skeleton.sides, skeleton.edges)
     drawn = [draw_people(frame.image, who, drawing) for frame, who in results]
+    canvas = drawn[0].copy()
     return {
         "decode": decode,
         "conversion": conversion,
@@ -105,7 +107,7 @@ def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
         "heatmaps to key points": cpu_ms(points, count),
         "tracking": max(followed - smoothing, 0.0),
         "smoothing": smoothing,
-        "drawing": cpu_ms(lambda i: draw_people(frames[i].image, results[i][1], drawing), count),
+        "drawing": cpu_ms(lambda i: draw_people(frames[i].image, results[i][1], drawing, None, canvas), count),
         "H.264": best(lambda: _encode_ms(drawn, clip, folder / "parts.mp4")),
         "JSONL": _jsonl_ms(results, clip, folder / "parts.jsonl"),
     }
@@ -137,18 +139,25 @@ def _decode_ms(clip: Clip) -> tuple[float, float]:
 def _follow(
     frames: Sequence[Frame],
     found: Sequence[tuple[Array, Array]],
-    poses: Sequence[Array],
+    decoded: Sequence[Array],
     sigmas: npt.NDArray[np.float32],
 ) -> tuple[float, list[tuple[Frame, tuple[Person, ...]]]]:
-    """CPU milliseconds a frame of following and smoothing everybody through all frames, and who was found."""
+    """CPU milliseconds a frame of following and smoothing everybody through all frames, and who was found.
+
+    `decoded` are key points in crop pixels, one pose after the other for the boxes that the tracker proposes.
+    """
     tracker = CameraTracker(sigmas)
     results: list[tuple[Frame, tuple[Person, ...]]] = []
     spent_s = 0.0
-    for frame, (boxes, scores), pose in zip(frames, found, poses, strict=True):
+    for frame, (boxes, scores), pose in zip(frames, found, decoded, strict=True):
         start_s = time.thread_time()
         proposal = tracker.propose(frame.time_s, boxes, scores, frame.width, frame.height)
-        wanted = np.resize(pose, (len(proposal.boxes), *pose.shape[1:])) if len(pose) else pose
-        people = tracker.update(proposal, wanted)
+        spent_s += time.thread_time() - start_s
+        wanted = np.resize(pose, (len(proposal.boxes), *pose.shape[1:]))
+        back = invert_affines(crop_affines(proposal.boxes, 192, 256))
+        wanted[..., :2] = map_points(back, wanted[..., :2])
+        start_s = time.thread_time()
+        people = tracker.update(proposal, wanted, frame.image)
         spent_s += time.thread_time() - start_s
         results.append((frame, people))
     return 1000 * spent_s / len(frames), results

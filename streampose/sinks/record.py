@@ -64,6 +64,7 @@ class RecordSink:
         self._fps: float | None = None
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
+        self._canvas: Image | None = None
         self._last_s = 0.0
         self._written = written
         self._outputs: list[str] = []
@@ -94,7 +95,8 @@ class RecordSink:
         if self._file is None or self._rolls(frame, wall_s):
             self._begin(frame, wall_s)
         assert self._file is not None
-        image = draw_people(frame.image, result.people, self._skeleton, self._drawing)
+        image = draw_people(frame.image, result.people, self._skeleton, self._drawing, self._canvas)
+        self._canvas = image
         if self._size is not None:
             image = fit(image, self._size)
         self._file.add(image, frame.time_s)

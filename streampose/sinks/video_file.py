@@ -168,11 +168,14 @@ def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:
     """x264 for a picture that mostly stands still, cheap first.
 
     No B-frames: nothing waits for a later frame, and a kill loses less. A lookahead of a third of a second, at most ten
-    frames, with macroblock-tree gives "superfast" nearly the sizes of "veryfast" for little more than half of its time.
+    frames, with macroblock-tree gives "superfast" nearly the sizes of "veryfast" for little more than half of its time;
+    motion to the half pixel only takes another seventh off for a tenth more bytes.
     """
     if preset not in PRESETS:
         raise ConfigError(f'record.preset: "{preset}" is none of x264\'s; known are {", ".join(PRESETS)}')
     params = "bframes=0:sync-lookahead=0"
     if preset != "ultrafast":
         params += f":rc-lookahead={min(10, max(1, round(fps / 3)))}:mbtree=1"
+    if preset == "superfast":
+        params += ":subme=0"
     return {"crf": str(crf), "preset": preset, "forced-idr": "1", "x264-params": params}

@@ -49,8 +49,7 @@ def test_constant_heatmaps_are_a_person_who_fills_the_box() -> None:
     image = np.zeros((360, 640, 3), np.uint8)
     box = np.array([[100, 50, 190, 170]], np.float32)  # at the crop's aspect, 3:4, so that the crop is 1.25 of it
     (points,) = estimator([image], [box])
-    corner, side = box[0, :2] - 0.125 * (box[0, 2:] - box[0, :2]), 1.25 * (box[0, 2:] - box[0, :2])
-    expected = corner + np.array(STANDING) * side
+    expected = box[0, :2] + np.array(STANDING) * (box[0, 2:] - box[0, :2])
     assert np.abs(points[0, :, :2] - expected).max() < 6
     assert (points[0, :, 2] > 0.9).all()
 
