@@ -63,7 +63,10 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras.gate.url: the environment variable NOT_SET_ANYWHERE",
         ),
         ("cameras: {gate: {url: a}, gate: {url: b}}", 'the key "gate" stands twice'),
-        ("cameras: {gate: {url: 'rtsp://cam/1', hours: ['6-22']}}", 'cameras.gate.hours: "6-22" is no window of the day'),
+        (
+            "cameras: {gate: {url: 'rtsp://cam/1', hours: ['6-22']}}",
+            'cameras.gate.hours: "6-22" is no window of the day',
+        ),
         ("cameras: {gate: {url: 'rtsp://cam/1', hours: []}}", "cameras.gate.hours: at least one window"),
         ("cameras: [", "not YAML"),
         ("just text", "a mapping with `cameras:` is wanted"),
@@ -111,8 +114,6 @@ def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:
     assert config.cameras["gate"].full_url == "rtsp://me:p%40ss%2Fw%25rd%3A@cam/1"
     assert "p@ss" not in repr(config)
     assert "p@ss" not in str(config.public())
-
-
 
 
 def test_hours_are_those_of_a_camera(tmp_path: Path) -> None:
