@@ -54,8 +54,11 @@ class CameraRun:
         return all(producer.ended for producer in producers) and all(worker.ended for worker in self.sinks)
 
     def written(self) -> dict[str, int]:
-        """How many files each sink has made, by its name; the source's own stream as "source"."""
-        counts = {worker.sink.name: len(worker.sink.outputs()) for worker in self.sinks}
+        """How many files each sink has made, by its name (the most, where several share it); the source's own stream as
+        "source"."""
+        counts: dict[str, int] = {}
+        for worker in self.sinks:
+            counts[worker.sink.name] = max(counts.get(worker.sink.name, 0), len(worker.sink.outputs()))
         return counts if self.tap is None else {**counts, "source": len(self.tap.outputs())}
 
     def outputs(self) -> list[str]:
@@ -94,8 +97,12 @@ class Run:
         return [*self.gone, *self.cameras.values()]
 
     def remove(self, name: str) -> None:
-        """End one camera; the others go on. Its files are closed when its last frame is written."""
-        camera = self.cameras.pop(name)
+        """End one camera, or let it not begin where it waits; the others go on. Its files are closed when its last frame
+        is written."""
+        self._waiting.pop(name, None)
+        camera = self.cameras.pop(name, None)
+        if camera is None:
+            return
         camera.producer.stop()
         if camera.main is not None:
             camera.main.producer.stop()
@@ -138,24 +145,28 @@ class Run:
         one still runs. Raises what failed the run as a whole."""
         finishing = False
         with self.group:
-            for name, body in self.stages:
-                self.group.start(name, body)
-            for camera in list(self.cameras.values()):
-                self.add(camera)
-            while not self.group.wait(every_s):
-                tick()
-                if self._stopped_s is None:
-                    self._let_in()
-                if not finishing and (self._stopped_s is not None or self._all_ended()):
-                    finishing = True
-                    self.no_more_lanes()
-                    for camera in self.all_cameras():
-                        if camera.main is not None:
-                            camera.main.producer.stop()
-                if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
-                    log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
-                    self.abort()
-                    break
+            try:
+                for name, body in self.stages:
+                    self.group.start(name, body)
+                for camera in list(self.cameras.values()):
+                    self.add(camera)
+                while not self.group.wait(every_s):
+                    tick()
+                    ending = self.group.stopping.is_set()  # a stop, or a stage that failed
+                    if not (finishing or ending):
+                        self._let_in()
+                    if not finishing and (ending or self._all_ended()):
+                        finishing = True
+                        self.no_more_lanes()
+                        for camera in self.all_cameras():
+                            if camera.main is not None:
+                                camera.main.producer.stop()
+                    if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
+                        log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
+                        self.abort()
+                        break
+            finally:
+                self.no_more_lanes()  # else a stage that waits for cameras would be left behind by an error here
         for camera in self.all_cameras():
             if camera.tap is not None:
                 camera.tap.close()

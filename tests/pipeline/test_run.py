@@ -1,0 +1,166 @@
+"""Cameras that come and go while others are watched: the real run and stages, sources that do what a script says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import pytest
+
+from streampose.messages import Array, Control, Image, PoseResult
+from streampose.pipeline.channel import Channel
+from streampose.pipeline.detect_stage import Detected, DetectStage
+from streampose.pipeline.lane import Result
+from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
+from streampose.pipeline.produce import ProduceOptions, Producer
+from streampose.pipeline.run import CameraRun, Run
+from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.workers import WorkerGroup
+from tests.pipeline.scripted import FAST, ScriptedSource
+from tests.pipeline.test_stages import centred_points, make_lane, one_person
+
+LIMIT_S = 20.0
+Step: TypeAlias = tuple[Callable[[], bool], Callable[[], None]]
+
+
+def make_run(estimator: EstimatesPose = centred_points) -> Run:
+    group = WorkerGroup()
+    between: Channel[Detected] = Channel("between", 2, "lossless")
+    group.adopt(between)
+    detect, pose = DetectStage({1.0: one_person}, between, 4), PoseStage(estimator, between, 4)
+    return Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
+
+
+def make_camera(run: Run, name: str, script: list[Any] | None = None) -> CameraRun:
+    lane, _, worker = make_lane(name, "latest")
+    script = script or [item for _ in range(2000) for item in (1, 0.01)]
+    producer = Producer(name, lambda: ScriptedSource(script), lane.frames, lane.ledger, run.group, ProduceOptions(FAST))
+    return CameraRun(lane, producer, [worker])
+
+
+def execute(run: Run, steps: list[Step]) -> None:
+    """Run, and as soon as the condition of the next step holds do what it says; stop after the last."""
+    until_s = time.monotonic() + LIMIT_S
+    left = iter([*steps, (lambda: True, run.stop)])
+    step: Step | None = next(left)
+
+    def tick() -> None:
+        nonlocal step
+        assert time.monotonic() < until_s or run.group.stopping.is_set(), "the next step never came"
+        if step is not None and step[0]():
+            step[1]()
+            step = next(left, None)
+
+    run.execute(tick, 0.02)
+
+
+def watched(run: Run, name: str) -> bool:
+    return name in run.cameras and run.cameras[name].lane.tally.frames > 0
+
+
+def results(camera: CameraRun) -> list[PoseResult]:
+    return [said for said in camera.sinks[0].sink.messages if isinstance(said, PoseResult)]  # type: ignore[attr-defined]
+
+
+def test_a_camera_that_is_changed_again_before_it_could_begin_is_that_of_the_last_change() -> None:
+    run = make_run()
+    run.cameras = {"gate": make_camera(run, "gate"), "yard": make_camera(run, "yard")}
+    first = run.cameras["gate"]
+    made: list[str] = []
+
+    def change(what: str) -> None:
+        run.remove("gate")
+        run.add_when_free("gate", lambda written: made.append(what) or make_camera(run, "gate"))  # type: ignore[func-returns-value]
+
+    def twice() -> None:
+        change("second")
+        change("third")
+
+    execute(
+        run,
+        [
+            (lambda: watched(run, "gate") and watched(run, "yard"), twice),
+            (lambda: run.cameras.get("gate") not in (None, first) and watched(run, "gate"), lambda: None),
+        ],
+    )
+    assert made == ["third"]
+    assert len(run.all_cameras()) == 3
+    assert all(results(camera) for camera in run.all_cameras())
+
+
+def test_a_camera_that_is_taken_out_before_it_could_begin_never_does() -> None:
+    run = make_run()
+    run.cameras = {"gate": make_camera(run, "gate"), "yard": make_camera(run, "yard")}
+    gone = run.cameras["gate"]
+
+    def change_and_take_out() -> None:
+        run.remove("gate")
+        run.add_when_free("gate", lambda written: make_camera(run, "gate"))
+        run.remove("gate")
+
+    execute(
+        run,
+        [
+            (lambda: watched(run, "gate") and watched(run, "yard"), change_and_take_out),
+            (gone.closed, lambda: None),
+            (lambda: True, lambda: None),
+        ],
+    )
+    assert list(run.cameras) == ["yard"]
+    assert run.gone == [gone]
+
+
+class Files:
+    """A sink of which only the files count."""
+
+    name = "record"
+
+    def __init__(self, *files: str) -> None:
+        self._files = files
+
+    def write(self, message: PoseResult | Control) -> None: ...
+
+    def close(self) -> None: ...
+
+    def outputs(self) -> tuple[str, ...]:
+        return self._files
+
+
+def test_of_two_sinks_of_a_name_the_one_with_more_files_counts() -> None:
+    camera = make_camera(make_run(), "gate")
+    inbox: Channel[Result] = Channel("record:gate", 8, "lossless")
+    for sink in (Files("a.mp4", "a-2.mp4"), Files("b.mp4")):
+        camera.sinks.append(SinkWorker("gate", sink, inbox))
+    assert camera.written() == {"memory": 0, "record": 2}
+
+
+def test_a_stage_that_fails_while_the_other_waits_for_pictures_ends_the_run() -> None:
+    def fail(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        time.sleep(0.1)  # the detect stage has handed on the only picture and waits for more
+        raise RuntimeError("the pose stage has a bug")
+
+    run = make_run(fail)
+    run.cameras = {"gate": make_camera(run, "gate", [1, 60.0])}
+    until_s = time.monotonic() + LIMIT_S
+
+    def tick() -> None:
+        assert time.monotonic() < until_s, "the run does not end"
+
+    with pytest.raises(RuntimeError, match="the pose stage has a bug"):
+        run.execute(tick, 0.02)
+    assert run.cameras["gate"].closed()
+
+
+def test_an_error_of_the_main_thread_leaves_no_stage_behind(caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run()
+    run.cameras = {"gate": make_camera(run, "gate")}
+
+    def tick() -> None:
+        if watched(run, "gate"):
+            raise ValueError("a bug of the main thread")
+
+    with pytest.raises(ValueError, match="a bug of the main thread"):
+        run.execute(tick, 0.02)
+    assert "left behind" not in caplog.text
+    assert run.cameras["gate"].closed()
