@@ -51,7 +51,8 @@ def _make_sink(
         segment_s = _record_segment(config, options)
         sink = kind(options.path, camera, header, segment_s=segment_s, written=written, extra=extra)
     elif isinstance(options, PicturesConfig):
-        sink = kind(options.path, camera, skeleton, DrawOptions(background=options.background))
+        drawing = DrawOptions(background=options.background)
+        sink = kind(options.path, camera, skeleton, drawing, written=written)
     elif isinstance(options, RecordConfig):
         size = None if options.size is None else tuple(int(side) for side in options.size.split("x"))
         sink = kind(

@@ -11,7 +11,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from streampose.config import Config
+from streampose.config import Config, validate
 from streampose.errors import InterruptedRun, StreamposeError
 
 if TYPE_CHECKING:
@@ -150,12 +150,13 @@ def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
 
     try:
         after = load()
-        describe(after)
-        check_outputs(after)
+        now = validate({**dict(before), "cameras": after.cameras}, "with what stays until the next start")
+        describe(now)
+        check_outputs(now)
     except StreamposeError as error:
         log.error("reload: %s; nothing is changed", error)
         return before
-    if after.model_copy(update={"cameras": before.cameras}) != before:
+    if after != now:
         log.warning("reload: only `cameras` can change while running; the other changes wait for the next start")
     removed = [name for name, camera in before.cameras.items() if after.cameras.get(name) != camera]
     added = [name for name, camera in after.cameras.items() if before.cameras.get(name) != camera]
@@ -164,4 +165,4 @@ def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
     for name in added:
         built.run.add_when_free(name, partial(built.make_camera, name, after.cameras[name]))
     log.info("reload: %s removed, %s added", ", ".join(removed) or "none", ", ".join(added) or "none")
-    return before.model_copy(update={"cameras": after.cameras})
+    return now

@@ -10,7 +10,7 @@ import cv2
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import cannot_write, make_folder
+from streampose.sinks.paths import cannot_write, make_folder, numbered
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -26,6 +26,8 @@ def picture_name(file: str) -> str:
 class PicturesSink:
     """Writes annotated pictures into `folder`. Pictures without a file name (a video's) are numbered by their index.
 
+    `written`: folders of this name that the run has filled already; theirs stay, and this one is `folder-2`.
+
     Raises SinkError, also where the annotated picture would replace the one it was made from.
     """
 
@@ -39,8 +41,9 @@ class PicturesSink:
         drawing: DrawOptions | None = None,
         *,
         quality: int = 92,
+        written: int = 0,
     ) -> None:
-        self.folder = Path(str(folder).replace("{camera}", camera))
+        self.folder = numbered(Path(str(folder).replace("{camera}", camera)), written + 1)
         self._skeleton = skeleton
         self._drawing = drawing or DrawOptions()
         self._quality = quality

@@ -57,3 +57,12 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path, skeleton: DrawSkeleton
         sink.write(make_result(0, file="a.jpg"))
     assert "\n" not in str(caught.value)
     assert sink.outputs() == ()
+
+
+def test_a_camera_that_was_changed_fills_a_folder_of_its_own(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    for written in range(3):
+        sink = PicturesSink(tmp_path / "{camera}", "gate", skeleton, written=written)
+        for index in range(2 + written):
+            sink.write(make_result(index))
+    counts = {folder.name: len(list(folder.iterdir())) for folder in tmp_path.iterdir()}
+    assert counts == {"gate": 2, "gate-2": 3, "gate-3": 4}

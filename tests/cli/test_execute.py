@@ -1,0 +1,75 @@
+"""What a reload does to a run: which cameras end and begin, and when nothing may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streampose.cli.execute import _reload
+from streampose.config import Config, validate
+
+
+@dataclass
+class Built:
+    """Notes what the reload asks of the run."""
+
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Any:
+        return self
+
+    def remove(self, name: str) -> None:
+        self.asked.append(f"-{name}")
+
+    def add_when_free(self, name: str, make: object) -> None:
+        self.asked.append(f"+{name}")
+
+    def make_camera(self, name: str, camera: object, written: object) -> None:
+        raise AssertionError("not before the old one's files are closed")
+
+
+def config(folder: Path, file: str, **cameras: str) -> Config:
+    sinks = [{"jsonl": {"path": f"{folder}/{file}"}}]
+    return validate({"cameras": {name: {"url": url} for name, url in cameras.items()}, "sinks": sinks})
+
+
+def reload(before: Config, after: Config) -> tuple[list[str], Config]:
+    built = Built()
+    return built.asked, _reload(built, before, lambda: after)  # type: ignore[arg-type]
+
+
+def test_what_differs_ends_and_begins_and_the_rest_goes_on(tmp_path: Path) -> None:
+    before = config(tmp_path, "{camera}.jsonl", a="rtsp://a/", b="rtsp://b/", c="rtsp://c/")
+    after = config(tmp_path, "{camera}.jsonl", a="rtsp://a/", b="rtsp://other/", d="rtsp://d/")
+    asked, now = reload(before, after)
+    assert asked == ["-b", "-c", "+b", "+d"]
+    assert now == after
+    assert reload(now, after)[0] == []
+
+
+def test_other_sections_wait_for_the_next_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = config(tmp_path, "{camera}.jsonl", a="rtsp://a/")
+    after = config(tmp_path / "other", "{camera}.jsonl", a="rtsp://a/", b="rtsp://b/")
+    asked, now = reload(before, after)
+    assert asked == ["+b"]
+    assert now.sinks == before.sinks
+    assert "only `cameras` can change while running" in caplog.text
+    assert not (tmp_path / "other").exists(), "nothing will be written there"
+
+
+def test_two_cameras_never_get_the_one_file_of_the_sinks_that_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new configuration is right by itself, but its sinks begin only at the next start."""
+    before = config(tmp_path, "one.jsonl", a="rtsp://a/")
+    after = config(tmp_path, "{camera}.jsonl", a="rtsp://a/", b="rtsp://b/")
+    asked, now = reload(before, after)
+    assert asked == []
+    assert now is before
+    assert 'jsonl: "' in caplog.text
+    assert "one file for 2 cameras" in caplog.text
+    assert "nothing is changed" in caplog.text
