@@ -17,7 +17,7 @@ from streampose.models.manifest import InputSpec, Manifest, OutputSpec
 from streampose.sources.figures import Figure, figure_box
 
 STRIDES = (8, 16, 32)
-PROPOSALS = 8  # overlapping boxes that a YOLO network gives for each person before suppression
+PROPOSALS = 8  # overlapping boxes that a YOLO network gives for each person before they are merged
 NOISE = 0.01  # standard deviation of a box side, in box heights
 BANK = 32  # different heatmap sets, taken in turn
 JOINT_NOISE_PX = (

@@ -23,8 +23,8 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
     """An ultralytics detection model, cut to people by `cut_to_person`, with one tensor as its output.
 
     `forward` takes (B, 3, H, W) float pictures, RGB in 0..1, sides multiples of 32, and returns what the head says:
-    (B, 5, anchors), rows cx, cy, w, h, score in input pixels, before non-maximum suppression; or, from networks that
-    need none, (B, N, 6), columns x1, y1, x2, y2, score, class.
+    (B, 5, anchors), rows cx, cy, w, h, score in input pixels, many for each person; or, from networks
+    that say one, (B, N, 6), columns x1, y1, x2, y2, score, class.
     """
 
     def __init__(self, model: nn.Module) -> None:

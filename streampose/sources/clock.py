@@ -9,8 +9,8 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
   by more than `ahead_s` since the picture before (bursts after a stall or at connect stay inside that), for a recording
   below an hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
-* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on;
 * anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
+* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on;
 * anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
   clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
   absurd one and nothing has happened.
