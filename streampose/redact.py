@@ -28,7 +28,7 @@ _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
 _HOST = re.compile(
-    r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[\w.]+)?\])|(?P<name>[A-Za-z0-9_](?:[\w.\-]*\w)?))"
+    r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[\w.]+)?\])|(?P<name>\w(?:[\w.\-]*\w)?\.?))"
     r"(?P<port>:\d{1,5})?(?=[/?#]|$)"
 )
 _LEGAL = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*")
@@ -78,8 +78,8 @@ def split_credentials(url: str) -> tuple[str, str | None, str]:
 
     RFC 3986 ends the user information at the last @ before the first slash; a password with a slash, a question mark or
     another @ in it, not encoded, moves that. So every @ is tried, and none: what looks most like a host behind it wins, an
-    address before a name with dots before a plain word, one with a port before one without; of equals the last @.
-    A path has no scheme; for it all is rest.
+    address before a name with dots before a plain word, one with a port before one without; of equals the last @. Where
+    nothing looks like a host, it is RFC 3986's. A path has no scheme; for it all is rest.
     """
     found = re.match(_SCHEME, url)
     if found is None:
@@ -93,6 +93,8 @@ def split_credentials(url: str) -> tuple[str, str | None, str]:
             likeness == best > 0 and not re.search(r"[/?#]", user)
         ):  # a slash: rather a path than a user
             best, at = likeness, position
+    if best == 0:
+        at = re.split(r"[/?#]", rest, maxsplit=1)[0].rfind("@")
     return (scheme, None, rest) if at < 0 else (scheme, rest[:at], rest[at + 1 :])
 
 
@@ -113,7 +115,7 @@ def _host_likeness(text: str) -> int:
     name = found["name"]
     if name is None:
         kind = 5
-    elif name == "localhost" or re.search(r"\.[A-Za-z]", name):
+    elif name == "localhost" or re.search(r"\.[^\W\d]", name):
         kind = 3
     else:
         kind = 0 if name.isdigit() else 1

@@ -206,6 +206,11 @@ def test_libavs_own_lines_are_clean(caplog: pytest.LogCaptureFixture, tmp_path: 
         ("rtsp://user:a?b#c@[fe80::1]:554/x", "user:a?b#c", "[fe80::1]:554/x"),
         ("rtsp://admin:12/3@10.0.0.4/x", "admin:12/3", "10.0.0.4/x"),
         ("rtsp://u/s:er@10.0.0.4/x", "u/s:er", "10.0.0.4/x"),
+        # hosts of other kinds: fully qualified, of other letters, a mere number
+        ("rtsp://u:pw@cam.local./x", "u:pw", "cam.local./x"),
+        ("rtsp://u:p/w@камера.рф:554/x", "u:p/w", "камера.рф:554/x"),
+        ("rtsp://u:pw@167772164/x", "u:pw", "167772164/x"),
+        ("rtsp://камера.рф/x@y", None, "камера.рф/x@y"),
         # an @ in the path is no end of credentials
         ("rtsp://10.0.0.2/path@home", None, "10.0.0.2/path@home"),
         ("rtsp://nvr:554/cam@hd", None, "nvr:554/cam@hd"),
