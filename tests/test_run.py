@@ -18,7 +18,6 @@ import av
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CLIP = ROOT / "samples" / "cctv.mp4"
 LIVE = "test:people?live=1&fps=10&size=320x240&people=2"
 
 
