@@ -111,3 +111,19 @@ def test_nothing_found_has_the_shape_of_nothing() -> None:
     ):
         assert boxes.shape == (0, 4)
         assert scores.shape == (0,)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("row", range(5))
+def test_a_candidate_that_is_no_number_costs_nobody_else(bad: float, row: int) -> None:
+    """Half precision may overflow in one place; the people are elsewhere."""
+    raw = np.zeros((5, 8), np.float32)
+    raw[:, 2], raw[:, 6] = [40, 50, 20, 40, 0.9], [400, 50, 20, 40, 0.6]
+    expected = nms.decode_yolo(raw, 0.4)
+    raw[:, 4] = raw[:, 2]
+    raw[row, 4] = bad
+    found = nms.decode_yolo(raw, 0.4)
+    assert [each.tolist() for each in found] == [each.tolist() for each in expected]
+    people = np.array([[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 0]], np.float32)
+    people[1, row] = bad
+    assert nms.decode_end2end(people, 0.4)[0].tolist() == [[0.5, 1.5, 2.5, 3.5]]
