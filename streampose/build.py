@@ -204,7 +204,7 @@ def _camera(
 
 def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
     return open_source(
-        camera.detect_url or camera.full_url,
+        camera.analysed_url,
         open_timeout_s=camera.open_timeout,
         read_timeout_s=camera.read_timeout,
         transport=camera.transport,

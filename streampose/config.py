@@ -89,7 +89,8 @@ class CameraConfig(Section):
         None, description='live: watched only then, in local time, such as ["06:00-22:00"]; paused otherwise'
     )
     detect_url: str | None = Field(
-        None, description="a sub-stream to analyse, while `url` is what is recorded as source"
+        None,
+        description="a sub-stream to analyse, while `url` is what is recorded as source; same `user`, `password`",
     )
 
     @field_validator("url", mode="before")
@@ -107,11 +108,17 @@ class CameraConfig(Section):
     @property
     def full_url(self) -> str:
         """The URL with `user` and `password` quoted into it. Never log it."""
-        if self.user is None and self.password is None:
-            return self.url
-        scheme, _, rest = split_credentials(self.url)
-        if not scheme:
-            return self.url
+        return self._with_credentials(self.url)
+
+    @property
+    def analysed_url(self) -> str:
+        """The full URL of what is analysed: the sub-stream where there is one. Never log it."""
+        return self.full_url if self.detect_url is None else self._with_credentials(self.detect_url)
+
+    def _with_credentials(self, url: str) -> str:
+        scheme, _, rest = split_credentials(url)
+        if not scheme or (self.user is None and self.password is None):
+            return url
         return f"{scheme}{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@{rest}"
 
 

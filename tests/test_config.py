@@ -116,6 +116,19 @@ def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:
     assert "p@ss" not in str(config.public())
 
 
+def test_the_sub_stream_has_the_same_credentials() -> None:
+    """Cameras ask for them on every stream; those of the keys would never have reached it."""
+    keys = {"user": "me", "password": "p@ss"}
+    gate = validate({"cameras": {"gate": {"url": "rtsp://cam/1", "detect_url": "rtsp://cam/2", **keys}}}).cameras[
+        "gate"
+    ]
+    assert (gate.full_url, gate.analysed_url) == ("rtsp://me:p%40ss@cam/1", "rtsp://me:p%40ss@cam/2")
+    alone = validate({"cameras": {"gate": {"url": "rtsp://cam/1", **keys}}}).cameras["gate"]
+    assert alone.analysed_url == alone.full_url
+    other = {"url": "rtsp://cam/1", "detect_url": "rtsp://a:b@cam/2"}
+    assert validate({"cameras": {"gate": other}}).cameras["gate"].analysed_url == "rtsp://a:b@cam/2"
+
+
 def test_hours_are_those_of_a_camera(tmp_path: Path) -> None:
     config = validate({"cameras": {"gate": {"url": "rtsp://cam/1", "hours": ["06:00-22:00", "23:00-01:00"]}}})
     assert hours_of("gate", config.cameras["gate"]) == Hours(((360, 1320), (1380, 60)))

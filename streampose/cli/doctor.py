@@ -62,7 +62,7 @@ def _open(camera: CameraConfig, tap: Tap) -> Source:
     from streampose.sources.open import open_source
 
     return open_source(
-        camera.detect_url or camera.full_url,
+        camera.analysed_url,
         open_timeout_s=camera.open_timeout,
         read_timeout_s=camera.read_timeout,
         transport=camera.transport,
