@@ -139,7 +139,7 @@ def _pen(person: Person, image_height: int) -> _Pen:
         person_height = 100.0
     limb = int(np.clip(round(person_height / 70), 1, max(2, image_height // 150)))
     return _Pen(
-        limb=limb, joint=limb + (1 if person_height > 60 else 0), box=max(1, image_height // 540), outline=limb > 1
+        limb=limb, joint=limb + (1 if person_height > 60 else 0), box=max(2, image_height // 360), outline=limb > 1
     )
 
 

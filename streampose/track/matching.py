@@ -13,11 +13,11 @@ from streampose.track.association import COCO_BOX_FILL
 from streampose.track.track import CENTRE_NOISE, Track
 
 Floats = npt.NDArray[np.float64]
-POSE_SHARE = 0.5  # of the likeness, where both poses are known well enough
+POSE_SHARE = 0.35  # of the likeness, where both poses are known well enough
 NEUTRAL_OKS = 0.35  # what the same person's poses in two frames often reach, seen small
 LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
 NEUTRAL_COLOUR = 0.5
-CONTEST_SHARE = 0.3  # of the likeness goes to whom the colours fit best
+CONTEST_SHARE = 0.55  # of the likeness goes to whom the colours fit best
 COLOUR_SHARE = 0.2
 RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
 AHEAD_S = 2.0  # a walk can be foreseen for so long

@@ -14,7 +14,7 @@ from streampose.track.appearance import PARTS
 from streampose.track.options import TrackOptions
 
 Floats = npt.NDArray[np.float64]
-CENTRE_NOISE = 0.04  # body heights: how far a detected box's centre lies from the person's
+CENTRE_NOISE = 0.06  # body heights: how far a detected box's centre lies from the person's
 CENTRE_ACCELERATION = 0.7  # body heights/s: how far a person's velocity strays in a second
 FIRST_SPEED = 0.8  # body heights/s: how fast an unknown person may be
 COAST_DECAY = 1.0  # 1/s: people whom nobody sees slow down, for many have met somebody

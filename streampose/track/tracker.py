@@ -1,8 +1,8 @@
 """Identity of one camera's people: which boxes to pose, who each of them is, and how their key points move on.
 
 Two calls a frame: `propose` predicts everybody to the frame's time and says which boxes want a pose, `update` takes the
-poses. Detections are given to tracks in rounds: sure ones to known people, weak ones to known people left over (Zhang et
-al., "ByteTrack", ECCV 2022), the rest to people lost from sight and to people not confirmed yet. Likeness mixes the
+poses. Detections are given to tracks in rounds: first to known people, weak ones with a handicap (after Zhang et al.,
+"ByteTrack", ECCV 2022), the rest to people lost from sight and to people not confirmed yet. Likeness mixes the
 overlap of the boxes with the similarity of the poses, which decides where boxes overlap. Lifetimes are camera seconds.
 """
 
@@ -24,8 +24,9 @@ from streampose.track.track import Track
 
 Floats = npt.NDArray[np.float64]
 LEAST_LIKENESS = 0.25  # below this a detection is somebody else
-LEAST_WEAK_LIKENESS = 0.4  # the same for weak detections
+WEAK_HANDICAP = 0.05  # so much less likeness has a weak detection to anybody
 LEAST_RECALL = 0.05
+STAYED_SHARE = 0.8  # of the overlap with where somebody unseen was seen last
 WEAK_S = 0.5  # a weak detection carries only whom a detection showed not longer ago
 DOUBLE_IOU = 0.4
 DOUBLE_OKS = 0.6
@@ -179,7 +180,7 @@ class CameraTracker:
         if not count or not self._tracks:
             return {}
         now, smoother = self._boxes(), self._smoother
-        overlap = association.iou(now, proposal.detections)
+        overlap = np.maximum(association.iou(now, proposal.detections), self._stayed(proposal.detections))
         alike, told = matching.pose_likeness(
             smoother.mean[:, :, 0, :], smoother.trust(), smoother.cov[..., 0, 0], poses[:count], now, self._sigmas
         )
@@ -202,13 +203,23 @@ class CameraTracker:
             columns = sorted(set(columns) - set(owners))
             owners.update((column, row) for row, column in matching.match(likeness, rows, columns, least))
 
-        give(similarity, live, high, LEAST_LIKENESS)
-        give(similarity, [row for row in live if now_s - self._tracks[row].seen_s <= WEAK_S], low, LEAST_WEAK_LIKENESS)
+        handicap = np.zeros_like(similarity)
+        stale = np.array([now_s - person.seen_s > WEAK_S for person in self._tracks])
+        handicap[:, low] = np.where(stale, np.inf, WEAK_HANDICAP)[:, None]
+        give(similarity - handicap, live, single, LEAST_LIKENESS)
         if missed:
             recalled = matching.recall_likeness(self._tracks, proposal.detections, now_s)
             give(recalled * np.nan_to_num(dressed, nan=0.5), missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
+
+    def _stayed(self, detections: Floats) -> Floats:
+        """Overlap (N, D) of the detections with where people not seen now were seen last: many have stopped there."""
+        centres = np.array([person.seen_at for person in self._tracks])
+        sides = np.array([person.sides for person in self._tracks])
+        unseen = np.array([person.unseen for person in self._tracks])
+        boxes = np.concatenate((centres - sides / 2, centres + sides / 2), axis=1)
+        return np.where(unseen[:, None], STAYED_SHARE * association.iou(boxes, detections), 0.0)
 
     def _doubles(self, proposal: Proposal, alike: Floats) -> set[int]:
         """Detections that are a second box on somebody: they overlap a better one much, and the poses are the same."""
