@@ -209,7 +209,8 @@ class CameraTracker:
         give(similarity - handicap, live, single, LEAST_LIKENESS)
         if missed:
             recalled = matching.recall_likeness(self._tracks, proposal.detections, now_s)
-            give(recalled * np.nan_to_num(dressed, nan=0.5), missed, high, LEAST_RECALL)
+            unknown = np.where(unseen_s > matching.AHEAD_S, 0.0, matching.NEUTRAL_COLOUR)[:, None]
+            give(recalled * np.where(np.isfinite(dressed), dressed, unknown), missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
 

@@ -152,3 +152,15 @@ def test_who_stood_behind_a_sign_is_known_again_by_the_clothes(same: bool) -> No
         after = frame(n, [there], (20, 20, 200) if same else (200, 160, 20))
     assert len(before) == len(after) == 1
     assert (before == after) == same
+
+
+def test_without_clothes_nobody_is_known_again_after_long() -> None:
+    """Five seconds later and no picture to look at: the place alone says nothing any more."""
+    tracker = make()
+    for n in range(10):
+        (before,) = step(tracker, n / 10, [box(400, 300)])
+    for n in range(10, 60):
+        step(tracker, n / 10, [])
+    for n in range(60, 66):
+        (after,) = step(tracker, n / 10, [box(400, 300)])
+    assert after.id > before.id
