@@ -22,6 +22,7 @@ from streampose.pose.crop import invert_affines, map_points
 from streampose.pose.skeleton import Skeleton
 from streampose.track.association import iou
 
+MOST_POSED = 50
 PICTURES_AT_ONCE = 8
 PEOPLE_AT_ONCE = 32
 CANVAS = (640, 480)  # width and height of the grey picture into which a detector is shown a far person
@@ -101,7 +102,10 @@ def answer(
     boxes_of: BoxesOf = labelled_boxes,
     progress: Progress | None = None,
 ) -> Answers:
-    """Pose everybody in `boxes_of` each picture; a detector's answers go through OKS-NMS, labelled boxes all stay."""
+    """Pose everybody in `boxes_of` each picture; a detector's answers go through OKS-NMS, labelled boxes all stay.
+
+    Of a detector's boxes the surest `MOST_POSED` are posed; COCO's protocol counts the best twenty answers of a picture.
+    """
     labelled = boxes_of is labelled_boxes
     parts: list[tuple[Sample, Array, Array, Array]] = []
     detections: Boxes = []
@@ -109,6 +113,8 @@ def answer(
         images = [sample.read() for sample in chunk]
         found = boxes_of(chunk, images)
         detections += found
+        if not labelled:
+            found = [_surest(boxes, scores) for boxes, scores in found]
         points = pose(images, [boxes for boxes, _ in found])
         for sample, (boxes, scores), keypoints in zip(chunk, found, points, strict=True):
             kept = np.arange(len(boxes))
@@ -118,6 +124,11 @@ def answer(
         if progress is not None:
             progress(len(chunk))
     return _answers(parts, len(skeleton.keypoints), detections, labelled)
+
+
+def _surest(boxes: Array, scores: Array) -> tuple[Array, Array]:
+    best = np.argsort(-scores, kind="stable")[:MOST_POSED]
+    return boxes[best], scores[best]
 
 
 def answer_far(
