@@ -63,16 +63,16 @@ def video_times(path: Path) -> list[float]:
 
 
 def wait_for_frames(process: subprocess.Popen[str], path: Path, count: int, timeout_s: float = 120.0) -> None:
-    """Until the record holds so many lines: the run is under way."""
+    """Until the record holds so many frames: the run is under way."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if path.is_file() and path.read_bytes().count(b"\n") > count:
+        if path.is_file() and path.read_bytes().count(b'"type":"frame"') >= count:
             return
         if process.poll() is not None:
             raise AssertionError(f"ended with {process.returncode}: {process.communicate()[1]}")
         time.sleep(0.05)
     process.kill()
-    raise AssertionError(f"{path} has no {count} lines after {timeout_s} s: {process.communicate()[1]}")
+    raise AssertionError(f"{path} has no {count} frames after {timeout_s} s: {process.communicate()[1]}")
 
 
 @pytest.mark.slow
