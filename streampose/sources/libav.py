@@ -72,6 +72,7 @@ class VideoOptions:
             )
 
 
+WEBCAM_DEVICE = "v4l2"  # libav's input device
 LONGEST_RTSP_CREDENTIALS = 127  # libav cuts what is longer, and would be refused for a reason that nobody sees
 
 
@@ -99,7 +100,7 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
     network = scheme_of(url) in NETWORK_SCHEMES
     timeout = (options.open_timeout_s, options.read_timeout_s) if network or webcam else None
     arguments: dict[str, Any] = {
-        "format": "v4l2" if webcam else None,
+        "format": WEBCAM_DEVICE if webcam else None,
         "options": {**libav_options(url, options), **options.libav},
         "timeout": timeout,
     }
