@@ -25,10 +25,12 @@ log = logging.getLogger(__name__)
 class Signals:
     """SIGINT and SIGTERM: once finishes what is queued, twice closes the files now. SIGHUP asks for a reload.
 
-    Handlers only take notes; the main loop acts on them, since nothing may be locked inside a handler.
+    Handlers only take notes; the main loop acts on them, since nothing may be locked inside a handler. Before `begin`
+    there is nothing to finish or to close, and the first signal ends it all: InterruptedRun.
     """
 
     def __init__(self) -> None:
+        self.begun = False
         self.times = 0
         self.last = 0
         self.reload = False
@@ -42,10 +44,19 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.times and not self.begun:
+            name = signal.Signals(self.last).name
+            raise InterruptedRun(f"ended by {name} before a camera was opened", 128 + self.last) from None
+
+    def begin(self) -> None:
+        """From now on files are open."""
+        self.begun = True
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.times += 1
         self.last = number
+        if not self.begun:
+            raise KeyboardInterrupt  # goes through whoever catches every Exception, as converters do
 
     def _note_reload(self, _: int, __: FrameType | None) -> None:
         self.reload = True
@@ -91,6 +102,7 @@ def execute_with(
     from streampose.build import first_reading, second_reading
     from streampose.cli.status import Status, report
 
+    signals.begin()
     first = first_reading(config, models)
     if not config.smooth.offline:
         with Status(first.run.all_cameras) as status:

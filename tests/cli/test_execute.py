@@ -1,15 +1,19 @@
-"""What a reload does to a run: which cameras end and begin, and when nothing may change."""
+"""Signals and reloads: what ends at once, which cameras end and begin, and when nothing may change."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streampose.cli.execute import _reload
+from streampose.cli.execute import Signals, _reload
 from streampose.config import Config, validate
+from streampose.errors import InterruptedRun
 
 
 @dataclass
@@ -73,3 +77,21 @@ def test_two_cameras_never_get_the_one_file_of_the_sinks_that_run(
     assert 'jsonl: "' in caplog.text
     assert "one file for 2 cameras" in caplog.text
     assert "nothing is changed" in caplog.text
+
+
+def test_a_signal_before_anything_is_open_ends_at_once_whoever_catches_exceptions() -> None:
+    with pytest.raises(InterruptedRun, match="SIGTERM before a camera was opened") as ended, Signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+        except Exception as error:  # as the converters of networks do
+            raise AssertionError("went on") from error
+    assert ended.value.exit_code == 143
+
+
+def test_a_signal_later_is_only_noted() -> None:
+    with Signals() as signals:
+        signals.begin()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+    assert (signals.times, signals.last) == (1, signal.SIGINT)
