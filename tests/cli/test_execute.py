@@ -80,12 +80,16 @@ def test_two_cameras_never_get_the_one_file_of_the_sinks_that_run(
 
 
 def test_a_signal_before_anything_is_open_ends_at_once_whoever_catches_exceptions() -> None:
-    with pytest.raises(InterruptedRun, match="SIGTERM before a camera was opened") as ended, Signals():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(20)
-        except Exception as error:  # as the converters of networks do
-            raise AssertionError("went on") from error
+    def load() -> None:
+        with Signals():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(20)
+            except Exception as error:  # as the converters of networks do
+                raise AssertionError("went on") from error
+
+    with pytest.raises(InterruptedRun, match="SIGTERM before a camera was opened") as ended:
+        load()
     assert ended.value.exit_code == 143
 
 
