@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ from streampose.runtime.select import Choice, core_count, cpu_flags, cpu_name
 
 log = logging.getLogger(__name__)
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+@lru_cache(maxsize=1)
+def shared_core() -> Any:
+    """The process's one `ov.Core`, never freed.
+
+    OpenVINO's CPU plugin gives the thread that compiles first a signal stack of its own and unmaps it with its core; with
+    several cores the thread can be left with one that is gone, and the next signal is a crash (seen with 2026.4.1).
+    """
+    return ov.Core()
 
 
 class OpenVinoRuntime:
@@ -60,7 +71,7 @@ def open_openvino(
     `read_ir` gives the network (see the module) and is called only where something must be compiled; `key` is all that
     the network depends on. Raises ModelError where the device is not there or cannot run it.
     """
-    core = ov.Core()
+    core = shared_core()
     device = choice.device.upper()
     _has_device(core, device)
     options = compile_options(choice)
@@ -100,7 +111,7 @@ def pack(model: Any) -> bytes:
 def unpack(packed: bytes) -> Any:
     """The OpenVINO model in what `pack` gave."""
     end = 8 + int.from_bytes(packed[:8], "little")
-    return ov.Core().read_model(packed[8:end], packed[end:])
+    return shared_core().read_model(packed[8:end], packed[end:])
 
 
 def read_foreign(path: Path, spec: InputSpec) -> Any:
@@ -110,7 +121,7 @@ def read_foreign(path: Path, spec: InputSpec) -> Any:
     input is no picture.
     """
     try:
-        model = ov.Core().read_model(str(path))
+        model = shared_core().read_model(str(path))
     except RuntimeError as error:
         raise ModelError(f"{path}: OpenVINO cannot read it ({_first_line(error)})") from error
     if len(model.inputs) != 1 or model.inputs[0].get_partial_shape().rank.get_length() != 4:

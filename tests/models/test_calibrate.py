@@ -15,7 +15,7 @@ from streampose.models import manifest as manifests
 from streampose.models.calibrate import calibration_folder, calibration_pictures
 from streampose.models.convert import to_openvino
 from streampose.models.networks import network_of
-from streampose.runtime.quiet_openvino import ov
+from streampose.runtime.openvino_runtime import shared_core
 from tests.made_models import write_detector, write_pose_model
 
 
@@ -36,7 +36,7 @@ def test_a_network_calibrated_on_people_of_a_clip(tmp_path: Path) -> None:
     quantised = calibrate.quantise(model, pictures)
     assert any(node.get_type_name() == "FakeQuantize" for node in quantised.get_ops())
     wanted, got = (
-        ov.Core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
+        shared_core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
         for m in (model, quantised)
     )
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.9

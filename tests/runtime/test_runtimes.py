@@ -20,9 +20,8 @@ from streampose.models.export import parity_pictures
 from streampose.models.manifest import InputSpec
 from streampose.models.open import open_runtime
 from streampose.runtime.onnx_runtime import OnnxRuntime, provider_list, with_preprocessing
-from streampose.runtime.openvino_runtime import read_foreign
+from streampose.runtime.openvino_runtime import read_foreign, shared_core
 from streampose.runtime.preprocess import WithPreprocessing
-from streampose.runtime.quiet_openvino import ov
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
 from streampose.runtime.torch_runtime import held_tensors
 from tests.made_models import INPUT, seeded_pose_network, write_pose_model
@@ -113,7 +112,7 @@ def test_a_foreign_model_gets_its_preprocessing(tmp_path: Path) -> None:
     np.testing.assert_allclose(by_onnx, wanted, atol=1e-4)
     model = read_foreign(path, spec)
     model.reshape({0: [3, 2, 4, 3]})
-    by_openvino = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
+    by_openvino = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
     np.testing.assert_allclose(by_openvino, wanted, atol=1e-4)
 
 
@@ -173,3 +172,31 @@ def test_openvino_writes_nothing_home_and_reports_nothing(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+SIGNALLED = """
+import os, signal, sys, time
+from streampose.models.open import open_runtime
+from streampose.models import manifest as manifests
+from streampose.runtime.select import choose
+import numpy as np
+for _ in range(2):
+    runtime = open_runtime(*manifests.load(sys.argv[1]), choose("cpu", "openvino", "fp32"), batch_sizes=(1, 2))
+    runtime(np.zeros((2, *[int(side) for side in sys.argv[2:]], 3), np.uint8))
+    runtime.close()
+    del runtime
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.01)
+print("heard", heard)
+"""
+
+
+def test_a_signal_after_networks_were_freed_is_heard(tmp_path: Path) -> None:
+    """In a process of its own: where the signal stack that OpenVINO set is gone, the signal is a crash."""
+    model = write_pose_model(tmp_path)
+    sides = [str(INPUT.height), str(INPUT.width)]
+    command = [sys.executable, "-c", SIGNALLED, str(model), *sides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard [15]\n"), done.stderr
