@@ -110,7 +110,7 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
     if accel is not None:
         try:
             container = cast("InputContainer", av.open(url, "r", hwaccel=accel, **arguments))
-        except (RuntimeError, NotImplementedError, av.error.ExternalError, av.error.UnknownError, OSError) as error:
+        except (RuntimeError, av.error.ExternalError, av.error.UnknownError, OSError) as error:
             if isinstance(error, (TimeoutError, ConnectionError, FileNotFoundError)):
                 raise
         else:
