@@ -6,6 +6,7 @@ limbs are thin; a person who is coasting (not seen now, predicted) is dashed; a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,11 +48,13 @@ class DrawSkeleton:
 
 
 @lru_cache(maxsize=8)
-def _edges_by_side(skeleton: DrawSkeleton) -> tuple[tuple[Side, npt.NDArray[np.intp]], ...]:
-    """The edges of each side as (E, 2) indices, the sides in drawing order."""
+def _edges_by_side(skeleton: DrawSkeleton) -> tuple[npt.NDArray[np.intp], tuple[tuple[Side, slice], ...]]:
+    """The (E, 2) edges in drawing order, and which of them are of which side."""
     order: tuple[Side, ...] = ("centre", "left", "right")
-    groups = ((side, [edge for edge in skeleton.edges if skeleton.edge_side(edge) == side]) for side in order)
-    return tuple((side, np.array(edges, np.intp)) for side, edges in groups if edges)
+    groups = {side: [edge for edge in skeleton.edges if skeleton.edge_side(edge) == side] for side in order}
+    ends = np.cumsum([len(group) for group in groups.values()]).tolist()
+    parts = tuple((side, slice(end - len(groups[side]), end)) for side, end in zip(order, ends, strict=True))
+    return np.array([edge for group in groups.values() for edge in group], np.intp).reshape(-1, 2), parts
 
 
 @lru_cache(maxsize=512)
@@ -86,6 +89,19 @@ class _Pen:
     outline: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Limbs:
+    """The skeletons of N people: E limbs as (N, E, 2, 2) pixels, which are `sure` and which are drawn but not sure (N, E);
+    K joints as (N, K, 2) in fixed-point pixels, which are shown and which of them solid (N, K)."""
+
+    lines: Points
+    sure: npt.NDArray[np.bool_]
+    unsure: npt.NDArray[np.bool_]
+    joints: npt.NDArray[np.int32]
+    shown: npt.NDArray[np.bool_]
+    solid: npt.NDArray[np.bool_]
+
+
 def draw_people(
     image: Image,
     people: Sequence[Person],
@@ -103,12 +119,14 @@ def draw_people(
         canvas = background.copy() if background is image else background
     else:
         np.copyto(canvas, background)
-    for person in sorted(people, key=lambda one: float(one.box[3])):  # nearer people, lower in the image, on top
+    placed = sorted(people, key=lambda one: float(one.box[3]))  # nearer people, lower in the image, on top
+    limbs = _limbs(placed, skeleton, options) if options.skeletons and placed else None
+    for index, person in enumerate(placed):
         pen = _pen(person, canvas.shape[0])
         if options.boxes and np.isfinite(person.box).all():
             _draw_box(canvas, person, pen)
-        if options.skeletons:
-            _draw_skeleton(canvas, person, skeleton, options, pen)
+        if limbs is not None:
+            _draw_skeleton(canvas, limbs, index, person.state == "coasting", skeleton, pen)
     if options.labels:
         for person in people:
             if person.state != "tentative" and np.isfinite(person.box).all():
@@ -134,10 +152,10 @@ def _background(image: Image, kind: Literal["blur", "black"]) -> Image:
 
 def _pen(person: Person, image_height: int) -> _Pen:
     """Limbs about 1/45 of the person's height, and never so thick that a small person becomes a blot."""
-    person_height = float(person.box[3] - person.box[1])
-    if not np.isfinite(person_height):
+    person_height = float(person.box[3]) - float(person.box[1])
+    if not math.isfinite(person_height):
         person_height = 100.0
-    limb = int(np.clip(round(person_height / 70), 1, max(2, image_height // 150)))
+    limb = max(1, min(round(person_height / 70), max(2, image_height // 150)))
     return _Pen(
         limb=limb, joint=limb + (1 if person_height > 60 else 0), box=max(2, image_height // 360), outline=limb > 1
     )
@@ -145,8 +163,8 @@ def _pen(person: Person, image_height: int) -> _Pen:
 
 def _draw_box(canvas: Image, person: Person, pen: _Pen) -> None:
     height, width = canvas.shape[:2]
-    corner = np.clip(person.box, -1, [width, height, width, height])  # edges outside the image stay just outside it
-    x1, y1, x2, y2 = (float(value) for value in corner)
+    limits = (width, height, width, height)  # edges outside the image stay just outside it
+    x1, y1, x2, y2 = (min(max(value, -1.0), limit) for value, limit in zip(person.box.tolist(), limits, strict=True))
     colour = ID_COLOURS[person.id % len(ID_COLOURS)]
     if person.state == "coasting":
         loop = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
@@ -157,35 +175,35 @@ def _draw_box(canvas: Image, person: Person, pen: _Pen) -> None:
         cv2.rectangle(canvas, (round(x1), round(y1)), (round(x2), round(y2)), colour, thickness)
 
 
-def _draw_skeleton(canvas: Image, person: Person, skeleton: DrawSkeleton, options: DrawOptions, pen: _Pen) -> None:
-    points = person.keypoints[:, :2].astype(np.float64)
-    scores = person.keypoints[:, 2]
-    limit_px = options.hide_std * max(float(person.box[3] - person.box[1]), 1.0)
-    shown: npt.NDArray[np.bool_]
-    shown = (scores >= options.hide_score) & np.isfinite(points).all(axis=1) & (np.abs(points) < _FAR_PX).all(axis=1)
-    shown &= np.logical_not(person.std > limit_px)
-    solid: npt.NDArray[np.bool_] = scores >= options.solid_score
-    dash_px = max(4.0, pen.limb * 3.0)
+def _limbs(people: Sequence[Person], skeleton: DrawSkeleton, options: DrawOptions) -> _Limbs:
+    """What is to be drawn of N `people`: worked out for all at once, since there are many small arrays otherwise."""
+    keypoints = np.stack([person.keypoints for person in people]).astype(np.float64)
+    points, scores = keypoints[..., :2], keypoints[..., 2]
+    boxes = np.stack([person.box for person in people])
+    limits_px = options.hide_std * np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
+    shown = (scores >= options.hide_score) & (np.abs(points) < _FAR_PX).all(axis=2)  # no number is below nothing, too
+    shown &= np.logical_not(np.stack([person.std for person in people]) > limits_px[:, None])
+    points = np.where(shown[..., None], points, 0.0)
+    solid = scores >= options.solid_score
+    edges, _ = _edges_by_side(skeleton)
+    drawn, firm = np.asarray(shown[:, edges].all(axis=2)), np.asarray(solid[:, edges].all(axis=2))
+    joints = np.rint(points * (1 << _SHIFT)).astype(np.int32)
+    return _Limbs(points[:, edges], drawn & firm, drawn & ~firm, joints, shown, solid)
 
-    batches: list[tuple[Points, Colour, int, bool]] = []
-    for side, edges in _edges_by_side(skeleton):
-        firm = solid[edges].all(axis=1)
-        for kind, thickness in ((False, 1), (True, pen.limb)):
-            chosen = edges[shown[edges].all(axis=1) & (firm == kind)]
-            if len(chosen):
-                batches.append((points[chosen], SIDE_COLOURS[side], thickness, kind))
-    if person.state == "coasting":
-        batches = [(_dashes(lines, dash_px), colour, thickness, sure) for lines, colour, thickness, sure in batches]
+
+def _draw_skeleton(canvas: Image, limbs: _Limbs, index: int, coasting: bool, skeleton: DrawSkeleton, pen: _Pen) -> None:
+    lines, sure, unsure = limbs.lines[index], limbs.sure[index], limbs.unsure[index]
+    strokes: list[tuple[Points, Colour, int]] = []
     if pen.outline:
-        for lines, _, thickness, sure in batches:
-            if sure:
-                _draw_lines(canvas, lines, OUTLINE, thickness + 2)
-    for lines, colour, thickness, _ in batches:
-        _draw_lines(canvas, lines, colour, thickness)
-    hollow = person.state == "coasting"
-    fixed = np.rint(np.where(shown[:, None], points, 0.0) * (1 << _SHIFT)).astype(np.int64).tolist()
-    for joint in np.flatnonzero(shown).tolist():
-        _draw_joint(canvas, fixed[joint], SIDE_COLOURS[skeleton.sides[joint]], pen, bool(solid[joint]) and not hollow)
+        strokes.append((lines[sure], OUTLINE, pen.limb + 2))
+    for side, part in _edges_by_side(skeleton)[1]:
+        for chosen, thickness in ((unsure[part], 1), (sure[part], pen.limb)):
+            strokes.append((lines[part][chosen], SIDE_COLOURS[side], thickness))
+    for stroke, colour, thickness in strokes:
+        _draw_lines(canvas, _dashes(stroke, max(4.0, pen.limb * 3.0)) if coasting else stroke, colour, thickness)
+    centres, solid = limbs.joints[index].tolist(), limbs.solid[index].tolist()
+    for joint in np.flatnonzero(limbs.shown[index]).tolist():
+        _draw_joint(canvas, centres[joint], SIDE_COLOURS[skeleton.sides[joint]], pen, solid[joint] and not coasting)
 
 
 def _draw_joint(canvas: Image, centre: Sequence[int], colour: Colour, pen: _Pen, solid: bool) -> None:
@@ -220,13 +238,13 @@ def _dashes(lines: Points, dash_px: float) -> Points:
 def _draw_label(canvas: Image, person: Person) -> None:
     """The id in a filled tag on the box's upper edge, kept inside the image."""
     height, width = canvas.shape[:2]
-    scale = float(np.clip(height / 1400, 0.35, 1.2))
+    scale = min(max(height / 1400, 0.35), 1.2)
     text = str(person.id)
     text_width, text_height = _text_size(text, scale)
     pad = max(2, round(4 * scale))
     tag_width, tag_height = text_width + 2 * pad, text_height + 2 * pad
-    left = int(np.clip(person.box[0], 0, max(0, width - tag_width)))
-    top = int(np.clip(person.box[1] - tag_height, 0, max(0, height - tag_height)))
+    left = int(min(max(float(person.box[0]), 0.0), max(0, width - tag_width)))
+    top = int(min(max(float(person.box[1]) - tag_height, 0.0), max(0, height - tag_height)))
     colour = ID_COLOURS[person.id % len(ID_COLOURS)]
     cv2.rectangle(canvas, (left, top), (left + tag_width, top + tag_height), colour, -1)
     if person.state == "coasting":

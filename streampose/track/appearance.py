@@ -40,7 +40,7 @@ def clothes(image: npt.NDArray[np.uint8], poses: npt.NDArray[Any], corners: npt.
     at = np.clip(at, 0, size - 1)
     pixels = np.sort(image[at[..., 1], at[..., 0]], axis=2)
     colours = pixels[:, :, pixels.shape[2] // 2] / 255.0 @ COLOURS.T
-    sure = np.nan_to_num(joints[..., 2]) >= SURE_SCORE
+    sure = joints[..., 2] >= SURE_SCORE  # and no number is not
     told = np.stack((sure[:, :4].all(axis=1), sure[:, 2:].all(axis=1)), axis=1) & inside
     return np.where(told[..., None], colours, np.nan)
 

@@ -21,7 +21,8 @@ def areas(boxes: npt.NDArray[Any]) -> Floats:
 def overlaps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
     """Shared area (N, M) of each of `a` (N, 4) with each of `b` (M, 4)."""
     corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    return np.asarray(np.prod(np.maximum(corner, 0.0), axis=2), np.float64)
+    sides = np.maximum(corner, 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1], np.float64)
 
 
 def iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:

@@ -13,6 +13,7 @@ from streampose.track import association
 
 Floats = npt.NDArray[np.float64]
 LEAST_SIDE_PX = 2.0
+LEAST_HULL = 3  # sure key points that say something of the whole body
 HULL_MARGIN = 0.05  # body heights: a box reaches past the outermost key points by about so much
 WIDEN_LIMIT = 0.5  # body heights: a box grows by at most so much, each way
 
@@ -66,15 +67,18 @@ def clean(boxes: npt.NDArray[Any] | None, scores: npt.NDArray[Any] | None, least
     return boxes[order], scores[order]
 
 
-def widen(box: Floats, points: npt.NDArray[Any], sure: npt.NDArray[np.bool_], size: float) -> Floats:
-    """`box` (4,) grown to hold the `sure` ones (K,) of the key points (K, 2), of a person of `size` px."""
-    if sure.sum() < 3:
-        return box
-    hull = points[sure]
-    margin, limit = HULL_MARGIN * size, WIDEN_LIMIT * size
-    low = np.clip(hull.min(axis=0) - margin, box[:2] - limit, box[:2])
-    high = np.clip(hull.max(axis=0) + margin, box[2:], box[2:] + limit)
-    return np.concatenate((low, high))
+def widen(boxes: Floats, points: npt.NDArray[Any], sure: npt.NDArray[np.bool_], sizes: npt.NDArray[Any]) -> Floats:
+    """`boxes` (N, 4), each grown to hold the `sure` ones (N, K) of the key points (N, K, 2), of people of `sizes` (N,) px.
+
+    One with fewer than three sure points stays.
+    """
+    margin, limit = HULL_MARGIN * sizes[:, None], WIDEN_LIMIT * sizes[:, None]
+    first = np.where(sure[..., None], points, np.inf).min(axis=1, initial=np.inf) - margin
+    last = np.where(sure[..., None], points, -np.inf).max(axis=1, initial=-np.inf) + margin
+    low = np.maximum(np.minimum(first, boxes[:, :2]), boxes[:, :2] - limit)
+    high = np.minimum(np.maximum(last, boxes[:, 2:]), boxes[:, 2:] + limit)
+    told = sure.sum(axis=1) >= LEAST_HULL
+    return np.where(told[:, None], np.concatenate((low, high), axis=1), boxes)
 
 
 def inside(boxes: npt.NDArray[Any], width: int, height: int) -> Floats:

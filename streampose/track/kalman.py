@@ -44,16 +44,17 @@ def predict(mean: Floats, cov: Floats, dt: float, q: Any, drift: Any = 0.0, deca
     moved[..., 0, 0] = pp + 2 * reach * pv + reach * reach * vv + q * dt**3 / 3
     moved[..., 0, 1] = moved[..., 1, 0] = keep * (pv + reach * vv) + q * dt**2 / 2
     moved[..., 1, 1] = keep * keep * vv + q * dt
-    return np.stack((position, velocity), axis=-2), moved
+    ahead = np.empty_like(mean)
+    ahead[..., 0, :], ahead[..., 1, :] = position, velocity
+    return ahead, moved
 
 
 def transition(dt: float, decay: Any = 0.0) -> tuple[Floats, Floats]:
     """The free entries of F = [[1, reach], [0, keep]] over `dt` seconds: velocity to position, velocity to velocity."""
     decay = np.asarray(decay, np.float64)
     keep = np.exp(-decay * dt)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reach = np.where(decay > 1e-9, (1 - keep) / decay, dt)
-    return reach, keep
+    slowing = decay > 1e-9
+    return np.where(slowing, (1 - keep) / np.where(slowing, decay, 1.0), dt), keep
 
 
 def distance2(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> Floats:
@@ -69,7 +70,7 @@ def update(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> tuple[Floa
     """
     pp, pv, vv = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
     s = pp + r  # S = H P H' + R
-    gain = np.stack((pp / s, pv / s), axis=-1)  # K = P H' S^-1
+    gain = cov[..., 0] / s[..., None]  # K = P H' S^-1
     seen = mean + gain[..., None] * (z - mean[..., 0, :])[..., None, :]  # x = x + K (z - H x)
     after = np.empty_like(cov)
     after[..., 0, 0] = pp * r / s

@@ -36,10 +36,16 @@ def pose_likeness(
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """OKS (N, M) of the people's `points` (N, K, 2), with `trust` and `var` (N, K), and M `poses` (M, K, 3); and which
     pairs (N, M) have enough joints in common to be told by it. `boxes` (N, 4) give the scale."""
-    weights = np.minimum(trust[:, None], np.nan_to_num(poses[None, :, :, 2]))
+    seen = finite(poses)
+    weights = np.minimum(trust[:, None], seen[None, :, :, 2])
     area = np.broadcast_to(COCO_BOX_FILL * association.areas(boxes)[:, None], weights.shape[:2])
-    alike = association.oks(points[:, None], np.nan_to_num(poses[None, :, :, :2]), weights, area, sigmas, var[:, None])
+    alike = association.oks(points[:, None], seen[None, :, :, :2], weights, area, sigmas, var[:, None])
     return alike, weights.sum(axis=2) >= LEAST_JOINTS
+
+
+def finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`values`, 0 where they are no numbers: not measured."""
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
@@ -61,7 +67,9 @@ def dress(likeness: Floats, colours: Floats, least: float) -> Floats:
 
 def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least: float) -> list[tuple[int, int]]:
     """The best pairs (row, column) among the given `rows` and `columns` (indices) of `similarity`, none under `least`."""
-    pairs = association.assign(similarity[np.ix_(np.array(rows, np.intp), np.array(columns, np.intp))], least)
+    if not len(rows) or not len(columns):
+        return []
+    pairs = association.assign(similarity[np.array(rows)[:, None], np.array(columns)], least)
     return [(int(rows[i]), int(columns[j])) for i, j in pairs]
 
 
@@ -69,13 +77,16 @@ def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any], time_s: float)
     """How well each detection (M, 4) fits where each track out of sight may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
-    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates.
+    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates, and
+    for tracks that are in sight.
     """
     result = np.zeros((len(tracks), len(boxes)))
     if not len(boxes):
         return result
     centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
     for row, track in enumerate(tracks):
+        if not track.unseen:
+            continue
         var = track.cov[0, 0] + (2 * CENTRE_NOISE * track.size) ** 2
         ahead2 = ((centres - track.mean[0]) ** 2).sum(axis=1) / var
         if time_s - track.seen_s > AHEAD_S:
@@ -93,10 +104,10 @@ def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDAr
 
     0 on the diagonal and where too few joints are sure in both.
     """
-    scores = np.nan_to_num(poses[..., 2])
+    seen = finite(poses)
+    points, scores = seen[..., :2], seen[..., 2]
     weights = np.minimum(scores[:, None], scores[None])
     area = COCO_BOX_FILL * association.areas(boxes)
-    points = np.nan_to_num(poses[..., :2])
     alike = association.oks(points[:, None], points[None], weights, np.minimum(area[:, None], area[None]), sigmas)
     alike = np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
     np.fill_diagonal(alike, 0.0)

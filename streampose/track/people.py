@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.messages import Person
+from streampose.track import track
 from streampose.track.smoother import COASTED, REJECTED, WORDS, Smoother
 from streampose.track.track import Track
 
@@ -26,33 +27,35 @@ def describe(
     `seen` holds, by id, who was seen in this frame, with the pose (K, 3) where there is one; the poses of those in
     `discarded` were not used. People not confirmed are shown only when seen, those lost not at all.
     """
-    trust, std = smoother.trust(), smoother.std()
-    people = []
-    for row, track in sorted(enumerate(tracks), key=lambda item: item[1].id):
-        if track.lost or not (track.confirmed or track.id in seen):
-            continue
-        pose = seen.get(track.id)
-        points = np.concatenate((smoother.mean[row, :, 0, :], trust[row][:, None]), axis=1)
-        spread = std[row].copy()
-        state = smoother.state[row].copy()
-        unknown = ~smoother.known[row]
-        if unknown.any():
-            points[unknown] = (*track.mean[0], 0.0) if pose is None else pose[unknown]
-            spread[unknown] = UNKNOWN_STD * track.size
-        if pose is not None and track.id in discarded:
-            state[state == COASTED] = REJECTED
+    shown = sorted(
+        (one.id, row) for row, one in enumerate(tracks) if not one.lost and (one.confirmed or one.id in seen)
+    )
+    rows = [row for _, row in shown]
+    points = np.concatenate((smoother.mean[rows, :, 0, :], smoother.trust()[rows][..., None]), axis=2)
+    std, states, unknown = smoother.std()[rows], smoother.state[rows], ~smoother.known[rows]
+    boxes = track.boxes([tracks[row] for row in rows]).astype(np.float32)
+    poses = [seen.get(id_) for id_, _ in shown]
+    for index, (id_, row) in enumerate(shown):
+        one, pose = tracks[row], poses[index]
+        if unknown[index].any():
+            points[index, unknown[index]] = (*one.mean[0], 0.0) if pose is None else pose[unknown[index]]
+            std[index, unknown[index]] = UNKNOWN_STD * one.size
+        if pose is not None and id_ in discarded:
+            states[index, states[index] == COASTED] = REJECTED
         if pose is not None and not smoother.options.enabled:
-            points = pose
-        people.append(
-            Person(
-                id=track.id,
-                state=track.state(time_s),
-                score=float(np.clip(track.score, 0.0, 1.0)),
-                box=track.box.astype(np.float32),
-                keypoints=np.nan_to_num(points).astype(np.float32),
-                raw=None if pose is None else np.asarray(pose, np.float32),
-                std=spread.astype(np.float32),
-                joint_state=tuple(WORDS[s] for s in state),
-            )
+            points[index] = pose
+    points = np.where(np.isfinite(points), points, 0.0).astype(np.float32)
+    std = std.astype(np.float32)
+    return tuple(
+        Person(
+            id=id_,
+            state=tracks[row].state(time_s),
+            score=min(max(tracks[row].score, 0.0), 1.0),
+            box=boxes[index],
+            keypoints=points[index],
+            raw=None if pose is None else np.asarray(pose, np.float32),
+            std=std[index],
+            joint_state=tuple(map(WORDS.__getitem__, states[index].tolist())),
         )
-    return tuple(people)
+        for index, ((id_, row), pose) in enumerate(zip(shown, poses, strict=True))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,42 +56,12 @@ class Track:
     @property
     def size(self) -> float:
         """The longer side, px: the body height, also of somebody lying down."""
-        return float(max(self.sides[0], self.sides[1], 1.0))
-
-    @property
-    def box(self) -> Floats:
-        """(4,) xyxy."""
-        return np.concatenate((self.mean[0] - self.sides / 2, self.mean[0] + self.sides / 2))
+        return float(self.sides.max(initial=1.0))
 
     @property
     def velocity(self) -> Floats:
         """(2,) px/s."""
         return np.asarray(self.mean[1])
-
-    def predict(self, dt: float) -> None:
-        """Move the box `dt` seconds on; its sides stay (their rates are noise)."""
-        q = (CENTRE_ACCELERATION * self.size) ** 2
-        decay = COAST_DECAY if self.unseen else 0.0
-        self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q, 0.0, decay)
-        self.sides_var += SIDE_WALK**2 * dt
-
-    def see_box(self, box: npt.NDArray[Any], score: float, time_s: float) -> None:
-        """A detection at `time_s` is this person."""
-        box = np.asarray(box, np.float64)
-        sides = np.maximum(box[2:] - box[:2], 1.0)
-        odd = np.log(sides / self.sides) / MISFIT
-        r = (CENTRE_NOISE * self.size / max(score, 0.2)) ** 2 * (1 + float(odd @ odd))
-        self.mean, self.cov = kalman.update(self.mean, self.cov, (box[:2] + box[2:]) / 2, r)
-        side_r = (SIDE_NOISE / max(score, 0.2)) ** 2 * (1 + float(odd @ odd))
-        gain = self.sides_var / (self.sides_var + side_r)
-        self.sides = self.sides + gain * (sides - self.sides)
-        self.sides_var *= 1 - gain
-        self.score = score
-        self.seen_s = self.evidence_s = time_s
-        self.seen_at = self.mean[0].copy()
-        self.missed_s = None
-        self.lost = False
-        self.hits += 1
 
     def see_shift(self, shift: npt.NDArray[Any], time_s: float, *, detected: bool) -> None:
         """The key points alone say that the body is `shift` (2,) px from where it was predicted."""
@@ -112,6 +83,55 @@ class Track:
     def may_confirm(self, options: TrackOptions) -> bool:
         """Whether it has been seen often and long enough."""
         return self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - 1e-6
+
+
+def sizes(tracks: Sequence[Track]) -> Floats:
+    """The longer sides (N,), px."""
+    return np.asarray(np.array([one.sides for one in tracks]).reshape(-1, 2).max(axis=1, initial=1.0))
+
+
+def boxes(tracks: Sequence[Track]) -> Floats:
+    """(N, 4) xyxy."""
+    centres = np.array([one.mean[0] for one in tracks]).reshape(-1, 2)
+    halves = np.array([one.sides for one in tracks]).reshape(-1, 2) / 2
+    return np.concatenate((centres - halves, centres + halves), axis=1)
+
+
+def predict(tracks: Sequence[Track], dt: float) -> None:
+    """Move the boxes `dt` seconds on; their sides stay (their rates are noise)."""
+    if not tracks:
+        return
+    q = (CENTRE_ACCELERATION * sizes(tracks)) ** 2
+    decay = np.array([COAST_DECAY if one.unseen else 0.0 for one in tracks])
+    means, covs = np.array([one.mean for one in tracks]), np.array([one.cov for one in tracks])
+    for one, mean, cov in zip(tracks, *kalman.predict(means, covs, dt, q, 0.0, decay), strict=True):
+        one.mean, one.cov = mean, cov
+        one.sides_var += SIDE_WALK**2 * dt
+
+
+def see_boxes(tracks: Sequence[Track], boxes: npt.NDArray[Any], scores: npt.NDArray[Any], time_s: float) -> None:
+    """Each of the detections at `time_s`, `boxes` (N, 4) with `scores` (N,), is the one of the N `tracks` in its place."""
+    if not tracks:
+        return
+    boxes = np.asarray(boxes, np.float64)
+    sides, known = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0), np.array([one.sides for one in tracks])
+    odd = np.log(sides / known) / MISFIT
+    doubt = (1 + (odd * odd).sum(axis=1)) / np.maximum(scores, 0.2) ** 2
+    r = (CENTRE_NOISE * sizes(tracks)) ** 2 * doubt
+    means, covs = np.array([one.mean for one in tracks]), np.array([one.cov for one in tracks])
+    means, covs = kalman.update(means, covs, (boxes[:, :2] + boxes[:, 2:]) / 2, r)
+    sides_var = np.array([one.sides_var for one in tracks])
+    gain = sides_var / (sides_var + SIDE_NOISE**2 * doubt)
+    sides = known + gain[:, None] * (sides - known)
+    sides_var *= 1 - gain
+    for index, one in enumerate(tracks):
+        one.mean, one.cov, one.sides = means[index], covs[index], sides[index]
+        one.sides_var, one.score = float(sides_var[index]), float(scores[index])
+        one.seen_s = one.evidence_s = time_s
+        one.seen_at = one.mean[0].copy()
+        one.missed_s = None
+        one.lost = False
+        one.hits += 1
 
 
 def begin(track_id: int, box: npt.NDArray[Any], score: float, time_s: float) -> Track:

@@ -92,18 +92,14 @@ class CameraTracker:
         owner = self._first_guess(now, detections, weights)
         wanted = [j for j in range(len(detections)) if weights[j] >= self.options.high_threshold or j in owner]
         carried = self._uncovered(set(owner.values()))
-        sure, pose_boxes = self._sure(), list[Floats]()
-        pose_of = np.full(len(wanted) + len(carried), -1)
-        claims = [(detections[j], owner.get(j)) for j in wanted] + [(now[row], row) for row in carried]
-        for index, (box, row) in enumerate(claims):
-            if row is None or self._is_due(row):
-                pose_of[index] = len(pose_boxes)
-                if row is not None:
-                    box = candidates.widen(box, self._smoother.mean[row, :, 0, :], sure[row], self._tracks[row].size)
-                pose_boxes.append(box)
+        claims = np.concatenate((detections[wanted], now[carried]))
+        owners = [owner.get(j) for j in wanted] + carried
+        due = [index for index, row in enumerate(owners) if row is None or self._is_due(row)]
+        pose_of = np.full(len(claims), -1)
+        pose_of[due] = np.arange(len(due))
         return Proposal(
             time_s=time_s,
-            boxes=np.array(pose_boxes, np.float32).reshape(-1, 4),
+            boxes=self._widened(claims, owners)[due].astype(np.float32),
             detections=detections[wanted],
             scores=weights[wanted],
             carried=np.array(carried, np.intp),
@@ -140,8 +136,7 @@ class CameraTracker:
         dt = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s if self._time_s is None else self._time_s + dt
         self._frame += 1
-        for person in self._tracks:
-            person.predict(dt)
+        track.predict(self._tracks, dt)
         self._smoother.predict(dt, self._sizes(), self._drift())
         return self._time_s
 
@@ -167,10 +162,14 @@ class CameraTracker:
     def _is_due(self, row: int) -> bool:
         return (self._frame + self._tracks[row].id) % self._pose_every == 0
 
-    def _sure(self) -> npt.NDArray[np.bool_]:
-        """Which joints (N, K) are known well enough to widen a box."""
-        near = self._smoother.std() <= SURE_STD * self._sizes()[:, None]
-        return np.asarray(near & (self._smoother.trust() >= SURE_JOINT))
+    def _widened(self, boxes: Floats, owners: list[int | None]) -> Floats:
+        """The `boxes` (C, 4), each grown to hold the joints that are known well of the track in its row of `owners`."""
+        owned = [index for index, row in enumerate(owners) if row is not None]
+        rows = np.array([owners[index] for index in owned], np.intp)
+        sizes, smoother = self._sizes(), self._smoother
+        sure = (smoother.std() <= SURE_STD * sizes[:, None]) & (smoother.trust() >= SURE_JOINT)
+        boxes[owned] = candidates.widen(boxes[owned], smoother.mean[rows, :, 0, :], sure[rows], sizes[rows])
+        return boxes
 
     # -- who is who
 
@@ -262,7 +261,7 @@ class CameraTracker:
             smoother.trust()[row : row + 1],
             smoother.cov[row : row + 1, :, 0, 0],
             pose[None],
-            self._tracks[row].box[None],
+            track.boxes([self._tracks[row]]),
             self._sigmas,
         )
         return float(alike[0, 0]) if told[0, 0] else 0.0
@@ -271,19 +270,21 @@ class CameraTracker:
 
     def _see(self, proposal: Proposal, poses: Floats, owners: dict[int, int], discarded: set[int]) -> dict[int, int]:
         """Give the detections to their tracks and begin new ones; candidate by track row."""
-        used: dict[int, int] = {}
-        for column, box in enumerate(proposal.detections):
-            row, score = owners.get(column), float(proposal.scores[column])
-            if row is not None and (self._tracks[row].confirmed or column not in discarded):
-                if self._tracks[row].lost:
-                    self._smoother.forget(np.array([row]))
-                self._tracks[row].see_box(box, score, proposal.time_s)
-                used[row] = column
-            elif row is None and column not in discarded and self._may_begin(score, poses[column]):
-                self._tracks.append(track.begin(self._next_id, box, score, proposal.time_s))
+        boxes, scores, now_s = proposal.detections, proposal.scores, proposal.time_s
+        used = {
+            row: column
+            for column, row in sorted(owners.items())
+            if self._tracks[row].confirmed or column not in discarded
+        }
+        seen, columns = [self._tracks[row] for row in used], list(used.values())
+        self._smoother.forget(np.array([row for row in used if self._tracks[row].lost], np.intp))
+        track.see_boxes(seen, boxes[columns], scores[columns], now_s)
+        for column in sorted(set(range(len(boxes))) - set(owners) - discarded):
+            if self._may_begin(float(scores[column]), poses[column]):
+                used[len(self._tracks)] = column
+                self._tracks.append(track.begin(self._next_id, boxes[column], float(scores[column]), now_s))
                 self._smoother.add()
                 self._next_id += 1
-                used[len(self._tracks) - 1] = column
         return used
 
     def _colours(self, poses: Floats, image: Image | None) -> Floats:
@@ -327,7 +328,7 @@ class CameraTracker:
         if not others:
             return False
         both = np.concatenate((pose[None], poses[others]))
-        boxes = np.broadcast_to(self._tracks[row].box, (len(both), 4))
+        boxes = np.broadcast_to(track.boxes([self._tracks[row]]), (len(both), 4))
         return bool((matching.same_pose(both, boxes, self._sigmas)[0] > TAKEN_OKS).any())
 
     def _smooth(self, poses: dict[int, Floats]) -> None:
@@ -355,10 +356,10 @@ class CameraTracker:
             self._smoother.keep(stay)
 
     def _sizes(self) -> Floats:
-        return np.array([person.size for person in self._tracks])
+        return track.sizes(self._tracks)
 
     def _drift(self) -> Floats:
         return np.array([person.velocity for person in self._tracks]).reshape(-1, 2)
 
     def _boxes(self) -> Floats:
-        return np.array([person.box for person in self._tracks]).reshape(-1, 4)
+        return track.boxes(self._tracks)
