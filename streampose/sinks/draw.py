@@ -187,41 +187,41 @@ def _limbs(people: Sequence[Person], skeleton: DrawSkeleton, options: DrawOption
     solid = scores >= options.solid_score
     edges, _ = _edges_by_side(skeleton)
     drawn, firm = np.asarray(shown[:, edges].all(axis=2)), np.asarray(solid[:, edges].all(axis=2))
-    joints = np.rint(points * (1 << _SHIFT)).astype(np.int32)
-    return _Limbs(points[:, edges], drawn & firm, drawn & ~firm, joints, shown, solid)
+    return _Limbs(points[:, edges], drawn & firm, drawn & ~firm, _fixed(points), shown, solid)
 
 
 def _draw_skeleton(canvas: Image, limbs: _Limbs, index: int, coasting: bool, skeleton: DrawSkeleton, pen: _Pen) -> None:
     lines, sure, unsure = limbs.lines[index], limbs.sure[index], limbs.unsure[index]
-    strokes: list[tuple[Points, Colour, int]] = []
-    if pen.outline:
-        strokes.append((lines[sure], OUTLINE, pen.limb + 2))
+    strokes = [(lines[sure], OUTLINE, pen.limb + 2)] if pen.outline else []
+    doubt = unsure.any()
     for side, part in _edges_by_side(skeleton)[1]:
-        for chosen, thickness in ((unsure[part], 1), (sure[part], pen.limb)):
-            strokes.append((lines[part][chosen], SIDE_COLOURS[side], thickness))
+        if doubt:
+            strokes.append((lines[part][unsure[part]], SIDE_COLOURS[side], 1))
+        strokes.append((lines[part][sure[part]], SIDE_COLOURS[side], pen.limb))
     for stroke, colour, thickness in strokes:
         _draw_lines(canvas, _dashes(stroke, max(4.0, pen.limb * 3.0)) if coasting else stroke, colour, thickness)
-    centres, solid = limbs.joints[index].tolist(), limbs.solid[index].tolist()
-    for joint in np.flatnonzero(limbs.shown[index]).tolist():
-        _draw_joint(canvas, centres[joint], SIDE_COLOURS[skeleton.sides[joint]], pen, solid[joint] and not coasting)
-
-
-def _draw_joint(canvas: Image, centre: Sequence[int], colour: Colour, pen: _Pen, solid: bool) -> None:
-    """One joint at `centre`, fixed-point pixels."""
-    radius = pen.joint << _SHIFT
-    if solid:
+    circle, radius, rim = cv2.circle, pen.joint << _SHIFT, (pen.joint + 1) << _SHIFT
+    joints = zip(limbs.joints[index].tolist(), limbs.shown[index].tolist(), limbs.solid[index].tolist(), strict=True)
+    for (centre, shown, solid), side in zip(joints, skeleton.sides, strict=True):
+        if not shown:
+            continue
+        if coasting or not solid:
+            circle(canvas, centre, rim, SIDE_COLOURS[side], 1, cv2.LINE_AA, _SHIFT)
+            continue
         if pen.outline:
-            cv2.circle(canvas, centre, radius + (1 << _SHIFT), OUTLINE, -1, cv2.LINE_AA, _SHIFT)
-        cv2.circle(canvas, centre, radius, colour, -1, cv2.LINE_AA, _SHIFT)
-    else:
-        cv2.circle(canvas, centre, radius + (1 << _SHIFT), colour, 1, cv2.LINE_AA, _SHIFT)
+            circle(canvas, centre, rim, OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+        circle(canvas, centre, radius, SIDE_COLOURS[side], -1, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(points: Points) -> npt.NDArray[np.int32]:
+    """`points` in fixed-point pixels."""
+    return np.rint(points * (1 << _SHIFT)).astype(np.int32)
 
 
 def _draw_lines(canvas: Image, lines: Points, colour: Colour, thickness: int) -> None:
     """Draw (N, 2, 2) line segments in one call."""
     if len(lines):
-        fixed = np.rint(lines * (1 << _SHIFT)).astype(np.int32)
-        cv2.polylines(canvas, list(fixed), False, colour, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(canvas, list(_fixed(lines)), False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _dashes(lines: Points, dash_px: float) -> Points:
