@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,16 @@ def test_cpu_time_counts_every_call() -> None:
 
 
 def test_the_account_adds_up() -> None:
+    cores = os.sched_getaffinity(0)
     found = bench_pipeline(BenchOptions(people=2, width=SIZE[0], height=SIZE[1], frames=20, networks=False))
     assert set(found["parts_ms"]) == PARTS
     assert all(value >= 0 for value in found["parts_ms"].values())
     assert found["parts_sum_ms"] == pytest.approx(sum(found["parts_ms"].values()), abs=0.01)
-    assert found["constant_networks"]["frames"] >= found["frames"] == 20
+    whole = found["constant_networks"]
+    assert whole["frames"] >= found["frames"] == 20
+    assert whole["cpu_ms_per_frame"] > 0
+    assert whole["all_cores"]["cpu_ms_per_frame"] > 0
+    assert os.sched_getaffinity(0) == cores
     assert found["size"] == list(SIZE)
     assert found["machine"]["cpu"]
     json.dumps(found, allow_nan=False)
