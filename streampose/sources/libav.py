@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -21,6 +22,8 @@ from streampose.redact import redact_url, split_credentials
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ NETWORK_SCHEMES = frozenset(
 ANALYSIS_US = 500_000  # libav's default of 5 s would be waited for in full by streams whose rate it cannot settle
 CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # formats without stamps: libav invents 25 fps
 SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
+SEGMENT_S = 30.0  # and nothing between them: so long may the next be awaited
+AT_HAND_S = 0.2  # what the analysis kept is given at once, in any case within this
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
 
 _said: set[str] = set()
@@ -51,10 +56,11 @@ _PHRASES: Mapping[FailureKind, str] = {
 class VideoOptions:
     """How a video is opened and decoded.
 
-    `open_timeout_s` and `read_timeout_s` bound every blocking call on the network. `transport` is RTSP's. `skip` leaves
-    out pictures before decoding: those no other refers to, or all but key frames. `threads` per decoder: 0 lets libav
-    choose, within each picture; more than 1 also decodes several pictures of a recording at a time. `hwaccel`: none,
-    auto, or a device type of libav. `libav` goes to libav as it is.
+    `read_timeout_s` is the longest silence of the network, while connecting as well as later; `open_timeout_s` bounds the
+    whole of connecting and analysing. `transport` is RTSP's. `skip` leaves out pictures before decoding: those no other
+    refers to, or all but key frames. `threads` per decoder: 0 lets libav choose, within each picture; more than 1 also
+    decodes several pictures of a recording at a time. `hwaccel`: none, auto, or a device type of libav. `libav` goes to
+    libav as it is.
     """
 
     open_timeout_s: float = 10.0
@@ -93,14 +99,111 @@ def scheme_of(url: str) -> str:
     return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
+class _OpenLimit:
+    """What is left of `limit_s` seconds: PyAV turns a limit into a number as each of its calls begins, so that connecting
+    and analysing share this one. `asked_s`: when the last of them began (monotonic)."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._until_s = time.monotonic() + limit_s
+        self.asked_s = time.monotonic()
+
+    def __float__(self) -> float:
+        self.asked_s = time.monotonic()
+        return max(self._until_s - self.asked_s, 0.0)
+
+    @property
+    def over(self) -> bool:
+        return time.monotonic() >= self._until_s
+
+
+@dataclass(slots=True)
+class _ReadLimit:
+    """How long a read may take; PyAV asks for it as `demux` begins. `silence_s` is libav's own limit of each wait for the
+    network. A read is complete only when the next picture begins, so where pictures are far apart, or may be (`slow`), it
+    may take two of them. Where nothing may have been heard since `silent_since_s` (monotonic), what is at hand is read
+    first."""
+
+    silence_s: float
+    slow: bool = True
+    silent_since_s: float | None = None
+
+    def __float__(self) -> float:
+        if self.silent_since_s is not None:
+            return min(self.silence_s, AT_HAND_S)
+        return 2.0 * self.silence_s if self.slow else self.silence_s
+
+    def note(self, began_s: float, step_s: float | None) -> bool:
+        """A read that began at `began_s` gave a packet whose stamp is `step_s` from the one before (None: not known);
+        whether the limit is another one now.
+
+        A silence that was too long ends twice in libav: its parser first gives the picture that it held back, and only the
+        next read is the error, after as long again.
+        """
+        before_s = float(self)
+        late = self.silent_since_s is None and time.monotonic() - began_s >= self.silence_s
+        self.slow = step_s is None or step_s > self.silence_s / 4.0
+        self.silent_since_s = began_s if late and not self.slow else None
+        return float(self) != before_s
+
+
+def is_segmented(url: str) -> bool:
+    """Whether `url` names a playlist (HLS, DASH), by its ending."""
+    path = url.partition("?")[0].partition("#")[0].lower()
+    return scheme_of(url) in ("http", "https") and path.endswith((".m3u8", ".m3u", ".mpd"))
+
+
 def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> InputContainer:
-    """Open `url` for reading within `options.open_timeout_s`. Raises what `av.open` raises."""
+    """Open `url` for reading within `options.open_timeout_s`. Raises what `av.open` raises. Read it by `packets_of`."""
+    if scheme_of(url) not in NETWORK_SCHEMES and not webcam:
+        return _open(url, options, None, None)
+    opening, reading = _OpenLimit(options.open_timeout_s), _ReadLimit(options.read_timeout_s)
+    container = _open(url, options, (opening, reading), WEBCAM_DEVICE if webcam else None)
+    if SEGMENTED & set(container.format.name.split(",")):
+        reading.silence_s = max(reading.silence_s, SEGMENT_S)
+    elif opening.over or time.monotonic() - opening.asked_s >= options.read_timeout_s:
+        # So long an analysis has seen nothing but silence (that a limit ended it is no error to libav) or a picture now
+        # and then. Of those it kept some, and a silence need not be waited for twice.
+        reading.silent_since_s = opening.asked_s
+    return container
+
+
+def silent_since_s(container: InputContainer) -> float | None:
+    """Since when (monotonic) the connection has been silent if no packet is at hand; None where it was heard lately."""
+    limit: object = container.read_timeout
+    return limit.silent_since_s if isinstance(limit, _ReadLimit) else None
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The packets of `stream`; raises what `container.demux` raises."""
+    limit: object = container.read_timeout
+    packets = _demux(container, stream)
+    last_pts: int | None = None
+    while True:
+        began_s = time.monotonic()
+        packet = next(packets, None)
+        if packet is None:
+            return
+        step_s = None
+        if packet.pts is not None and last_pts is not None and packet.time_base is not None:
+            step_s = abs(float((packet.pts - last_pts) * packet.time_base))
+        last_pts = packet.pts
+        if isinstance(limit, _ReadLimit) and limit.note(began_s, step_s):
+            packets.close()  # before the next one asks for its limit: it takes the old one away
+            packets = _demux(container, stream)
+        yield packet
+
+
+def _demux(container: InputContainer, stream: VideoStream) -> Generator[Packet[VideoStream], None, None]:
+    return cast("Generator[Packet[VideoStream], None, None]", container.demux(stream))
+
+
+def _open(
+    url: str, options: VideoOptions, timeout: tuple[_OpenLimit, _ReadLimit] | None, device: str | None
+) -> InputContainer:
     import av
 
-    network = scheme_of(url) in NETWORK_SCHEMES
-    timeout = (options.open_timeout_s, options.read_timeout_s) if network or webcam else None
     arguments: dict[str, Any] = {
-        "format": WEBCAM_DEVICE if webcam else None,
+        "format": device,
         "options": {**libav_options(url, options), **options.libav},
         "timeout": timeout,
     }
@@ -131,11 +234,12 @@ def _say_once(what: str, level: int = logging.WARNING) -> None:
 def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
     """The options that the protocol of `url` needs: limits, transport, short analysis.
 
-    libav has one limit for every wait of a connection, so it is the larger of the two; PyAV's own, which are exact,
-    stand before it. They cannot stand alone: what libav does in a helper of its own it may not interrupt.
+    libav's limit is that of each wait for the network, from the first on, so it is the longest silence. PyAV's own stand
+    beside it: that of opening, and that of each read, which also ends a read that is fed a byte at a time. They cannot
+    stand alone: what libav does in a helper of its own PyAV may not interrupt.
     """
     scheme = scheme_of(url)
-    limit_us = str(int(max(options.open_timeout_s, options.read_timeout_s) * 1e6))
+    limit_us = str(int(options.read_timeout_s * 1e6))
     analysis = {"analyzeduration": str(ANALYSIS_US)}
     if scheme in ("rtsp", "rtsps"):
         return {
@@ -179,13 +283,13 @@ def _device_present(device: str) -> bool:
     return True
 
 
-def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, limit_s: float) -> FailureKind:
-    """Why `error` happened, by its code, when it happened and how long it took of the limit."""
+def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, silence_s: float) -> FailureKind:
+    """Why `error` happened, by its code, when it happened and whether the longest silence had passed by then."""
     import av
 
     text = str(error).lower()
     code = getattr(error, "errno", None)
-    if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError, PermissionError)):
+    if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)):
         return "auth"
     if isinstance(error, (av.error.HTTPNotFoundError, FileNotFoundError)):
         return "not_found"
@@ -199,24 +303,29 @@ def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, limit_s: 
         return "codec"
     if "tls" in text or "ssl" in text or "certificate" in text:
         return "tls"
-    if elapsed_s >= 0.9 * limit_s:  # "invalid data" after the whole limit is a silent peer
+    if elapsed_s >= 0.9 * silence_s:  # "invalid data" after the whole limit is a silent peer
         return "timeout"
     if isinstance(error, (EOFError, ConnectionError, BrokenPipeError)):
         return "ended" if phase == "read" else "refused"
-    if phase == "read" and code == errno.EIO:  # what the multipart demuxer makes of a closed connection
-        return "ended"
+    if code == errno.EPERM or (phase == "read" and code == errno.EIO):
+        return (
+            "ended"  # libav's RTSP makes -1 of a dialogue that breaks off, its multipart demuxer EIO of a closed stream
+        )
     return "other"
 
 
-def source_error(error: BaseException, url: str, phase: Phase, elapsed_s: float, limit_s: float) -> SourceError:
+def source_error(error: BaseException, url: str, phase: Phase, elapsed_s: float, options: VideoOptions) -> SourceError:
     """The one line for a failed network source; raise it outside the except block, so that no context holds the URL.
 
     Only what no retry can mend is permanent: the way of asking, the codec, and a refused user or password.
     """
-    kind = failure_kind(error, phase, elapsed_s, limit_s)
+    kind = failure_kind(error, phase, elapsed_s, options.read_timeout_s)
     what = _PHRASES[kind]
     if kind == "timeout":
-        what += f" ({elapsed_s:.1f} s of at most {limit_s:g} s, {'connecting' if phase == 'open' else 'reading'})"
+        allowed = f"read_timeout allows {options.read_timeout_s:g} s of silence"
+        if phase == "open":
+            allowed += f", open_timeout {options.open_timeout_s:g} s in all"
+        what += f" ({elapsed_s:.1f} s {'connecting' if phase == 'open' else 'reading'}; {allowed})"
     elif kind == "other":
         what += f" ({detail_of(error)})"
     message = f"{redact_url(url)} {what}"

@@ -104,7 +104,7 @@ class VideoSource:
 
     def _open_error(self, error: BaseException, elapsed_s: float) -> SourceError:
         if self._network:
-            return libav.source_error(error, self._url, "open", elapsed_s, self._options.open_timeout_s)
+            return libav.source_error(error, self._url, "open", elapsed_s, self._options)
         detail = libav.detail_of(error)
         if self._webcam:
             if isinstance(error, FileNotFoundError):
@@ -151,9 +151,10 @@ class VideoSource:
     def _run(self, container: InputContainer, decoder: PacketDecoder, info: SourceInfo) -> Iterator[Picture | Corrupt]:
         import av
 
-        packets = container.demux(decoder.stream)
+        packets = libav.packets_of(container, decoder.stream)
+        phase: libav.Phase = "open" if libav.silent_since_s(container) else "read"
         while not self._stopped():
-            began_s = time.monotonic()
+            began_s = libav.silent_since_s(container) or time.monotonic()
             failure: SourceError | None = None
             packet: av.Packet[VideoStream] | None = None
             try:
@@ -161,8 +162,9 @@ class VideoSource:
             except IndexError:
                 packet = None  # PyAV, at the end of a container that grew a stream while it was read
             except av.error.FFmpegError as error:
-                failure = self._read_error(error, info, decoder.clock.time_s, time.monotonic() - began_s)
+                failure = self._read_error(error, info, decoder.clock.time_s, phase, time.monotonic() - began_s)
             if packet is not None:
+                phase = "read"
                 yield from decoder.feed(packet)
                 continue
             yield from decoder.finish()
@@ -176,9 +178,11 @@ class VideoSource:
                 yield cut
             return
 
-    def _read_error(self, error: BaseException, info: SourceInfo, time_s: float, elapsed_s: float) -> SourceError:
+    def _read_error(
+        self, error: BaseException, info: SourceInfo, time_s: float, phase: libav.Phase, elapsed_s: float
+    ) -> SourceError:
         if self._network:
-            return libav.source_error(error, self._url, "read", elapsed_s, self._options.read_timeout_s)
+            return libav.source_error(error, self._url, phase, elapsed_s, self._options)
         if info.live:
             return TransientSourceError(f"webcam {self.name} stopped ({libav.detail_of(error)})", kind="ended")
         return PermanentSourceError(f"{self.name} is damaged or cut at {time_s:.2f} s ({libav.detail_of(error)})")
