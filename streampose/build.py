@@ -38,11 +38,13 @@ from streampose.sinks.display import Display
 from streampose.sinks.remux import Remuxer
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
+from streampose.sources.libav import SEGMENT_S, is_segmented
 from streampose.sources.open import is_live, kind_of, open_source
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
 
+KEY_FRAME_S = 20.0  # so far away may the first key frame of a connection be; a silent network ends it sooner
 OPEN_GRACE_S = 5.0  # the watchdog leaves FFmpeg so much longer than its own limit before it gives a reader up
 RECORDING_DEPTH = 4  # frames of a recording that wait for the networks: enough to hide the decoder's jitter
 RESULT_DEPTH = 2  # results between detector and pose: few, so that age is bounded by design
@@ -183,15 +185,7 @@ def _camera(
         stills=stills,
     )
     tap = source_recording(config, name, written)
-    keep = KeepOptions(
-        live=live,
-        stall_s=camera.stall_after,
-        give_up_s=camera.give_up_after,
-        open_s=camera.open_timeout + OPEN_GRACE_S,
-        backoff_first_s=camera.backoff,
-        backoff_cap_s=camera.backoff_max,
-        hours=hours_of(name, camera),
-    )
+    keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None
     producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
@@ -202,18 +196,39 @@ def _camera(
     return CameraRun(lane, producer, workers, tap, main)
 
 
-def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
-    return open_source(
-        camera.analysed_url,
-        open_timeout_s=camera.open_timeout,
-        read_timeout_s=camera.read_timeout,
-        transport=camera.transport,
-        skip=camera.skip,
-        threads=camera.threads,
-        hwaccel=camera.hwaccel,
-        tap=None if tap is None else tap.write,
-        only=camera.only,
+def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
+    """How the source of a camera is kept running."""
+    url = camera.analysed_url
+    return KeepOptions(
+        live=is_live(camera.full_url),
+        stall_s=camera.stall_after,
+        give_up_s=camera.give_up_after,
+        unpaced_s=KEY_FRAME_S if kind_of(url) == "stream" else camera.give_up_after,
+        quiet_s=SEGMENT_S if is_segmented(url) else 0.0,
+        open_s=camera.open_timeout + OPEN_GRACE_S,
+        backoff_first_s=camera.backoff,
+        backoff_cap_s=camera.backoff_max,
+        hours=hours_of(name, camera),
     )
+
+
+def source_options(camera: CameraConfig) -> dict[str, Any]:
+    """How the source of a camera is opened and decoded: arguments of `open_source`. A recording gets no second try, so a
+    slow server may think about it for as long as the opening may take."""
+    live = is_live(camera.full_url)
+    return {
+        "open_timeout_s": camera.open_timeout,
+        "read_timeout_s": camera.read_timeout if live else max(camera.read_timeout, camera.open_timeout),
+        "transport": camera.transport,
+        "skip": camera.skip,
+        "threads": camera.threads,
+        "hwaccel": camera.hwaccel,
+        "only": camera.only,
+    }
+
+
+def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
+    return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write)
 
 
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:

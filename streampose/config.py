@@ -68,10 +68,15 @@ class CameraConfig(Section):
         "auto", description="lossless: every frame (recordings); latest: the newest frame wins (live)"
     )
     transport: Literal["tcp", "udp"] = "tcp"
-    open_timeout: Duration = 10.0
-    read_timeout: Duration = 5.0
+    open_timeout: Duration = Field(10.0, description="the longest that connecting may take in all")
+    read_timeout: Duration = Field(
+        2.5, description="the longest silence of the network, connecting or later; larger for a camera that is slower"
+    )
     stall_after: Duration = Field(2.0, description="live: so long without a picture is a stall")
-    give_up_after: Duration = Field(8.0, description="live: so long without a picture, and the camera is opened anew")
+    give_up_after: Duration = Field(
+        3.0,
+        description="live: so long without a picture, and the camera is opened anew; slow cameras have longer",
+    )
     backoff: Duration = Field(0.5, description="the first wait before a reconnect; doubles, with jitter")
     backoff_max: Duration = Field(
         2.5, description="the longest such wait: with it a camera is seen again within five seconds"

@@ -59,18 +59,10 @@ def doctor(
 
 
 def _open(camera: CameraConfig, tap: Tap) -> Source:
+    from streampose.build import source_options
     from streampose.sources.open import open_source
 
-    return open_source(
-        camera.analysed_url,
-        open_timeout_s=camera.open_timeout,
-        read_timeout_s=camera.read_timeout,
-        transport=camera.transport,
-        skip=camera.skip,
-        threads=1,
-        hwaccel=camera.hwaccel,
-        tap=tap,
-    )
+    return open_source(camera.analysed_url, **{**source_options(camera), "threads": 1}, tap=tap)
 
 
 def table(findings: Sequence[Findings]) -> str:

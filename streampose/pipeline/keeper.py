@@ -8,7 +8,6 @@ new one takes its place; their number is bounded. A recording is read once and i
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -19,40 +18,16 @@ from streampose.errors import FailureKind, PermanentSourceError, SourceError, Tr
 from streampose.hours import Hours
 from streampose.messages import SourceInfo
 from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import Worker, WorkerGroup
 from streampose.sources.base import Corrupt, Picture, Source
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1  # how often a waiting keeper looks whether it was stopped
-SILENT_PICTURES = 4.0  # so many missing pictures in a row are a stall, whatever the rate
+SILENT_PICTURES = 4.0  # so many missing pictures in a row are a stall, whatever the rate; twice as many are given up
 SLOWEST_FPS = 0.05  # what announces less announces nonsense
 HANDOVER = 4  # pictures between reader and keeper: enough that neither waits for the other's thread to be scheduled
-
-
-class Backoff:
-    """How long to wait before the next try: exponential with full jitter (uniform between 0 and the step) and a cap.
-
-    Full jitter keeps many cameras behind one switch from coming back in step. `draw` gives numbers in 0..1.
-    """
-
-    def __init__(self, first_s: float, cap_s: float, draw: Callable[[], float] = random.random) -> None:
-        if not 0 < first_s <= cap_s:
-            raise ValueError(f"a backoff needs 0 < first_s <= cap_s, got {first_s} and {cap_s}")
-        self._first_s = first_s
-        self._cap_s = cap_s
-        self._draw = draw
-        self.tries = 0
-
-    def next_s(self, at_least_s: float = 0.0) -> float:
-        """The wait before the next try, in seconds; where a cap of `at_least_s` is larger, the wait is up to that."""
-        step_s = min(self._cap_s, self._first_s * 2.0 ** min(self.tries, 32))
-        self.tries += 1
-        return max(step_s, at_least_s) * self._draw()
-
-    def reset(self) -> None:
-        """The source works again: the next failure begins with the shortest wait."""
-        self.tries = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +35,14 @@ class KeepOptions:
     """When a keeper loses patience, in seconds.
 
     `live`: the source is a camera and is opened again whenever it ends. `stall_s` without a picture it is said to stall,
-    after `give_up_s` it is given up and opened anew; `open_s` bounds the opening. `backoff_first_s` doubles up to
-    `backoff_cap_s`. A camera that answers, but refuses (user or password, codec), is asked only every
-    `refused_backoff_s` or so: some lock the account of whoever insists. With `retry_refused` off it fails at once, as does
-    what cannot be asked at all (a wrong scheme or option).
+    after `give_up_s` it is given up and opened anew; a slow camera has longer, by the steps between its pictures. Until
+    those are known, and until the first picture of each connection, it has `unpaced_s`: a key frame may be far away (that
+    the network is silent is the source's own matter). `quiet_s`: what it always has, where pictures come in batches.
+    `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
+    A camera that answers, but refuses (user or password, codec), is asked only every `refused_backoff_s` or so: some lock
+    the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
+    other for the first `refused_grace_s` of its refusals, then ever less often. With `retry_refused` off it fails at once,
+    as does what cannot be asked at all (a wrong scheme or option).
     `stop_grace_s`: how long a reader that was told to end may take. `steady_s` of pictures make a failure a new one.
     `max_stuck` readers may be stuck in native calls at a time. Outside its `hours` a camera is not connected; `local_time`
     tells the time of day they are of.
@@ -71,11 +50,14 @@ class KeepOptions:
 
     live: bool = False
     stall_s: float = 2.0
-    give_up_s: float = 8.0
+    give_up_s: float = 3.0
+    unpaced_s: float = 20.0
+    quiet_s: float = 0.0
     open_s: float = 15.0
     backoff_first_s: float = 0.5
     backoff_cap_s: float = 2.5
     refused_backoff_s: float = 30.0
+    refused_grace_s: float = 60.0
     retry_refused: bool = True
     stop_grace_s: float = 1.0
     steady_s: float = 5.0
@@ -216,6 +198,9 @@ class Keeper:
         self._options = options
         self._backoff = backoff or Backoff(options.backoff_first_s, options.backoff_cap_s)
         self._live = options.live
+        self._pace = Pace()
+        self._welcome = False  # it has given pictures, so it knows these credentials and sends what can be decoded
+        self._refuses_since_s: float | None = None
         self._stuck: list[Worker] = []
         self.runs = 0
         self.abandoned = 0
@@ -227,12 +212,12 @@ class Keeper:
                 yield from self._pause()
                 continue
             if not self._has_room():
-                yield self._lose(
-                    TransientSourceError(f"{len(self._stuck)} readers are stuck in native calls", "timeout")
-                )
+                what = f"{len(self._stuck)} readers are stuck in native calls"
+                yield Lost(what, "timeout", self._options.stall_s)
                 self._rest(self._options.stall_s)
                 continue
             self.runs += 1
+            began_s = time.monotonic()
             reading = Reading(self._name, self._make_source, self._group, self._stopped)
             try:
                 over = yield from self._watch(reading)
@@ -242,7 +227,7 @@ class Keeper:
                 return
             if isinstance(over, _OffDuty):
                 continue
-            lost = self._lose(over)
+            lost = self._lose(over, time.monotonic() - began_s)
             yield lost
             self._rest(lost.wait_s)
 
@@ -264,6 +249,7 @@ class Keeper:
         """The events of one run; returns why it is over, None where nothing should follow."""
         info: SourceInfo | None = None
         first_s: float | None = None
+        shown: Picture | None = None
         last_s = time.monotonic()
         stalled = False
         while not self._stopped():
@@ -275,7 +261,7 @@ class Keeper:
                 if not self._live:
                     continue
                 silence_s = now_s - last_s
-                if silence_s > (self._options.open_s if info is None else self._give_up_s(info)):
+                if silence_s > (self._options.open_s if info is None else self._give_up_s(info, shown is not None)):
                     what = "no answer" if info is None else "no picture"
                     return TransientSourceError(f"{what} for {silence_s:.1f} s, given up", "timeout")
                 if info is not None and not stalled and silence_s > self.patience_s(info):
@@ -290,8 +276,12 @@ class Keeper:
                 last_s = now_s
             elif isinstance(item, Picture):
                 first_s = now_s if first_s is None else first_s
+                if shown is not None and not item.jump:
+                    self._pace.add(item.time_s - shown.time_s)
+                shown = item
                 last_s = now_s
                 stalled = False
+                self._welcome, self._refuses_since_s = True, None
                 if now_s - first_s >= self._options.steady_s:
                     self._backoff.reset()
             yield item
@@ -299,11 +289,17 @@ class Keeper:
 
     def patience_s(self, info: SourceInfo) -> float:
         """How long a camera may be silent; one of a picture in five seconds is not stalled after two."""
-        fps = info.nominal_fps
-        return max(self._options.stall_s, SILENT_PICTURES / fps) if fps and fps > SLOWEST_FPS else self._options.stall_s
+        step_s = self._pace.step_s
+        if step_s is None:
+            step_s = 1.0 / info.nominal_fps if info.nominal_fps and info.nominal_fps > SLOWEST_FPS else 0.0
+        return max(self._options.stall_s, self._options.quiet_s, SILENT_PICTURES * step_s)
 
-    def _give_up_s(self, info: SourceInfo) -> float:
-        return max(self._options.give_up_s, 2.0 * self.patience_s(info))
+    def _give_up_s(self, info: SourceInfo, shown: bool) -> float:
+        """How long a camera that is open may be without a picture; `shown`: it has given one in this connection."""
+        options, step_s = self._options, self._pace.step_s
+        if step_s is None or not shown:
+            return max(options.give_up_s, options.unpaced_s, 2.0 * self.patience_s(info))
+        return max(options.give_up_s, options.quiet_s, 2.0 * SILENT_PICTURES * step_s)
 
     def _over(self, error: Exception | None) -> Exception | None:
         """What the end of a run means: nothing for a recording that was read, another try for a camera."""
@@ -315,17 +311,25 @@ class Keeper:
             return None
         return error or TransientSourceError("ended the stream", "ended")
 
-    def _lose(self, error: Exception) -> Lost:
-        refused = isinstance(error, PermanentSourceError)
+    def _lose(self, error: Exception, took_s: float) -> Lost:
+        """What a failed run of `took_s` seconds means."""
         if isinstance(error, PermanentSourceError) and (error.kind == "usage" or not self._options.retry_refused):
             raise error
         if not isinstance(error, SourceError):
             log.error("%s: a bug in its source; it is opened again", self._name, exc_info=error)
-            return Lost(
-                f"bug: {type(error).__name__}: {error}", "other", self._backoff.next_s(self._options.refused_backoff_s)
-            )
-        wait_s = self._backoff.next_s(self._options.refused_backoff_s if refused else 0.0)
-        return Lost(str(error), error.kind, wait_s)
+            wait_s = self._backoff.next_s(self._refused_step_s(), took_s)
+            return Lost(f"bug: {type(error).__name__}: {error}", "other", wait_s)
+        refused = isinstance(error, PermanentSourceError)
+        return Lost(str(error), error.kind, self._backoff.next_s(self._refused_step_s() if refused else 0.0, took_s))
+
+    def _refused_step_s(self) -> float:
+        """Up to how long to wait before asking again who refuses."""
+        options, now_s = self._options, time.monotonic()
+        if not self._welcome:
+            return options.refused_backoff_s
+        if self._refuses_since_s is None:
+            self._refuses_since_s = now_s
+        return min(max(now_s - self._refuses_since_s - options.refused_grace_s, 0.0), options.refused_backoff_s)
 
     def _release(self, reading: Reading) -> None:
         if not reading.end(self._options.stop_grace_s):

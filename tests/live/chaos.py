@@ -30,9 +30,10 @@ from tests.live.rows import Row, broken, judged, settle, slope, table
 FPS = 8
 BACK_S = 5.0
 WARM_S = 60.0  # until every decoder and arena was there once
+SILENT_S = 7.0  # at most; longer than a silence is borne, so that tries begin and end in it
 STATED_LOSS = 0.02  # of a stable camera's pictures may give way to newer ones
 HOUR_TICKS = 3600 * 90_000
-CUTTING = {"refuse", "reset", "hang up", "wrap", "slam", "deny", "garbage", "drip", "kill", "end session"}
+CUTTING = {"refuse", "reset", "hang up", "wrap", "slam", "deny", "garbage", "drip", "dead", "kill", "end session"}
 """After these the next picture counts only in a new segment: one may still have been on its way."""
 MODELS: list[dict[str, Any]] = [
     {"width": 160, "height": 120},
@@ -171,12 +172,12 @@ class Hell:
 def network_faults(proxy: Proxy, draw: random.Random) -> dict[str, Callable[[], None]]:
     """Everything a network and a camera's stamps can do."""
 
-    def for_a_while(fault: str, value: Any, calm: Any, *, cut: bool) -> Callable[[], None]:
+    def for_a_while(fault: str, value: Any, calm: Any, *, cut: bool, at_most_s: float = 2.5) -> Callable[[], None]:
         def strike() -> None:
             setattr(proxy.faults, fault, value)
             if cut:
                 proxy.cut(reset=draw.random() < 0.5)
-            time.sleep(draw.uniform(0.5, 2.5))
+            time.sleep(draw.uniform(0.5, at_most_s))
             setattr(proxy.faults, fault, calm)
             if cut:
                 proxy.cut()  # a server that is back knows nothing of the connections it had before
@@ -187,6 +188,11 @@ def network_faults(proxy: Proxy, draw: random.Random) -> dict[str, Callable[[], 
         proxy.refuse(True)
         time.sleep(draw.uniform(0.5, 2.5))
         proxy.refuse(False)
+
+    def dead() -> None:
+        proxy.dead(True)
+        time.sleep(draw.uniform(0.5, SILENT_S))
+        proxy.dead(False)
 
     def jump() -> None:
         proxy.faults.jump_ticks = draw.choice([-7, -1, 2, 9]) * HOUR_TICKS
@@ -200,6 +206,7 @@ def network_faults(proxy: Proxy, draw: random.Random) -> dict[str, Callable[[], 
 
     faults = {
         "refuse": refuse,
+        "dead": dead,
         "reset": lambda: proxy.cut(reset=True),
         "hang up": proxy.cut,
         "jump": jump,
@@ -208,7 +215,7 @@ def network_faults(proxy: Proxy, draw: random.Random) -> dict[str, Callable[[], 
     }
     for fault in ("slam", "deny", "garbage", "drip"):
         faults[fault] = for_a_while(fault, True, False, cut=True)
-    faults["silent"] = for_a_while("silent", True, False, cut=False)
+    faults["silent"] = for_a_while("silent", True, False, cut=False, at_most_s=SILENT_S)
     for fault in ("loss", "flip", "double", "swap"):
         faults[fault] = for_a_while(fault, 0.2, 0.0, cut=False)
     return faults
@@ -219,7 +226,7 @@ def process_faults(process: CameraProcess, mount: str, draw: random.Random) -> d
 
     def hang() -> None:
         process.hang()
-        time.sleep(draw.uniform(0.5, 3.0))
+        time.sleep(draw.uniform(0.5, SILENT_S))
         process.go_on()
 
     def come_back_as_another() -> None:
@@ -261,7 +268,7 @@ def run(seconds: float, seed: int) -> Report:
                 ("stable-2", "/h265", "udp"),
                 ("stable-3", "/mjpeg", "tcp"),
             ):
-                rig.watch(name, f"rtsp://127.0.0.1:{calm.port}{mount}", options={"transport": transport})
+                rig.watch(name, f"rtsp://127.0.0.1:{calm.port}{mount}", config={"transport": transport})
             until_s = time.monotonic() + seconds
             hells: list[Hell] = []
             for number, (mount, transport) in enumerate(
@@ -269,7 +276,7 @@ def run(seconds: float, seed: int) -> Report:
             ):
                 draw = random.Random(seed * 100 + number)
                 proxy = network.proxy(lambda: calm.port, seed=seed * 100 + number)
-                camera = rig.watch(f"net{number}-{transport}", proxy.url(mount), options={"transport": transport})
+                camera = rig.watch(f"net{number}-{transport}", proxy.url(mount), config={"transport": transport})
                 hells.append(Hell(camera, network_faults(proxy, draw), draw, report))
             draw = random.Random(seed * 100 + 99)
             camera = rig.watch("process", network.proxy(lambda: poor.port).url("/poor"))

@@ -1,7 +1,8 @@
 """The network between camera and client, as bad as a test wishes: an RTSP proxy that injects faults, TCP and UDP.
 
 It reads the RTSP dialogue as it passes, so that faults strike where they should: whole connections (refused, slammed, reset,
-silent, dripping, answering 401 or garbage), or single RTP packets (lost, damaged, doubled, out of order, with other times).
+silent, dead, dripping, answering 401 or garbage), or single RTP packets (lost, damaged, doubled, out of order, with other
+times).
 All proxies of a `Network` run in one thread of it.
 """
 
@@ -29,7 +30,8 @@ TICKS = 1 << 32
 class Faults:
     """What is wrong now. Set from any thread; looked at for every connection and packet.
 
-    `refuse`: nobody listens. `slam`: accept and close. `silent`: accept and say nothing, whatever comes. `deny`: answer 401.
+    `refuse`: nobody listens. `slam`: accept and close. `silent`: accept and say nothing, whatever comes. `dead`: the same
+    for ever, for every connection that there was meanwhile. `deny`: answer 401.
     `garbage`: answer noise. `drip`: a byte at a time. `loss`, `flip`, `double`, `swap`: probability per RTP packet.
     `start_ticks`: RTP time of the first packet of a new connection. `jump_ticks`: from the next packet on, RTP time is so
     much later (once; then 0 again). `odd_frame_ticks`: the same for the packets of the next frame only.
@@ -38,6 +40,7 @@ class Faults:
     refuse: bool = False
     slam: bool = False
     silent: bool = False
+    dead: bool = False
     deny: bool = False
     garbage: bool = False
     drip: bool = False
@@ -152,10 +155,15 @@ class Connection:
         self.client_ports: list[int] = []
         self.server_ports: list[int] = [0, 0]
         self.up: asyncio.StreamWriter | None = None
+        self.dead = proxy.faults.dead
 
     async def run(self) -> None:
         faults = self.proxy.faults
         if faults.slam:
+            return
+        if self.dead:
+            while await self.reader.read(4096):
+                pass
             return
         if faults.silent or faults.deny or faults.garbage:
             await self._misbehave()
@@ -208,7 +216,7 @@ class Connection:
     async def _answers(self, down: asyncio.StreamReader) -> None:
         while True:
             message = await self._message(down)
-            if self.proxy.faults.silent:
+            if self.proxy.faults.silent or self.dead:
                 continue
             if message[:1] == b"$":
                 packets = self.mangler.packets(message[4:])
@@ -245,7 +253,7 @@ class Connection:
 
         def to_client(at: int) -> Callable[[bytes], None]:
             def forward(data: bytes) -> None:
-                if not self.proxy.faults.silent:
+                if not (self.proxy.faults.silent or self.dead):
                     for packet in self.mangler.packets(data):
                         self.relays[2 + at].send(packet, self.client_ports[at])
 
@@ -286,6 +294,12 @@ class Proxy:
         """Stop listening (and cut who is connected), or listen again."""
         self.network.do(self._stop() if on else self._listen())
         self.faults.refuse = on
+
+    def dead(self, on: bool) -> None:
+        """Every connection there is now, and each that comes until it is off again, is silent for ever."""
+        self.faults.dead = on
+        for connection in list(self.connections):
+            connection.dead = connection.dead or on
 
     def cut(self, *, reset: bool = False) -> None:
         """End every connection, politely or by RST."""

@@ -1,4 +1,7 @@
-"""A camera being watched, as a run does it but without the networks: the real source, keeper, producer and account."""
+"""A camera being watched, as a run does it but without the networks: the real source, keeper, producer and account.
+
+What a camera is given is what the program gives it: the configuration's own defaults, as `build` hands them on.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from streampose.build import keep_options, source_options
+from streampose.config import CameraConfig
 from streampose.messages import Break, CameraState, Control, End, Frame, Gap
 from streampose.pipeline.channel import Channel
-from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.barcode import read_code
 from streampose.sources.open import open_source
 
-PATIENCE = KeepOptions(live=True, stall_s=1.0, give_up_s=3.0, open_s=5.0, refused_backoff_s=2.0)
-"""Shorter than the program's own, so that a run of minutes holds many faults; the waits between tries are its own."""
-LIMITS: dict[str, Any] = {"open_timeout_s": 2.0, "read_timeout_s": 2.0}
 OF_THE_SOURCE = frozenset({"connecting", "live", "stalled", "reconnecting", "paused", "ended", "failed"})
 LEAST_HOLE_S = 0.2  # shorter stretches are no hole at any rate that is tried here
 SETTLE_S = 1.0  # what a connection brings at once, after libav analysed it, may give way
@@ -44,7 +45,8 @@ class Seen:
 
 @dataclass
 class Watched:
-    """One camera. `seen`, `gaps`, `states`, `breaks` grow while it runs; `end` is its last word.
+    """One camera. `config`: keys of its section other than `url`. `seen`, `gaps`, `states`, `breaks` grow while it runs;
+    `end` is its last word.
 
     The account is kept as they come, so that with `forget` (for runs that look at memory) only what the next frame needs is
     remembered."""
@@ -52,8 +54,7 @@ class Watched:
     group: WorkerGroup
     name: str
     url: str
-    keep: KeepOptions = PATIENCE
-    options: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     make_watch: Any = None
     forget: bool = False
     seen: list[Seen] = field(default_factory=list)
@@ -78,8 +79,9 @@ class Watched:
         self.ledger = CameraLedger(self.name)
         self.out: Channel[Frame | Control] = Channel(f"frames:{self.name}", 1, "latest", self.ledger.drop)
         self.news = threading.Condition()
-        source = partial(open_source, self.url, **{**LIMITS, **self.options})
-        options = ProduceOptions(self.keep, self.make_watch)
+        camera = CameraConfig(url=self.url, **self.config)
+        source = partial(open_source, camera.analysed_url, **source_options(camera))
+        options = ProduceOptions(keep_options(self.name, camera), self.make_watch)
         self.producer = Producer(self.name, source, self.out, self.ledger, self.group, options)
         self.group.adopt(self.out)
         self.group.start(f"consume:{self.name}", self._consume)

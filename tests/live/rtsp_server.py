@@ -4,6 +4,7 @@ Run by the system's Python (it has the bindings, `gi`), as a process of its own,
 JSON lines: one on standard output when it listens, then one answer to each command on standard input.
 
     {"mount": "/gate", "codec": "h264", "width": 160, "height": 120, "fps": 10, "gop": 10, "bframes": 0, "noise": 4}
+    {"mount": "/slow", "fps": 0.5, "announced": 25}       a picture in two seconds from who says that it sends 25 in one
     {"freeze": "/gate", "on": true}          the same picture again and again, while time runs
     {"drop_clients": true}                   end every session
     {"user": "admin", "password": "..."}     from now on ask for these (before the first mount)
@@ -109,7 +110,7 @@ class Mount(GstRtspServer.RTSPMediaFactory):
         self.set_launch(
             "( appsrc name=src is-live=true do-timestamp=false format=time "
             f"caps=video/x-raw,format=I420,width={self.painter.width},height={self.painter.height},"
-            f"framerate={self.fps}/1 ! {encoder} )"
+            f"framerate={wish.get('announced', self.fps)}/1 ! {encoder} )"
         )
         self.set_shared(True)
         self.set_latency(50)

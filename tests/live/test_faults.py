@@ -9,7 +9,6 @@ import itertools
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from streampose.sources.blind import Watch
 from tests.live.camera import CameraProcess
 from tests.live.proxy import Network, Proxy
-from tests.live.rig import PATIENCE, Rig, Seen, Watched
+from tests.live.rig import Rig, Seen, Watched
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.slow]
 
@@ -52,7 +51,7 @@ def test_every_codec_over_every_transport(cameras: CameraProcess) -> None:
     with Rig() as rig:
         watched = [
             rig.watch(
-                f"{mount}-{transport}", f"rtsp://127.0.0.1:{cameras.port}/{mount}", options={"transport": transport}
+                f"{mount}-{transport}", f"rtsp://127.0.0.1:{cameras.port}/{mount}", config={"transport": transport}
             )
             for mount in ("h264", "h265", "mjpeg", "reordered")
             for transport in ("tcp", "udp")
@@ -67,8 +66,8 @@ def test_every_codec_over_every_transport(cameras: CameraProcess) -> None:
 
 
 def set_fault(proxy: Proxy, fault: str, on: bool) -> None:
-    if fault == "refuse":
-        proxy.refuse(on)
+    if fault in ("refuse", "dead"):
+        getattr(proxy, fault)(on)
     else:
         setattr(proxy.faults, fault, on)
         if on and fault != "silent":
@@ -76,7 +75,7 @@ def set_fault(proxy: Proxy, fault: str, on: bool) -> None:
 
 
 def test_connection_faults_are_told_and_the_cameras_come_back(cameras: CameraProcess, network: Network) -> None:
-    faults = ("refuse", "slam", "silent", "deny", "garbage", "drip")
+    faults = ("refuse", "slam", "silent", "dead", "deny", "garbage", "drip")
     proxies = {fault: network.proxy(lambda: cameras.port) for fault in faults}
     with Rig() as rig:
         watched = {fault: rig.watch(fault, proxy.url("/h264")) for fault, proxy in proxies.items()}
@@ -96,6 +95,65 @@ def test_connection_faults_are_told_and_the_cameras_come_back(cameras: CameraPro
         assert camera.breaks[-1].segment >= 1, fault
     assert {gap.cause for gap in stable.gaps} <= {"dropped"}, "a stable camera suffered from its neighbours"
     assert len(stable.breaks) == 1
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_a_camera_that_is_silent_for_ever_is_back_soon_after_its_server(
+    cameras: CameraProcess, network: Network, transport: str
+) -> None:
+    """What was connected stays silent, and so does what connected meanwhile: nothing but the own limits ends it."""
+    proxy = network.proxy(lambda: cameras.port)
+    with Rig() as rig:
+        camera = rig.watch("gate", proxy.url("/h264"), config={"transport": transport})
+        for tries in (0, 2):  # how many begin in the silence before the server is back
+            camera.wait_for_frames(5)
+            accepted, segments = proxy.accepted, camera.segments
+            proxy.dead(True)
+            camera.wait(lambda w, goal=accepted + tries: proxy.accepted >= goal, 15.0)  # type: ignore[misc]
+            proxy.dead(False)
+            camera.wait(lambda w, goal=segments + 1: w.segments >= goal, BACK_S + 1.0)  # type: ignore[misc]
+    assert camera.uncovered(FPS) == []
+    assert "read_timeout allows" in camera.breaks[-1].reason
+    assert camera.producer.keeper.abandoned == 0
+
+
+def test_pictures_that_are_far_apart_break_no_connection(rtsp: None) -> None:
+    """By nature, whatever the camera says of its rate, and by the key frames that alone are wanted."""
+    slow = {"mount": "/slow", "fps": 0.5, "announced": 25, "gop": 1}
+    with CameraProcess(slow, {"mount": "/keys", "fps": 10, "gop": 35}) as process, Rig() as rig:
+        watched = [
+            rig.watch("slow", f"rtsp://127.0.0.1:{process.port}/slow"),
+            rig.watch("keys", f"rtsp://127.0.0.1:{process.port}/keys", config={"skip": "nonkey"}),
+        ]
+        all_wait_for_frames(watched, 7, 60.0)
+    for camera in watched:
+        assert "reconnecting" not in camera.said(), camera.states
+        assert len(camera.breaks) == 1
+        shown_s = [seen.shown_s for seen in camera.seen if seen.shown_s is not None]
+        assert min(after - before for before, after in itertools.pairwise(shown_s)) > 1.5, camera.name
+        paced_s = camera.seen[5].at_s
+        assert all(state.state != "stalled" for at_s, state in camera.states if at_s > paced_s)
+
+
+def test_a_camera_that_refuses_for_a_while_what_it_knew_is_back_soon(rtsp: None, network: Network) -> None:
+    """As one that starts up does. Whoever it never knew is asked seldom, and not before."""
+    secret = "sesame77"
+    with CameraProcess({"user": "admin", "password": secret}, {"mount": "/a", "fps": FPS}) as process, Rig() as rig:
+        known, unknown = network.proxy(lambda: process.port), network.proxy(lambda: process.port)
+        camera = rig.watch("known", known.url("/a", f"admin:{secret}"))
+        camera.wait_for_frames(5)
+        process.ask(user="admin", password="another")
+        process.ask(drop_clients=True)
+        stranger = rig.watch("unknown", unknown.url("/a", f"admin:{secret}"))
+        for watched, proxy in ((camera, known), (stranger, unknown)):
+            watched.wait(lambda w: "refuses the user" in w.states[-1][1].reason, 10.0)
+            assert proxy.accepted
+        before, asked = known.accepted, unknown.accepted
+        camera.wait(lambda w: known.accepted >= before + 3, 15.0)
+        process.ask(user="admin", password=secret)
+        camera.wait(lambda w: w.segments == 2, BACK_S + 1.0)
+        assert unknown.accepted <= asked + 1 or stranger.count, "a stranger insists"
+    assert "refuses the user or password" in camera.breaks[-1].reason
 
 
 def test_a_camera_absent_at_the_start_is_found_when_it_comes(cameras: CameraProcess, network: Network) -> None:
@@ -121,7 +179,8 @@ def test_a_hung_camera_stalls_and_goes_on(network: Network, rtsp: None) -> None:
         camera.wait(lambda w: w.state == "reconnecting", 8.0)
         process.go_on()
         camera.wait_for_frames(1, BACK_S + 1.0)
-    assert "stalled" in {gap.cause for gap in camera.gaps}
+    assert "stalled" in camera.said()
+    assert {"stalled", "disconnected"} & {gap.cause for gap in camera.gaps}
     assert camera.uncovered(FPS) == []
 
 
@@ -149,7 +208,7 @@ def test_bad_packets_cost_pictures_but_never_the_watch(cameras: CameraProcess, n
     proxies = {kind: network.proxy(lambda: cameras.port, seed=7) for kind in kinds}
     with Rig() as rig:
         watched = {
-            kind: rig.watch("-".join(kind), proxy.url("/h264"), options={"transport": kind[1]})
+            kind: rig.watch("-".join(kind), proxy.url("/h264"), config={"transport": kind[1]})
             for kind, proxy in proxies.items()
         }
         all_wait_for_frames(watched.values(), 5)
@@ -236,11 +295,11 @@ def test_the_stop_is_heard_within_three_seconds_in_every_state(cameras: CameraPr
     live, silent, away = (network.proxy(lambda: cameras.port) for _ in range(3))
     silent.faults.silent = True
     away.refuse(True)
-    keep = replace(PATIENCE, open_s=30.0)
+    patient = {"open_timeout": 20.0, "read_timeout": 20.0}
     with Rig() as rig:
         for name, proxy in (("silent", silent), ("away", away)):
-            rig.watch(name, proxy.url("/h264"), keep=keep, options={"open_timeout_s": 20.0})
-        rig.watch("live", live.url("/h264"), keep=keep).wait_for_frames(3)
+            rig.watch(name, proxy.url("/h264"), config=patient)
+        rig.watch("live", live.url("/h264"), config=patient).wait_for_frames(3)
     assert rig.stop_s < 3.0
 
 
@@ -253,7 +312,7 @@ def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> Non
         return sum(t.name.startswith(("read:", "produce:", "consume:")) for t in threading.enumerate())
 
     with Rig() as rig:
-        camera = rig.watch("gate", proxy.url("/h264"), keep=replace(PATIENCE, backoff_first_s=0.05, backoff_cap_s=0.1))
+        camera = rig.watch("gate", proxy.url("/h264"), config={"backoff": 0.05, "backoff_max": 0.1})
         files: list[int] = []
         native: list[int] = []
         for _ in range(8):

@@ -22,6 +22,7 @@ FAST = KeepOptions(
     live=True,
     stall_s=0.15,
     give_up_s=0.4,
+    unpaced_s=0.4,
     open_s=0.4,
     backoff_first_s=0.01,
     backoff_cap_s=0.05,

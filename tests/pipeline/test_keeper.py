@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streampose.errors import PermanentSourceError, TransientSourceError
-from streampose.pipeline.keeper import Backoff, Event, Keeper, KeepOptions, Lost, Opened, Stalled
+from streampose.messages import SourceInfo
+from streampose.pipeline.keeper import Event, Keeper, KeepOptions, Lost, Opened, Stalled
+from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.base import Picture
-from tests.pipeline.scripted import FAST, ScriptedSource
+from tests.pipeline.scripted import FAST, ScriptedSource, picture
 
 REFUSED = TransientSourceError("rtsp://***@gate refuses the connection", "refused")
 
@@ -31,6 +34,26 @@ def test_backoff_doubles_under_full_jitter_up_to_its_cap(first_s: float, cap_s: 
     backoff._draw = lambda: 1.0
     assert backoff.next_s() == pytest.approx(first_s)
     assert backoff.next_s(at_least_s=100.0) == pytest.approx(100.0)
+
+
+def test_a_wait_counts_from_the_begin_of_the_try_and_never_vanishes() -> None:
+    """What fails after long is tried again at once, but for the jitter of the first step; what fails at once waits."""
+    backoff = Backoff(0.5, 2.5, lambda: 0.8)
+    waits = [backoff.next_s(took_s=took_s) for took_s in (0.0, 0.1, 0.7, 2.6, 3600.0, 0.0)]
+    assert waits == pytest.approx([0.4, 0.7, 0.9, 0.4, 0.4, 2.0])
+    assert backoff.next_s(at_least_s=30.0, took_s=2.5) == pytest.approx(21.5)
+
+
+def test_a_pace_is_the_median_of_the_last_steps_once_there_are_some() -> None:
+    pace = Pace()
+    for step_s in (0.04, 0.04):
+        pace.add(step_s)
+        assert pace.step_s is None
+    pace.add(9.0)  # one stall
+    assert pace.step_s == 0.04
+    for _ in range(9):
+        pace.add(5.0)  # since night fell
+    assert pace.step_s == 5.0
 
 
 def test_a_backoff_without_a_wait_is_refused() -> None:
@@ -78,7 +101,23 @@ def test_waits_grow_while_nothing_comes_and_begin_anew_after_a_steady_run() -> N
     kept = Kept(*[ScriptedSource([], opening=REFUSED)] * 4, ScriptedSource([1, 0.15, 1]), keep=keep)
     kept.keeper._backoff = Backoff(keep.backoff_first_s, keep.backoff_cap_s, lambda: 1.0)
     waits = [event.wait_s for event in kept.events(6) if isinstance(event, Lost)]
-    assert waits == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.01])
+    assert all(0.01 <= wait_s <= step_s for wait_s, step_s in zip(waits, [0.01, 0.02, 0.04, 0.08, 0.01], strict=True))
+    assert kept.keeper._backoff.tries == 1, "begun anew by the steady run"
+
+
+def test_what_was_lost_after_long_is_tried_again_sooner_and_the_wait_told_is_the_one_waited() -> None:
+    kept = Kept(ScriptedSource([2, 0.4]), ScriptedSource([1_000_000]), keep=KeepOptions(live=True, stall_s=5))
+    kept.keeper._backoff = Backoff(0.1, 0.5, lambda: 1.0)
+    kept.keeper._backoff.tries = 5
+    began_s, told_s, again_s = time.monotonic(), 0.0, 0.0
+    for event in kept.keeper.events():
+        if isinstance(event, Lost):
+            began_s, told_s = time.monotonic(), event.wait_s
+        if isinstance(event, Opened) and told_s:
+            again_s = time.monotonic() - began_s
+            kept.stop.set()
+    assert told_s == pytest.approx(0.1), "0.5 s from the begin of a run of 0.4 s, and at least the first step"
+    assert again_s >= told_s
 
 
 def test_who_refuses_is_asked_seldom_and_on_request_not_again() -> None:
@@ -87,10 +126,40 @@ def test_who_refuses_is_asked_seldom_and_on_request_not_again() -> None:
     kept.keeper._backoff = Backoff(0.1, 0.2, lambda: 1.0)
     (lost,) = kept.events(1)
     assert isinstance(lost, Lost)
-    assert (lost.kind, lost.wait_s) == ("auth", 1000.0)
+    assert lost.kind == "auth"
+    assert lost.wait_s == pytest.approx(1000.0, abs=1.0)
     kept = Kept(ScriptedSource([], opening=wrong), keep=KeepOptions(live=True, retry_refused=False))
     with pytest.raises(PermanentSourceError, match="user or password"):
         kept.events(1)
+
+
+@pytest.mark.parametrize("kind", ["auth", "codec", "bug"])
+def test_who_has_given_pictures_is_asked_again_soon_and_then_ever_less_often(kind: str) -> None:
+    """A camera that starts up refuses for moments what it knows; one whose password was changed does so for ever."""
+    refusal: Exception = ZeroDivisionError("by zero")
+    if kind != "bug":
+        refusal = PermanentSourceError("rtsp://***@gate refuses", kind="auth" if kind == "auth" else "codec")
+    keep = KeepOptions(live=True, refused_backoff_s=0.3, refused_grace_s=0.2)
+    kept = Kept(ScriptedSource([3]), *[ScriptedSource([], opening=refusal)] * 30, ScriptedSource([3]), keep=keep)
+    kept.keeper._backoff = Backoff(0.02, 0.05, lambda: 1.0)
+    since_s: float | None = None
+    ended = 0
+    for event in kept.keeper.events():
+        if not isinstance(event, Lost):
+            continue
+        if event.kind == "ended":
+            ended += 1
+            since_s = None
+            if ended == 2:
+                break
+            continue
+        since_s = time.monotonic() if since_s is None else since_s
+        refused_s = time.monotonic() - since_s
+        assert 0.02 <= event.wait_s <= max(0.05, min(0.3, refused_s - 0.2 + 0.05))
+        if refused_s > 0.2 + 0.3 + 0.05:
+            assert event.wait_s == pytest.approx(0.3, abs=0.05), "as seldom as any that refuses"
+            kept.scripts = kept.scripts[:1]  # and now it accepts
+    assert ended == 2
 
 
 def test_a_wrong_way_of_asking_is_no_camera_that_may_come_back() -> None:
@@ -128,6 +197,52 @@ def test_silence_is_a_stall_then_a_loss() -> None:
     assert 0.15 <= stalled.silence_s < 2
     assert lost.kind == "timeout"
     assert kept.keeper.abandoned == 0, "a reader that listens is not abandoned"
+
+
+PACED = [picture(number, time_s=number * 0.5) for number in range(5)]  # a camera of two pictures a second
+
+
+@pytest.mark.parametrize(
+    ("steps", "stalls", "gives_up"),
+    [
+        pytest.param([5, 0.7], True, True, id="fast, known"),
+        pytest.param([*PACED, 0.7], False, False, id="slow by its stamps though they come in a burst"),
+        pytest.param([1, 0.7], True, False, id="pace not known: the next key frame may be far away"),
+        pytest.param([0.7], True, False, id="no picture of this connection yet"),
+    ],
+)
+def test_a_camera_has_the_time_that_its_pictures_are_apart(steps: list[Any], stalls: bool, gives_up: bool) -> None:
+    keep = KeepOptions(live=True, stall_s=0.2, give_up_s=0.4, unpaced_s=5.0, backoff_first_s=0.01, backoff_cap_s=0.01)
+    kept = Kept(ScriptedSource(steps), keep=keep)
+    found: list[Event] = []
+    for event in kept.keeper.events():
+        found.append(event)
+        if isinstance(event, Lost):
+            break
+    lost = found[-1]
+    assert isinstance(lost, Lost)
+    assert (lost.kind == "timeout") is gives_up
+    assert any(isinstance(event, Stalled) for event in found) is stalls
+
+
+def test_a_pace_outlives_the_connection_and_overrules_what_was_announced() -> None:
+    kept = Kept(ScriptedSource([5]), keep=KeepOptions(live=True, stall_s=0.2, give_up_s=0.4, unpaced_s=5.0))
+    kept.events(2)
+    announced = SourceInfo("test:script", "stream", True, 16, 12, nominal_fps=0.1, codec="none")
+    assert kept.keeper.patience_s(announced) == 0.2
+    assert kept.keeper._give_up_s(announced, True) == 0.4
+    assert kept.keeper._give_up_s(announced, False) == 5.0, "its first picture may take longer"
+    unknown = Kept(ScriptedSource([1]), keep=KeepOptions(live=True, stall_s=0.2, give_up_s=0.4, unpaced_s=5.0))
+    assert unknown.keeper.patience_s(announced) == 40.0
+    assert unknown.keeper._give_up_s(announced, True) == 80.0
+
+
+def test_what_comes_in_batches_has_its_time_between_them() -> None:
+    keep = KeepOptions(live=True, stall_s=0.1, give_up_s=0.2, quiet_s=5.0)
+    kept = Kept(ScriptedSource([10, 0.5, 10, 0.5]), keep=keep)
+    _, lost = kept.events(2)
+    assert isinstance(lost, Lost)
+    assert lost.kind == "ended"
 
 
 @pytest.mark.parametrize("where", ["open", "read"])
