@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -43,6 +44,7 @@ FILES = {
     "f.avi": ("mjpeg", 0), "g.mp4": ("vp9", 0), "h.flv": ("h264", 0), "i.ts": ("hevc", 2),
 }  # fmt: skip
 CODECS = ("h264", "hevc", "mjpeg")
+TRANSPORTS: tuple[Literal["tcp", "udp"], ...] = ("tcp", "udp")
 LIMIT_S = 0.5  # of opening and of each read, on loopback
 SLOW_S = 4.0  # a case may take both limits, what libav does between, and a busy machine's time
 GRACE_S = 30.0  # a process that is so much later than it should be hangs
@@ -98,14 +100,15 @@ def file_cases(folder: Path, seed: int) -> Callable[[int], tuple[str, str]]:
 def rtsp_cases(camera: Camera, folder: Path, seed: int) -> Callable[[int], tuple[str, str]]:
     """Case n: a camera that says something wrong; gives what, and how it went."""
     good = {codec: script(codec, folder) for codec in CODECS}
-    options = VideoOptions(open_timeout_s=LIMIT_S, read_timeout_s=LIMIT_S)
+    over = [VideoOptions(LIMIT_S, LIMIT_S, transport) for transport in TRANSPORTS]
 
     def case(number: int) -> tuple[str, str]:
         draw = random.Random(f"{seed}/{number}")
         kind, camera.script = spoil(good[CODECS[number % len(CODECS)]], draw)
         if draw.random() < 0.3 and kind != "answer cut":
             _, camera.script = spoil(camera.script, draw)
-        return kind, outcome(f"rtsp://127.0.0.1:{camera.port}/x", options)
+        options = over[number % len(over)]
+        return f"{kind}, {options.transport}", outcome(f"rtsp://127.0.0.1:{camera.port}/x", options)
 
     return case
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -20,6 +21,8 @@ from tests.media import picture
 
 PATIENCE_S = 0.1  # a client that says nothing for so long has lost its way
 FRAMES = 12
+MOST_BYTES = 65_000  # of a datagram
+TCP = b"RTP/AVP/TCP;unicast;interleaved=0-1"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def script(codec: str, folder: Path) -> Script:
         (
             answer(b"", "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN"),
             answer(body, "Content-Base: rtsp://127.0.0.1/x/"),
-            answer(b"", "Session: 12345678;timeout=60", "Transport: RTP/AVP/TCP;unicast;interleaved=0-1"),
+            answer(b"", "Session: 12345678;timeout=60", f"Transport: {TCP.decode()}"),
             answer(b"", "Session: 12345678", "Range: npt=now-", "RTP-Info: url=track1;seq=1;rtptime=0"),
         ),
         (interleaved(sender_report(), 1), *(interleaved(packet) for packet in packets)),
@@ -124,13 +127,21 @@ def script(codec: str, folder: Path) -> Script:
 
 
 class Camera:
-    """Serves one script after the other on loopback: `play(script)` is what the next connection gets. A with-block."""
+    """Serves one script after the other on loopback: `script` is what the next connection gets. A with-block.
+
+    A client that asks for UDP (its SETUP names `client_port`) gets the packets without their interleaving as datagrams,
+    those of an even channel to its RTP port, the others to its RTCP port.
+    """
 
     def __init__(self) -> None:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=16)
         self.port: int = self._listening.getsockname()[1]
         self.script: Script | None = None
         self.requests: list[bytes] = []
+        self._udp = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        for udp in self._udp:
+            udp.bind(("127.0.0.1", 0))
+        self._udp_ports = tuple(udp.getsockname()[1] for udp in self._udp)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="test-camera", daemon=True)
 
@@ -143,6 +154,8 @@ class Camera:
         self._over.set()
         self._thread.join(5)
         self._listening.close()
+        for udp in self._udp:
+            udp.close()
 
     def _serve(self) -> None:
         while not self._over.is_set():
@@ -156,6 +169,7 @@ class Camera:
         """One connection after the script; anything unexpected ends it."""
         assert self.script is not None
         waiting = b""
+        ports: tuple[int, int] | None = None
         for text in self.script.answers:
             while b"\r\n\r\n" not in waiting:
                 got = connection.recv(4096)
@@ -165,10 +179,18 @@ class Camera:
             request, _, waiting = waiting.partition(b"\r\n\r\n")
             self.requests.append(request)
             del self.requests[:-8]
+            asked = re.search(rb"client_port=(\d+)-(\d+)", request)
+            if asked:
+                ports = int(asked[1]), int(asked[2])
+                text = text.replace(TCP, b"RTP/AVP;unicast;%b;server_port=%d-%d" % (asked[0], *self._udp_ports))
             sequence = next((line[5:].strip() for line in request.split(b"\r\n") if line[:5].lower() == b"cseq:"), b"1")
             connection.sendall(text.replace(b"{cseq}", sequence))
         for packet in self.script.packets:
-            connection.sendall(packet)
+            if ports is None:
+                connection.sendall(packet)
+            elif len(packet) > 4:
+                odd = packet[1] % 2
+                self._udp[odd].sendto(packet[4 : 4 + MOST_BYTES], ("127.0.0.1", ports[odd]))
         connection.shutdown(socket.SHUT_WR)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -20,11 +21,12 @@ def drain(source: fuzz.VideoSource, into: list[object]) -> None:
         into.append(item)
 
 
+@pytest.mark.parametrize("transport", fuzz.TRANSPORTS)
 @pytest.mark.parametrize("codec", fuzz.CODECS)
-def test_the_unspoilt_script_is_a_whole_camera(codec: str, tmp_path: Path) -> None:
+def test_the_unspoilt_script_is_a_whole_camera(codec: str, transport: Literal["tcp", "udp"], tmp_path: Path) -> None:
     with Camera() as camera:
         camera.script = script(codec, tmp_path)
-        source = fuzz.VideoSource(f"rtsp://127.0.0.1:{camera.port}/x", VideoOptions(open_timeout_s=2, read_timeout_s=2))
+        source = fuzz.VideoSource(f"rtsp://127.0.0.1:{camera.port}/x", VideoOptions(2.0, 2.0, transport))
         assert source.open().codec == codec
         items: list[object] = []
         with pytest.raises(fuzz.SourceError, match="ended the stream"):
@@ -39,7 +41,7 @@ def test_a_thousand_lying_cameras_are_clean_errors_and_counts() -> None:
     rows = report.rows()
     assert not broken(rows), table(rows) + "\n".join(report.bad)
     assert report.cases >= min(CASES, 300), report.cases  # fewer than all only where the machine is very busy
-    assert len(report.kinds) >= 15
+    assert len(report.kinds) >= 15 * len(fuzz.TRANSPORTS)
     assert all(went.startswith(("TransientSourceError", "PermanentSourceError")) for went in report.went), report.went
     assert len(report.went) >= 3
 
