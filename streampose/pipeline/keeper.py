@@ -296,10 +296,10 @@ class Keeper:
 
     def _give_up_s(self, info: SourceInfo, shown: bool) -> float:
         """How long a camera that is open may be without a picture; `shown`: it has given one in this connection."""
-        options, step_s = self._options, self._pace.step_s
+        options, step_s, patience_s = self._options, self._pace.step_s, self.patience_s(info)
         if step_s is None or not shown:
-            return max(options.give_up_s, options.unpaced_s, 2.0 * self.patience_s(info))
-        return max(options.give_up_s, options.quiet_s, 2.0 * SILENT_PICTURES * step_s)
+            return max(options.give_up_s, options.unpaced_s, 2.0 * patience_s)
+        return max(options.give_up_s, patience_s, 2.0 * SILENT_PICTURES * step_s)
 
     def _over(self, error: Exception | None) -> Exception | None:
         """What the end of a run means: nothing for a recording that was read, another try for a camera."""

@@ -141,7 +141,7 @@ class _ReadLimit:
         """
         before_s = float(self)
         late = self.silent_since_s is None and time.monotonic() - began_s >= self.silence_s
-        self.slow = step_s is None or step_s > self.silence_s / 4.0
+        self.slow = step_s is None or step_s > self.silence_s / 3.0  # two steps and what they are late by
         self.silent_since_s = began_s if late and not self.slow else None
         return float(self) != before_s
 

@@ -136,7 +136,7 @@ def run(folder: Path, frames: int = 60) -> Truth:
         config = folder / "config.yaml"
         url = proxy.url("/gate", f"viewer:{SECRET}")
         config.write_text(
-            f"cameras:\n  gate: {{url: '{url}', open_timeout: 3s, backoff: 200ms}}\n"
+            f"cameras:\n  gate: {{url: '{url}'}}\n"
             "detect: {size: 320}\nruntime: torch\n"  # as it needs no compiling; what the networks see is not the matter here
             f"sinks:\n  - record: {{path: '{folder}/{{camera}}.mp4', crf: 18}}\n"
             f"  - jsonl: {{path: '{folder}/{{camera}}.jsonl'}}\n"

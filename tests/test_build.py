@@ -1,0 +1,52 @@
+"""What is handed to keeper and source for a camera: by the defaults, by what its address is, and by its keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from streampose.build import keep_options, source_options
+from streampose.config import CameraConfig
+from streampose.pipeline.keeper import KeepOptions
+
+
+def kept(url: str, **keys: object) -> KeepOptions:
+    return keep_options("gate", CameraConfig.model_validate({"url": url, **keys}))
+
+
+def opened(url: str, **keys: object) -> dict[str, object]:
+    return source_options(CameraConfig.model_validate({"url": url, **keys}))
+
+
+def test_the_limits_of_a_camera_follow_each_other() -> None:
+    """A stall is said before the camera is given up, and its own limits strike before the watchdog's."""
+    keep, source = kept("rtsp://10.0.0.2/x"), opened("rtsp://10.0.0.2/x")
+    assert keep.live
+    assert keep.stall_s < float(str(source["read_timeout_s"])) < keep.give_up_s < keep.unpaced_s
+    assert float(str(source["read_timeout_s"])) < float(str(source["open_timeout_s"])) < keep.open_s
+
+
+@pytest.mark.parametrize(
+    ("url", "quiet", "awaits_a_key_frame"),
+    [
+        ("rtsp://10.0.0.2/x", False, True),
+        ("http://10.0.0.2/live.m3u8?token=1", True, True),
+        ("0", False, False),
+        ("test:people", False, False),
+    ],
+)
+def test_what_may_keep_one_waiting_is_told_by_the_address(url: str, quiet: bool, awaits_a_key_frame: bool) -> None:
+    keep = kept(url)
+    assert (keep.quiet_s > keep.give_up_s) is quiet
+    assert (keep.unpaced_s > keep.give_up_s) is awaits_a_key_frame
+
+
+def test_a_recording_gets_no_second_try_so_its_server_has_longer() -> None:
+    assert opened("http://10.0.0.2/clip.mp4")["read_timeout_s"] == opened("http://10.0.0.2/clip.mp4")["open_timeout_s"]
+    assert opened("http://10.0.0.2/clip.mp4", read_timeout=60)["read_timeout_s"] == 60.0
+    assert opened("http://10.0.0.2/video.mjpg", read_timeout=1)["read_timeout_s"] == 1.0
+
+
+def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
+    keep = kept("rtsp://10.0.0.2/main", detect_url="http://10.0.0.2/sub.m3u8", give_up_after=5)
+    assert keep.quiet_s > 0.0
+    assert keep.give_up_s == 5.0
