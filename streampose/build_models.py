@@ -47,7 +47,7 @@ def load_models(config: Config) -> Models:
             trust=detect.trust,
             device=config.device,
             runtime=config.runtime,
-            precision=config.precision,
+            precision=detect.precision or config.precision,
         )
         for scale in (GOVERNED_SCALES if governed else (1.0,))
     }
@@ -59,6 +59,6 @@ def load_models(config: Config) -> Models:
         small_below_px=config.pose.small_below,
         device=config.device,
         runtime=config.runtime,
-        precision=config.precision,
+        precision=config.pose.precision or config.precision,
     )
     return Models(detectors, pose)

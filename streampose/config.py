@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -47,6 +47,9 @@ def parse_size(value: object) -> int:
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Rung = Literal["detect_every", "pose_every", "resolution", "fps"]
+
+
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class Section(BaseModel):
@@ -135,6 +138,7 @@ class DetectConfig(Section):
     every: int = Field(1, ge=1, description="detect on every N-th frame; boxes are predicted in between")
     size: int = Field(640, ge=64, le=4096, multiple_of=32, description="long side of the network's input")
     batch: int = Field(4, ge=1, le=32, description="at most so many frames of different cameras at once")
+    precision: Precision | None = Field(None, description="of the detector alone; else the one at top level")
     trust: bool = Field(False, description="load a pickled .pt of unknown origin (it can run code)")
 
 
@@ -146,6 +150,7 @@ class PoseConfig(Section):
     every: int = Field(1, ge=1, description="pose each person on every N-th frame; the filter carries the others")
     small_model: str | None = Field(None, description="a second network, for people lower than `small_below` pixels")
     small_below: int = Field(48, ge=1)
+    precision: Precision | None = Field(None, description="of the key-point network alone; else the one at top level")
     trust: bool = False
 
 
@@ -222,7 +227,7 @@ class Config(Section):
     smooth: SmoothConfig = SmoothConfig()
     device: str = Field("auto", description="auto, cpu, cuda, mps")
     runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    precision: Precision = "auto"
     sinks: tuple[tuple[str, Section], ...] = (("jsonl", JsonlConfig()),)
 
     @field_validator("cameras")

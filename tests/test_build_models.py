@@ -1,0 +1,43 @@
+"""Loading the networks that a configuration names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streampose.build_models import load_models
+from streampose.config import Config
+from streampose.errors import ConfigError
+from tests.made_models import write_detector, write_pose_model
+
+
+def config(folder: Path, **more: dict[str, Any]) -> Config:
+    """Small networks with random weights, run by torch in fp32 unless `more` says otherwise."""
+    detect, pose = {"model": str(write_detector(folder))}, {"model": str(write_pose_model(folder))}
+    return Config.model_validate(
+        {
+            "cameras": {"gate": {"url": "test:people"}},
+            "detect": {**detect, **more.get("detect", {})},
+            "pose": {**pose, **more.get("pose", {})},
+            "device": "cpu",
+            "runtime": "torch",
+            "precision": "fp32",
+        }
+    )
+
+
+@pytest.mark.parametrize("section", [None, "detect", "pose"])
+def test_a_network_has_the_precision_of_the_top_level_or_its_own(tmp_path: Path, section: str | None) -> None:
+    models = load_models(config(tmp_path, **({section: {"precision": "bf16"}} if section else {})))
+    got = {
+        "detect": models.detectors[1.0].warm_up(128, 128).precision,
+        "pose": models.pose.networks[0].runtime.precision,
+    }
+    assert got == {name: "bf16" if name == section else "fp32" for name in got}
+
+
+def test_a_precision_that_is_not_to_be_had_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="torch on cpu runs fp32, bf16, not int8"):
+        load_models(config(tmp_path, detect={"precision": "int8"}))
