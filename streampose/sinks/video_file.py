@@ -98,6 +98,8 @@ class VideoFile:
         width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._padded = (height - size[1], width - size[0])
         self._planes = np.empty((height + height // 2, width), np.uint8)
+        # What only looks at the buffer takes its height down to a multiple of four (PyAV 18.1), so others are copied.
+        self._frame_of = av.VideoFrame.from_ndarray if height % 4 else av.VideoFrame.from_numpy_buffer
         rate = Fraction(fps if fps and fps > 0 else 25).limit_denominator(1001)
         options = _encoder_options(crf, preset, float(rate))
         stream = self._container.add_stream("libx264", rate=rate, options=options)
@@ -121,7 +123,7 @@ class VideoFile:
         # Nine times cheaper than libswscale's conversion from packed BGR, measured at 1280x720. x264 copies what it is
         # given before it comes back, so one buffer serves all pictures.
         cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420, self._planes)
-        frame = av.VideoFrame.from_numpy_buffer(self._planes, format="yuv420p")
+        frame = self._frame_of(self._planes, format="yuv420p")
         frame.pts, frame.time_base = pts, TIME_BASE
         if (pts - self._last_key) * TIME_BASE >= _KEY_EVERY_S:
             frame.pict_type = PictureType.I

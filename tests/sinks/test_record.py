@@ -106,6 +106,22 @@ def test_odd_sizes_become_even_without_losing_a_pixel(
         assert (stream.width, stream.height) == (size[0] + size[0] % 2, size[1] + size[1] % 2)
 
 
+@pytest.mark.parametrize("size", [(96, 64), (96, 66), (97, 65), (1, 1)])
+def test_the_picture_that_is_read_back_is_the_one_that_was_written(size: tuple[int, int], tmp_path: Path) -> None:
+    width, height = size
+    across, down = np.linspace(40, 215, width)[None, :, None], np.linspace(-20, 20, height)[:, None, None]
+    images = [(across + down + np.array([0, 15, -15]) + 4 * index).astype(np.uint8) for index in range(3)]
+    file = VideoFile(tmp_path / "a.mp4", size, start_s=0.0, metadata={}, fps=10, crf=4)
+    for index, image in enumerate(images):
+        file.add(image, index / 10)
+    file.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        found = [frame.to_ndarray(format="bgr24")[:height, :width] for frame in container.decode(video=0)]
+    assert len(found) == len(images)
+    for image, back in zip(images, found, strict=True):
+        assert np.abs(back.astype(int) - image).mean() < 5
+
+
 def test_another_size_begins_another_file(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     sink = RecordSink(tmp_path / "{camera}.mp4", "gate", skeleton)
     for index in range(20):
