@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import re
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
 from streampose.redact import redact_url, split_credentials
+from streampose.sources.limits import OpenLimit, ReadLimit
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ ANALYSIS_US = 500_000  # libav's default of 5 s would be waited for in full by s
 CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # formats without stamps: libav invents 25 fps
 SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
 SEGMENT_S = 30.0  # and nothing between them: so long may the next be awaited
-AT_HAND_S = 0.2  # what the analysis kept is given at once, in any case within this
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
 
 _said: set[str] = set()
@@ -99,53 +98,6 @@ def scheme_of(url: str) -> str:
     return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
-class _OpenLimit:
-    """What is left of `limit_s` seconds: PyAV turns a limit into a number as each of its calls begins, so that connecting
-    and analysing share this one. `asked_s`: when the last of them began (monotonic)."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._until_s = time.monotonic() + limit_s
-        self.asked_s = time.monotonic()
-
-    def __float__(self) -> float:
-        self.asked_s = time.monotonic()
-        return max(self._until_s - self.asked_s, 0.0)
-
-    @property
-    def over(self) -> bool:
-        return time.monotonic() >= self._until_s
-
-
-@dataclass(slots=True)
-class _ReadLimit:
-    """How long a read may take; PyAV asks for it as `demux` begins. `silence_s` is libav's own limit of each wait for the
-    network. A read is complete only when the next picture begins, so where pictures are far apart, or may be (`slow`), it
-    may take two of them. Where nothing may have been heard since `silent_since_s` (monotonic), what is at hand is read
-    first."""
-
-    silence_s: float
-    slow: bool = True
-    silent_since_s: float | None = None
-
-    def __float__(self) -> float:
-        if self.silent_since_s is not None:
-            return min(self.silence_s, AT_HAND_S)
-        return 2.0 * self.silence_s if self.slow else self.silence_s
-
-    def note(self, began_s: float, step_s: float | None) -> bool:
-        """A read that began at `began_s` gave a packet whose stamp is `step_s` from the one before (None: not known);
-        whether the limit is another one now.
-
-        A silence that was too long ends twice in libav: its parser first gives the picture that it held back, and only the
-        next read is the error, after as long again.
-        """
-        before_s = float(self)
-        late = self.silent_since_s is None and time.monotonic() - began_s >= self.silence_s
-        self.slow = step_s is None or step_s > self.silence_s / 3.0  # two steps and what they are late by
-        self.silent_since_s = began_s if late and not self.slow else None
-        return float(self) != before_s
-
-
 def is_segmented(url: str) -> bool:
     """Whether `url` names a playlist (HLS, DASH), by its ending."""
     path = url.partition("?")[0].partition("#")[0].lower()
@@ -153,52 +105,24 @@ def is_segmented(url: str) -> bool:
 
 
 def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> InputContainer:
-    """Open `url` for reading within `options.open_timeout_s`. Raises what `av.open` raises. Read it by `packets_of`."""
+    """Open `url`, to be read by `limits.packets_of`, within `options.open_timeout_s`. Raises what `av.open` raises."""
     if scheme_of(url) not in NETWORK_SCHEMES and not webcam:
         return _open(url, options, None, None)
-    opening, reading = _OpenLimit(options.open_timeout_s), _ReadLimit(options.read_timeout_s)
+    # RTSP says beforehand what it sends, and can be read on after it was interrupted; others must be analysed to the end.
+    analysis_s = options.read_timeout_s if scheme_of(url) in ("rtsp", "rtsps") else math.inf
+    opening, reading = OpenLimit(options.open_timeout_s, analysis_s), ReadLimit(options.read_timeout_s)
     container = _open(url, options, (opening, reading), WEBCAM_DEVICE if webcam else None)
     if SEGMENTED & set(container.format.name.split(",")):
         reading.silence_s = max(reading.silence_s, SEGMENT_S)
-    elif opening.over or time.monotonic() - opening.asked_s >= options.read_timeout_s:
-        # So long an analysis has seen nothing but silence (that a limit ended it is no error to libav) or a picture now
+    elif opening.over or time.monotonic() - opening.analysed_since_s >= options.read_timeout_s:
+        # So long an analysis has seen nothing but silence (that a limit ended it is no error to libav), or a picture now
         # and then. Of those it kept some, and a silence need not be waited for twice.
-        reading.silent_since_s = opening.asked_s
+        reading.doubt(opening.analysed_since_s)
     return container
 
 
-def silent_since_s(container: InputContainer) -> float | None:
-    """Since when (monotonic) the connection has been silent if no packet is at hand; None where it was heard lately."""
-    limit: object = container.read_timeout
-    return limit.silent_since_s if isinstance(limit, _ReadLimit) else None
-
-
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The packets of `stream`; raises what `container.demux` raises."""
-    limit: object = container.read_timeout
-    packets = _demux(container, stream)
-    last_pts: int | None = None
-    while True:
-        began_s = time.monotonic()
-        packet = next(packets, None)
-        if packet is None:
-            return
-        step_s = None
-        if packet.pts is not None and last_pts is not None and packet.time_base is not None:
-            step_s = abs(float((packet.pts - last_pts) * packet.time_base))
-        last_pts = packet.pts
-        if isinstance(limit, _ReadLimit) and limit.note(began_s, step_s):
-            packets.close()  # before the next one asks for its limit: it takes the old one away
-            packets = _demux(container, stream)
-        yield packet
-
-
-def _demux(container: InputContainer, stream: VideoStream) -> Generator[Packet[VideoStream], None, None]:
-    return cast("Generator[Packet[VideoStream], None, None]", container.demux(stream))
-
-
 def _open(
-    url: str, options: VideoOptions, timeout: tuple[_OpenLimit, _ReadLimit] | None, device: str | None
+    url: str, options: VideoOptions, timeout: tuple[OpenLimit, ReadLimit] | None, device: str | None
 ) -> InputContainer:
     import av
 
@@ -216,6 +140,8 @@ def _open(
         except (RuntimeError, av.error.ExternalError, av.error.UnknownError, OSError) as error:
             if isinstance(error, (TimeoutError, ConnectionError, FileNotFoundError)):
                 raise
+            if timeout is not None:
+                timeout[0].connecting = False  # anew
         else:
             if not any(stream.codec_context and stream.codec_context.is_hwaccel for stream in container.streams.video):
                 _say_once(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had of this codec")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
 from streampose.messages import SourceInfo
 from streampose.redact import quote_credentials, redact_url, remember
-from streampose.sources import libav, probe
+from streampose.sources import libav, limits, probe
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
@@ -151,10 +151,10 @@ class VideoSource:
     def _run(self, container: InputContainer, decoder: PacketDecoder, info: SourceInfo) -> Iterator[Picture | Corrupt]:
         import av
 
-        packets = libav.packets_of(container, decoder.stream)
-        phase: libav.Phase = "open" if libav.silent_since_s(container) else "read"
+        packets = limits.packets_of(container, decoder.stream)
+        phase: libav.Phase = "open" if limits.silent_since_s(container) else "read"
         while not self._stopped():
-            began_s = libav.silent_since_s(container) or time.monotonic()
+            began_s = limits.silent_since_s(container) or time.monotonic()
             failure: SourceError | None = None
             packet: av.Packet[VideoStream] | None = None
             try:
