@@ -166,17 +166,18 @@ def _pose(model: str | None, flip_test: bool, asked: dict[str, Any]) -> Any:
 def _detector(
     model: str | None, threshold: float, size: int | None, asked: dict[str, Any], samples: Sequence[Sample]
 ) -> Any:
-    """The detector; pictures of many shapes go to torch, since other runtimes compile for each shape."""
+    """The detector; pictures of many shapes go to torch where other runtimes convert it anew for each shape."""
     from streampose.detect import letterbox
     from streampose.models.load import DEFAULT_DETECTOR, load_detector
-    from streampose.models.open import offers
+    from streampose.models.open import offers, takes_any_size
     from streampose.models.resolve import resolve
 
     ref = model or DEFAULT_DETECTOR
     manifest, weights = resolve(ref, "detect")
     long_side = size or max(manifest.input.width, manifest.input.height)
     shapes = {letterbox.plan(s.image.width, s.image.height, long_side).size for s in samples}
-    if asked["runtime"] == "auto" and len(shapes) > 2 and "torch" in offers(weights):
+    converted_often = len(shapes) > 2 and not takes_any_size(manifest, weights)
+    if asked["runtime"] == "auto" and converted_often and "torch" in offers(weights):
         asked = {**asked, "runtime": "torch"}
     return load_detector(ref, threshold=threshold, size=size, **asked)
 

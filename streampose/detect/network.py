@@ -41,6 +41,13 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         """Whether the output is (B, N, 6)."""
         return self.transformer or bool(getattr(head_of(self.model), "end2end", False))
 
+    def make_anchors_anew(self) -> None:
+        """Make the anchors in every pass, from the size of the picture: a trace then serves pictures of any size.
+
+        Only for networks that are not `end2end`: what those choose from has the number of anchors built in.
+        """
+        head_of(self.model).dynamic = True
+
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         raw = self.model(pictures)
         raw = raw[0] if isinstance(raw, tuple) else raw

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from streampose.errors import ModelError
 from streampose.messages import Image
 from streampose.models.manifest import Manifest
+from streampose.runtime.select import cpu_sums_int8
 
 PICTURES = 200
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -30,30 +31,38 @@ def calibration_folder() -> Path | None:
     return next((folder for folder in folders if folder.is_dir() and _videos(folder)), None)
 
 
-def calibration_pictures(manifest: Manifest, width: int, height: int, count: int = PICTURES) -> npt.NDArray[np.uint8]:
-    """Up to `count` inputs (N, height, width, 3) uint8 BGR for a network: crops of people, or frames, of videos.
+def calibration_pictures(
+    manifest: Manifest, width: int, height: int, count: int = PICTURES, *, any_size: bool = False
+) -> Sequence[npt.NDArray[np.uint8]]:
+    """Up to `count` inputs (height, width, 3) uint8 BGR for a network: crops of people, or frames, of videos.
 
+    A detector that takes `any_size` gets every frame at its own shape, the long side as long as that of the input.
     People are found by the shipped detector. Raises ModelError where there are no videos or nobody is in them.
     """
     folder = calibration_folder()
     if folder is None:
         raise ModelError("precision int8 needs videos to calibrate on: set STREAMPOSE_CALIBRATION to a folder of some")
-    frames = list(_spread(folder, 2 * count if manifest.task == "detect" else count))
+    some_fit = manifest.task == "detect" and not any_size
+    frames = list(_spread(folder, 2 * count if some_fit else count))
     if manifest.task == "detect":
         from streampose.detect import letterbox
 
         plans = [letterbox.plan(frame.shape[1], frame.shape[0], max(width, height)) for frame in frames]
+        if any_size:
+            return [letterbox.apply(frame, plan) for frame, plan in zip(frames[:count], plans, strict=False)]
         fit = [letterbox.apply(f, plan) for f, plan in zip(frames, plans, strict=True) if plan.size == (width, height)]
-        return np.stack(fit[:count]) if fit else _stretched(frames[:count], width, height)
+        return fit[:count] or _stretched(frames[:count], width, height)
     crops = np.concatenate([_people(frame, boxes, manifest, width, height) for frame, boxes in _found(frames)])
     if not len(crops):
         raise ModelError(f"precision int8: nobody was found in the videos of {folder}; set STREAMPOSE_CALIBRATION")
-    chosen: npt.NDArray[np.uint8] = crops[np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)]
-    return chosen
+    return list(crops[np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)])
 
 
-def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
-    """An int8 copy of an OpenVINO `model` whose input is uint8 pictures; raises ModelError without NNCF."""
+def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
+    """An int8 copy of an OpenVINO `model` whose input is uint8 pictures; raises ModelError without NNCF.
+
+    Weights take half of the range where this CPU's sums would overflow otherwise.
+    """
     import streampose.runtime.quiet_openvino  # noqa: F401  (silences NNCF too)
 
     try:
@@ -66,6 +75,7 @@ def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
     convolutions = [
         node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"
     ]
+    overflow = nncf.OverflowFix.FIRST_LAYER if cpu_sums_int8() else nncf.OverflowFix.ENABLE
     ends = [convolutions[0], convolutions[-1]]  # the normalisation, and the layer whose values are decoded: left exact
     return nncf.quantize(
         model,
@@ -74,6 +84,7 @@ def quantise(model: Any, pictures: npt.NDArray[np.uint8]) -> Any:
         preset=nncf.QuantizationPreset.MIXED,
         fast_bias_correction=True,
         ignored_scope=nncf.IgnoredScope(names=ends),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
     )
 
 
@@ -114,8 +125,8 @@ def _people(
     return cut_crops(frame, crop_affines(boxes, width, height, manifest.input.box_scale), width, height)
 
 
-def _stretched(frames: Sequence[Image], width: int, height: int) -> npt.NDArray[np.uint8]:
+def _stretched(frames: Sequence[Image], width: int, height: int) -> list[npt.NDArray[np.uint8]]:
     """Frames of another shape than the network's: the range of activations does not ask for the aspect."""
     import cv2
 
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
+    return [np.asarray(cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]

@@ -1,7 +1,8 @@
 """From a torch network to what the other runtimes read: OpenVINO's IR, ONNX, TorchScript.
 
-Traced once, with the pre-processing in front, for one picture size and any batch size. Torch runs on one thread
-meanwhile: tracing computes next to nothing, and thread teams only wait for one another on a busy machine.
+Traced once, with the pre-processing in front, for any batch size and one picture size, or any where the network can.
+Torch runs on one thread meanwhile: tracing computes next to nothing, and thread teams only wait for one another on a
+busy machine.
 """
 
 from __future__ import annotations
@@ -61,13 +62,16 @@ def trace(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple
         return torch.jit.trace(whole, pictures, check_trace=False), pictures
 
 
-def to_openvino(network: nn.Module, spec: InputSpec, width: int, height: int) -> Any:
-    """An OpenVINO model of `network`: (B, height, width, 3) uint8 BGR in, any B.
+def to_openvino(network: Any, spec: InputSpec, width: int, height: int, *, any_size: bool = False) -> Any:
+    """An OpenVINO model of `network`: (B, height, width, 3) uint8 BGR in, any B; with `any_size` (detectors that are not
+    end-to-end) height and width are free, too, and are to be fixed by `reshape` before it is compiled.
 
     Goes straight to the PyTorch front end; the converter around it reports usage to its maker.
     """
     from streampose.runtime.quiet_openvino import ov
 
+    if any_size:
+        network.make_anchors_anew()
     traced, pictures = trace(network, spec, width, height)
     from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
@@ -81,7 +85,7 @@ def to_openvino(network: nn.Module, spec: InputSpec, width: int, height: int) ->
         raise ModelError(f"OpenVINO cannot convert the network ({str(error).splitlines()[-1]:.160})") from error
     parameter = model.get_parameters()[0]
     parameter.set_element_type(ov.Type.u8)
-    parameter.set_partial_shape(ov.PartialShape([-1, height, width, 3]))
+    parameter.set_partial_shape(ov.PartialShape([-1, -1, -1, 3] if any_size else [-1, height, width, 3]))
     model.validate_nodes_and_infer_types()
     apply_moc_transformations(model, cf=True)
     return model

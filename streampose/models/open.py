@@ -11,7 +11,7 @@ from streampose.errors import ModelError
 from streampose.models import cache
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.runtime.base import Runtime
-from streampose.runtime.select import RUNTIMES, Choice
+from streampose.runtime.select import RUNTIMES, Choice, cpu_sums_int8
 
 log = logging.getLogger(__name__)
 CPU_BATCHES = {"pose": (1, 4), "detect": (1,)}  # a CPU gains nothing from more, and each costs 0.3 s of every start
@@ -44,7 +44,8 @@ def open_runtime(
         from streampose.runtime.openvino_runtime import open_openvino
 
         key = model_key(manifest, weights, width, height, choice.precision)
-        runtime, warm = open_openvino(lambda: openvino_ir(manifest, weights, width, height, choice), key, choice, sizes)
+        shape = width, height
+        runtime, warm = open_openvino(lambda: openvino_ir(manifest, weights, *shape, choice), key, choice, shape, sizes)
     elif choice.runtime == "onnx":
         from streampose.runtime.onnx_runtime import OnnxRuntime
 
@@ -77,22 +78,33 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
         "architecture": {name: value for name, value in manifest.architecture.items() if name != "trust"},
         "input": manifest.input.model_dump(),
         "size": [width, height],
-        "int8": precision == "int8",
+        "int8": precision == "int8" and ("whole range" if cpu_sums_int8() else "half range"),
     }
     if weights.suffix == ".xml":
         key["bin"] = sha256_of(_weights_of_ir(weights))
     return key
 
 
+def takes_any_size(manifest: Manifest, weights: Path) -> bool:
+    """Whether one conversion for OpenVINO serves pictures of every size: a detector's that is not end-to-end."""
+    return manifest.task == "detect" and manifest.output.kind == "yolo" and weights.suffix not in (".xml", ".onnx")
+
+
 def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:
-    """The network as OpenVINO's IR, packed; converted once and kept, quantised where the choice says int8."""
+    """The network as OpenVINO's IR, packed; converted once and kept, quantised where the choice says int8.
+
+    Where the network takes any size, height and width of its input are free.
+    """
     from streampose.runtime import openvino_runtime as runtime
     from streampose.runtime.quiet_openvino import ov
 
+    any_size = takes_any_size(manifest, weights)
+    if any_size:
+        width, height = manifest.input.width, manifest.input.height
     key = {**model_key(manifest, weights, width, height, choice.precision), "openvino": ov.get_version()}
 
     def build() -> bytes:
-        log.info("%s %dx%d: converted for OpenVINO, once", manifest.name, width, height)
+        log.info("%s %s: converted for OpenVINO, once", manifest.name, "any size" if any_size else f"{width}x{height}")
         if weights.suffix in (".xml", ".onnx"):
             spec = manifest.input.model_copy(update={"width": width, "height": height})
             model = runtime.read_foreign(weights, spec)
@@ -100,11 +112,11 @@ def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choi
             from streampose.models.convert import to_openvino
             from streampose.models.networks import network_of
 
-            model = to_openvino(network_of(manifest, weights), manifest.input, width, height)
+            model = to_openvino(network_of(manifest, weights), manifest.input, width, height, any_size=any_size)
         if choice.precision == "int8":
             from streampose.models.calibrate import calibration_pictures, quantise
 
-            pictures = calibration_pictures(manifest, width, height)
+            pictures = calibration_pictures(manifest, width, height, any_size=any_size)
             log.info("%s: quantised to int8 on %d pictures, once", manifest.name, len(pictures))
             model = quantise(model, pictures)
         return runtime.pack(model)

@@ -1,7 +1,7 @@
 """Makes ready what a new picture size needs, in the thread of the camera that brings it: the shared stages never wait.
 
-A network is compiled for the shape of its input, which takes seconds where no earlier run has left it on disk. Were it
-left to the detect stage, one camera that comes back with another resolution would hold up all.
+A network is compiled for the shape of its input, which takes a third of a second to several where no earlier run has left
+it on disk. Were it left to the detect stage, one camera that comes back with another resolution would hold up all.
 """
 
 from __future__ import annotations

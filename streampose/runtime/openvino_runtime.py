@@ -64,9 +64,13 @@ class OpenVinoRuntime:
 
 
 def open_openvino(
-    read_ir: Callable[[], bytes], key: Mapping[str, object], choice: Choice, batch_sizes: Sequence[int]
+    read_ir: Callable[[], bytes],
+    key: Mapping[str, object],
+    choice: Choice,
+    shape: tuple[int, int],
+    batch_sizes: Sequence[int],
 ) -> tuple[OpenVinoRuntime, bool]:
-    """The runtime for `batch_sizes`, and whether all of it came from the cache.
+    """The runtime for pictures of `shape` (width, height) in `batch_sizes`, and whether all of it came from the cache.
 
     `read_ir` gives the network (see the module) and is called only where something must be compiled; `key` is all that
     the network depends on. Raises ModelError where the device is not there or cannot run it.
@@ -83,7 +87,7 @@ def open_openvino(
         model = _import(core, path, device, options)
         if model is None:
             warm = False
-            model = _compile(core, read_ir(), size, device, options)
+            model = _compile(core, read_ir(), (size, shape[1], shape[0], 3), device, options)
             _export(model, path)
         compiled[size] = model
     got = _precision_got(compiled[min(compiled)], choice)
@@ -155,12 +159,12 @@ def _has_device(core: Any, device: str) -> None:
         raise ModelError(f"device: OpenVINO has no {device} here; it has {', '.join(known)}")
 
 
-def _compile(core: Any, packed: bytes, size: int, device: str, options: Mapping[str, object]) -> Any:
+def _compile(
+    core: Any, packed: bytes, shape: tuple[int, int, int, int], device: str, options: Mapping[str, object]
+) -> Any:
     model = unpack(packed)
-    shape = model.inputs[0].get_partial_shape()
-    shape[0] = size
     try:
-        model.reshape({0: shape})
+        model.reshape({0: ov.PartialShape(list(shape))})
         return core.compile_model(model, device, dict(options))
     except RuntimeError as error:
         raise ModelError(f"OpenVINO cannot compile the network for {device} ({_first_line(error)})") from error

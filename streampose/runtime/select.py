@@ -126,6 +126,11 @@ def _installed(runtime: str) -> None:
         raise ModelError(f"runtime {runtime} is not installed: pip install '{how}', or choose another runtime")
 
 
+def cpu_sums_int8() -> bool:
+    """Whether the CPU adds products of 8 bits up in 32 (VNNI, AMX); others do it in 16, where sums may overflow."""
+    return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
+
+
 def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has bf16 instructions; where it only emulates them, bf16 is far slower than fp32."""
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())

@@ -6,9 +6,11 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from streampose.detect import letterbox
 from streampose.errors import ModelError
 from streampose.models import calibrate
 from streampose.models import manifest as manifests
@@ -30,13 +32,13 @@ def _places(tmp_path: Path, short_clip: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_network_calibrated_on_people_of_a_clip(tmp_path: Path) -> None:
     manifest, weights = manifests.load(write_pose_model(tmp_path))
     pictures = calibration_pictures(manifest, 64, 96, count=8)
-    assert pictures.shape == (8, 96, 64, 3)
-    assert pictures.std() > 10
+    assert np.shape(pictures) == (8, 96, 64, 3)
+    assert np.std(pictures) > 10
     model = to_openvino(network_of(manifest, weights), manifest.input, 64, 96)
     quantised = calibrate.quantise(model, pictures)
     assert any(node.get_type_name() == "FakeQuantize" for node in quantised.get_ops())
     wanted, got = (
-        shared_core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
+        shared_core().compile_model(m, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([np.stack(pictures)])[0]
         for m in (model, quantised)
     )
     assert np.corrcoef(wanted.ravel(), got.ravel())[0, 1] > 0.9
@@ -44,8 +46,18 @@ def test_a_network_calibrated_on_people_of_a_clip(tmp_path: Path) -> None:
 
 def test_frames_for_a_detector_have_its_shape(tmp_path: Path) -> None:
     manifest, _ = manifests.load(write_detector(tmp_path))
-    assert calibration_pictures(manifest, 128, 96, count=5).shape == (5, 96, 128, 3)
-    assert calibration_pictures(manifest, 128, 64, count=5).shape == (5, 64, 128, 3)
+    assert np.shape(calibration_pictures(manifest, 128, 96, count=5)) == (5, 96, 128, 3)
+    assert np.shape(calibration_pictures(manifest, 128, 64, count=5)) == (5, 64, 128, 3)
+
+
+def test_a_detector_of_any_size_sees_every_frame_at_its_own_shape(tmp_path: Path, short_clip: Path) -> None:
+    manifest, _ = manifests.load(write_detector(tmp_path))
+    with av.open(str(short_clip)) as container:
+        stream = container.streams.video[0]
+        wanted = letterbox.plan(stream.width, stream.height, 128).size
+    pictures = calibration_pictures(manifest, 128, 128, count=5, any_size=True)
+    assert {picture.shape for picture in pictures} == {(wanted[1], wanted[0], 3)}
+    assert 1 <= len(pictures) <= 5
 
 
 def test_without_videos_or_without_nncf_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
