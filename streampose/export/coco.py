@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from streampose.errors import DataError
+from streampose.export.fields import Record
 from streampose.export.output import write_text
-from streampose.export.reader import Record, ResultReader
+from streampose.export.reader import ResultReader
 
 PERSON_CATEGORY = 1
 

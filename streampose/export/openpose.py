@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from streampose.export.fields import Record
 from streampose.export.output import write_text
-from streampose.export.reader import Record, ResultReader
+from streampose.export.reader import ResultReader
 
 _EMPTY = (
     "face_keypoints_2d",

@@ -10,16 +10,13 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from streampose.errors import DataError
+from streampose.export.fields import Record, fault_of
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-Record = dict[str, Any]
-_FRAME_FIELDS = ("index", "time", "width", "height", "people")
-_PERSON_FIELDS = ("id", "state", "score", "box", "keypoints", "raw", "std", "joint_state")
 
 
 class ResultReader:
@@ -53,15 +50,11 @@ class ResultReader:
                 raise DataError(
                     f"{self.path}: line {number}: a record behind the footer; a result ends with its footer"
                 )
-            kind = record["type"]
-            if kind == "frame":
-                self._check_frame(number, record)
-            elif kind == "footer":
-                self.footer = record
-            elif kind == "header":
+            if record["type"] == "header":
                 raise DataError(f"{self.path}: line {number}: a second header; one file holds one result")
-            elif kind == "gap":
-                self._need(number, record, "gap", ("cause", "start", "end"))
+            self._check(number, record)
+            if record["type"] == "footer":
+                self.footer = record
             yield number, record
         if self.footer is None and self.cut is None:
             self.cut = "no footer: the run was cut short"
@@ -86,11 +79,11 @@ class ResultReader:
             for number, line in enumerate(file, 1):
                 try:
                     record = json.loads(line.decode())
-                except ValueError as error:  # also a UnicodeDecodeError
+                except (ValueError, RecursionError) as error:  # the first is also a UnicodeDecodeError
                     if number > 1 and not line.endswith(b"\n"):
                         self.cut = f"line {number} breaks off: the run was cut short"
                         return
-                    where = getattr(error, "msg", "not UTF-8 text")
+                    where = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "msg", error)
                     raise DataError(f"{self.path}: line {number}: not JSON ({where}); a result is JSON lines") from None
                 if not isinstance(record, dict) or not isinstance(record.get("type"), str):
                     raise DataError(f'{self.path}: line {number}: not a record; an object with a "type" is wanted')
@@ -102,42 +95,10 @@ class ResultReader:
         version = header.get("schema")
         if version != SCHEMA:
             raise DataError(f"{self.path}: line 1: schema {version!r} is not known; this version reads schema {SCHEMA}")
-        self._need(1, header, "header", ("camera", "keypoints"))
-        names = header["keypoints"]
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{self.path}: line 1: keypoints: a list of names is wanted")
+        self._check(1, header)
         return header
 
-    def _check_frame(self, number: int, frame: Record) -> None:
-        self._need(number, frame, "frame", _FRAME_FIELDS)
-        for field, kinds in (("index", int), ("time", (int, float)), ("width", int), ("height", int), ("people", list)):
-            if not isinstance(frame[field], kinds) or isinstance(frame[field], bool):
-                raise DataError(f"{self.path}: line {number}: {field}: {frame[field]!r} is of the wrong type")
-        count = len(self.keypoints)
-        for position, person in enumerate(frame["people"]):
-            where = f"people[{position}]"
-            if not isinstance(person, dict):
-                raise DataError(f"{self.path}: line {number}: {where}: an object is wanted")
-            self._need(number, person, where, _PERSON_FIELDS)
-            shapes = (("box", 4, False), ("keypoints", count, True), ("raw", count, True), ("std", count, False))
-            for field, length, points in shapes:
-                if field == "raw" and person[field] is None:
-                    continue
-                if not _has_shape(person[field], length, points):
-                    wanted = f"{length} points [x, y, score]" if points else f"{length} numbers"
-                    raise DataError(f"{self.path}: line {number}: {where}.{field}: {wanted} are wanted")
-            if not isinstance(person["joint_state"], list) or len(person["joint_state"]) != count:
-                raise DataError(f"{self.path}: line {number}: {where}.joint_state: {count} words are wanted")
-
-    def _need(self, number: int, record: Record, what: str, fields: tuple[str, ...]) -> None:
-        for field in fields:
-            if field not in record:
-                raise DataError(f'{self.path}: line {number}: {what} has no "{field}"; not a whole result')
-
-
-def _has_shape(value: Any, length: int, points: bool) -> bool:
-    if not isinstance(value, list) or len(value) != length:
-        return False
-    if not points:
-        return all(item is None or isinstance(item, int | float) for item in value)
-    return all(isinstance(p, list) and len(p) == 3 and all(isinstance(x, int | float) for x in p) for p in value)
+    def _check(self, number: int, record: Record) -> None:
+        fault = fault_of(record, 0 if record["type"] == "header" else len(self.keypoints))
+        if fault is not None:
+            raise DataError(f"{self.path}: line {number}: {fault}")

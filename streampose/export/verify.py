@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError
-from streampose.export.reader import Record, ResultReader
+from streampose.export.fields import Record
+from streampose.export.reader import ResultReader
 from streampose.export.video_times import VideoTimes, read_video
 
 Floats = npt.NDArray[np.float64]
@@ -24,7 +25,8 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 _EXACT_S = 2e-6  # the record's times have six digits
 _SAME_WALL_S = 1e-3
 _STAMP_S = 0.05  # a time further than this from its stamp is another picture's
-_STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may be
+_STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may be, and in any segment a single one:
+# only the picture after it tells an absurd stamp from a clock that was set
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
 
@@ -59,7 +61,8 @@ def verify_folder(folder: Path) -> Verdict:
         raise DataError(f"{folder}: not a folder; name the one that a run wrote into")
     watches, wrong = _gather(folder)
     if not watches:
-        raise DataError(f"{folder}: no result here; name the folder that a run wrote its .jsonl into")
+        nothing = f"{folder}: no result here; name the folder that a run wrote its .jsonl into"
+        raise DataError(wrong[0] if wrong else nothing)
     videos: list[VideoTimes] = []
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS):
         try:
@@ -165,7 +168,7 @@ def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
             period_s = 2**bits / 90000
             away = np.minimum(away, np.abs(np.mod(away + period_s / 2, period_s) - period_s / 2))
         bad = chosen[away > _STAMP_S]
-        if len(bad) > _STAMP_SHARE * len(chosen):
+        if len(bad) > max(1.0, _STAMP_SHARE * len(chosen)):
             yield (
                 f"{watch.camera}: segment {segment}: the times of {len(bad)} of {len(chosen)} frames are not those of "
                 f"their stamps, first frame {watch.indices[bad[0]]} at {times[bad[0]]:.3f} s"

@@ -75,11 +75,24 @@ def replaced(line: str, change: dict[str, object]) -> str:
     ("change", "words"),
     [
         ({"time": None}, 'line 4: frame has no "time"'),
-        ({"time": "soon"}, "line 4: time: 'soon' is of the wrong type"),
+        ({"time": "soon"}, "line 4: time: a number is wanted, not 'soon'"),
+        ({"time": float("nan")}, "line 4: time: a number is wanted, not nan"),
+        ({"index": -3}, "line 4: index: a count is wanted, not -3"),
+        ({"index": 10**80}, "line 4: index: a count is wanted, not 1000"),
+        ({"segment": "x"}, "line 4: segment: a count is wanted"),
+        ({"pts": "x"}, "line 4: pts: a whole number is wanted"),
+        ({"time_base": [1, 0]}, "line 4: time_base: two whole numbers are wanted, not list"),
+        ({"wall": 5}, "line 4: wall: a text is wanted, not 5"),
+        ({"file": 7}, "line 4: file: a text is wanted, not 7"),
         ({"people.0.keypoints": [[1, 2]] * 17}, r"line 4: people[0].keypoints: 17 points [x, y, score] are wanted"),
         ({"people.0.raw": [[1, 2, 3]] * 16}, "line 4: people[0].raw: 17 points"),
         ({"people.0.box": [1, 2, 3]}, "line 4: people[0].box: 4 numbers are wanted"),
+        ({"people.0.box": [None] * 4}, "line 4: people[0].box: 4 numbers are wanted"),
         ({"people.0.joint_state": "measured"}, "line 4: people[0].joint_state: 17 words"),
+        ({"people.0.joint_state": [1] * 17}, "line 4: people[0].joint_state: 17 words"),
+        ({"people.0.id": "anna"}, "line 4: people[0].id: a count is wanted, not 'anna'"),
+        ({"people.0.score": [1]}, "line 4: people[0].score: a number is wanted, not list"),
+        ({"people.0.state": "gone"}, "line 4: people[0].state: one of coasting, confirmed, tentative is wanted"),
         ({"people.0.id": None}, 'line 4: people[0] has no "id"'),
         ({"people": [7]}, "line 4: people[0]: an object"),
         ({"type": "header"}, "line 4: a second header"),
@@ -106,6 +119,9 @@ def test_a_wrong_line_is_named(result: Path, change: dict[str, object], words: s
         (b'{"type":"header","schema":2}\n', "line 1: schema 2 is not known; this version reads schema 1"),
         (b'{"type":"header","schema":1}\n', 'line 1: header has no "camera"'),
         (b'{"type":"header","schema":1,"camera":"a","keypoints":[]}\n', "line 1: keypoints: a list of names"),
+        (b'{"type":"header","schema":1,"camera":["a"],"keypoints":["nose"]}\n', "line 1: camera: a text is wanted"),
+        (b'{"type":"header","schema":1,"camera":"a","keypoints":["nose"],"part":"x"}\n', "line 1: part: a count"),
+        (b"[" * 100_000 + b"\n", "line 1: not JSON (maximum recursion depth"),
     ],
 )
 def test_what_is_no_result_is_said(content: bytes, words: str, tmp_path: Path) -> None:
@@ -114,6 +130,23 @@ def test_what_is_no_result_is_said(content: bytes, words: str, tmp_path: Path) -
     with pytest.raises(DataError) as caught:
         ResultReader(path)
     assert str(caught.value).startswith(f"{path}: {words}")
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"type": "gap", "cause": "dropped", "start": None, "end": 1}, "line 4: start: a number is wanted, not None"),
+        ({"type": "footer", "dropped": {"newest wins": "8"}}, "line 4: dropped: an object of counts is wanted"),
+        ({"type": "footer", "gap_s": None}, "line 4: gap_s: a number is wanted, not None"),
+        ({"type": "footer", "decoded": "x"}, "line 4: decoded: a count is wanted, not 'x'"),
+    ],
+)
+def test_a_wrong_gap_or_footer_is_named(result: Path, record: dict[str, object], words: str) -> None:
+    lines = result.read_text().splitlines(keepends=True)
+    result.write_text("".join([*lines[:3], json.dumps(record) + "\n"]))
+    with pytest.raises(DataError) as caught:
+        list(ResultReader(result).records())
+    assert str(caught.value).startswith(f"{result}: {words}")
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -
     )
 
 
+def test_a_stamp_alone_may_be_another_one(recorded: Callable[..., Path]) -> None:
+    """The clock bridges the first picture of a source whose clock was set: it could be a single absurd stamp."""
+    folder = recorded()
+
+    def change(records: list[dict[str, Any]]) -> None:
+        frames = [record for record in records if record["type"] == "frame"]
+        [record for record in frames if record["segment"] == 0][-1]["pts"] += 10**9
+
+    edit(folder / "gate.jsonl", change)
+    assert verify_folder(folder).disagreements == ()
+
+
 def test_a_counter_that_wrapped_is_no_disagreement(recorded: Callable[..., Path]) -> None:
     folder = recorded()
 
@@ -195,6 +207,9 @@ def test_a_missing_part_is_a_line(recorded: Callable[..., Path]) -> None:
 
 def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no result here"):
+        verify_folder(tmp_path)
+    (tmp_path / "gate.jsonl").write_text("frame,id\n")
+    with pytest.raises(DataError, match=r"gate\.jsonl: line 1: not JSON"):
         verify_folder(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         verify_folder(tmp_path / "x")
