@@ -15,7 +15,7 @@ from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import check_writable, fill, rolled_pattern
+from streampose.sinks.paths import check_apart, check_writable, fill, rolled_pattern
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
 from streampose.sinks.video_file import check_extension
@@ -112,14 +112,17 @@ def source_recording(config: Config, camera: str, written: Mapping[str, int]) ->
 
 
 def check_outputs(config: Config) -> None:
-    """See that every file the configuration asks for can be written; raises SinkError or ConfigError before anything else
-    is begun."""
+    """See that every file the configuration asks for can be written, and is none of those that are read; raises SinkError
+    or ConfigError before anything else is begun."""
+    urls = [url for camera in config.cameras.values() for url in (camera.url, camera.detect_url or camera.url)]
+    sources = [Path(url.removeprefix("file://")) for url in urls]
     for camera in config.cameras:
         for _, options in config.sinks:
             if isinstance(options, RecordConfig):
                 check_extension(Path(options.path))
-                for template in _videos(options):
-                    check_writable(_first_file(template, camera, options.segment))
+                for path in (_first_file(template, camera, options.segment) for template in _videos(options)):
+                    check_apart(path, sources)
+                    check_writable(path)
             elif isinstance(options, JsonlConfig):
                 check_writable(_first_file(options.path, camera, _record_segment(config, options)))
             elif isinstance(options, PicturesConfig):

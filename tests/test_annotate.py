@@ -12,8 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import streampose
+from streampose.annotate import jobs_for
+from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
-from streampose.errors import PermanentSourceError, UsageError
+from streampose.errors import PermanentSourceError, SinkError, UsageError
+from streampose.sources.open import kind_of
 
 FAST = ["--set", "detect.size=320"]
 
@@ -101,6 +104,66 @@ def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -
     other.write_bytes(short_clip.read_bytes())
     with pytest.raises(UsageError, match=r"both become short\.jsonl"):
         annotate(str(short_clip), str(other), "--out", str(tmp_path / "out"))
+
+
+def test_nothing_that_is_read_is_written_over(tmp_path: Path, short_clip: Path, pictures: Path) -> None:
+    recording, picture = tmp_path / "short.mp4", tmp_path / "one.jpg"
+    recording.write_bytes(short_clip.read_bytes())
+    picture.write_bytes((pictures / "one.jpg").read_bytes())
+    for path in (recording, picture, tmp_path):
+        with pytest.raises(SinkError, match=rf"{path.stem if path.suffix else 'one'}.*: this is what is read"):
+            annotate(str(path), "--out", str(tmp_path))
+    assert recording.read_bytes() == short_clip.read_bytes()
+    assert picture.read_bytes() == (pictures / "one.jpg").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path: Path, pictures: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "one.jpg").write_bytes((pictures / "one.jpg").read_bytes())
+    for asked in ([str(pictures), str(other)], [str(pictures / "one.jpg"), str(other / "one.jpg")]):
+        with pytest.raises(UsageError, match=r"one\.jpg would both become .*out/one\.jpg"):
+            annotate(*asked, "--out", str(tmp_path / "out"))
+    jobs_for([pictures, other], tmp_path / "out", overlay=False, settings=[])
+    jobs_for([pictures / "one.jpg", pictures / "one.jpg"], tmp_path / "out", overlay=True, settings=[])
+
+
+@pytest.mark.parametrize(
+    ("name", "camera"),
+    [
+        ("Straße ü.mp4", "Stradfe_u"),
+        ("北京.mp4", "53174eac"),
+        ("{camera} 100%.mp4", "camera__100_"),
+        ("12:30.mp4", "12_30"),
+        ("test:people.mp4", "test_people"),
+        ("2024", "2024"),
+        ("-", "recording"),
+    ],
+)
+def test_any_name_of_a_file_or_folder_will_do(
+    name: str, camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_clip: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if name.endswith(".mp4"):
+        Path(name).write_bytes(short_clip.read_bytes())
+    else:
+        Path(name).mkdir()
+    (job,) = jobs_for([Path(name)], Path("out"), overlay=True, settings=[])
+    ((found, settings),) = job.config.cameras.items()
+    assert found == camera
+    assert Path(settings.url) == Path(name)
+    assert kind_of(settings.url) == ("video" if name.endswith(".mp4") else "images")
+    check_outputs(job.config)
+    if name.endswith(".mp4"):
+        for frame in streampose.open_source(settings.url):
+            assert frame.height == 576
+            break
+
+
+def test_a_folder_is_found_where_its_template_leads(tmp_path: Path, pictures: Path) -> None:
+    (job,) = jobs_for([pictures], tmp_path / "{camera}", overlay=True, settings=[])
+    assert job.jsonl == tmp_path / "yard" / "yard.jsonl"
 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

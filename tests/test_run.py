@@ -274,6 +274,14 @@ def test_check_opens_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["config.yaml"]
 
 
+def test_a_terminal_that_cannot_show_a_name_gets_its_escape(tmp_path: Path) -> None:
+    config = write_config(tmp_path, {"gate": f"{tmp_path}/Straße.mp4"})
+    process = start(["check", str(config)], env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert "Stra\\xdfe.mp4" in out
+
+
 def test_a_sub_stream_is_analysed_while_the_main_stream_is_recorded(tmp_path: Path, short_clip: Path) -> None:
     main = ROOT / "samples" / "park.mp4"
     config = tmp_path / "config.yaml"

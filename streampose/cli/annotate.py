@@ -30,11 +30,14 @@ def annotate(
     """
     from streampose.annotate import jobs_for, people_of_pictures
     from streampose.build_models import load_models
+    from streampose.build_sinks import check_outputs
     from streampose.cli.execute import Signals, execute_with, finish
     from streampose.errors import StreamposeError
 
     started_s = time.monotonic()
     jobs = jobs_for(paths, out, overlay=overlay, settings=settings or [])
+    for job in jobs:
+        check_outputs(job.config)
     failures: list[Exception] = []
     printed: dict[str, Any] = {}
     models = load_models(jobs[0].config)

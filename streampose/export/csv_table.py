@@ -23,9 +23,10 @@ COLUMNS: dict[str, type] = {
 
 def rows(reader: ResultReader, frame: Record) -> Iterator[tuple[Any, ...]]:
     """The rows of one frame, in the order of COLUMNS."""
-    seen = (
-        reader.camera, frame["index"], frame.get("segment", 0), frame["time"], frame.get("wall"), frame.get("file"),
-    )  # fmt: skip
+    file = frame.get("file")
+    if file is not None:
+        file = file.encode(errors="backslashreplace").decode()  # a name need not be UTF-8, the table is
+    seen = (reader.camera, frame["index"], frame.get("segment", 0), frame["time"], frame.get("wall"), file)
     for person in frame["people"]:
         who = (person["id"], person["state"], person["score"], *person["box"])
         raw = person["raw"] or [(None, None, None)] * len(reader.keypoints)

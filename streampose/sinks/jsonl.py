@@ -151,7 +151,8 @@ class _Lines:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one line by one system call; a line that does not fit is taken back, so the file stays whole."""
-        line = (_encode(record) + "\n").encode()
+        # What a file's name holds that is not UTF-8 becomes JSON's own escape.
+        line = (_encode(record) + "\n").encode(errors="backslashreplace")
         try:
             written = os.write(self._fd, line)
             if written < len(line):

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def make_folder(path: Path) -> None:
         raise cannot_write(path, error) from error
     if path.is_dir():
         raise SinkError(f"{path}: this is a folder; name a file in it, such as {path / ('out' + path.suffix)}")
+
+
+def check_apart(path: Path, sources: Iterable[Path]) -> None:
+    """See that an output is none of the files that are read; raises SinkError, since it would be lost."""
+    if os.path.isfile(path) and any(os.path.isfile(source) and path.samefile(source) for source in sources):
+        raise SinkError(f"{path}: this is what is read, and would be lost; choose another path for what is written")
 
 
 def check_writable(path: Path) -> None:

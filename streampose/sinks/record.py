@@ -12,7 +12,7 @@ import numpy as np
 from streampose.errors import ConfigError
 from streampose.messages import Break, Control, End, Frame, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import fill, numbered, unused
+from streampose.sinks.paths import check_apart, fill, numbered, unused
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock
 from streampose.sinks.video_file import VideoFile, check_extension, describe
@@ -62,6 +62,7 @@ class RecordSink:
         self._clock = clock
         self._wall = WallClock()
         self._fps: float | None = None
+        self._source: Path | None = None
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
         self._canvas: Image | None = None
@@ -74,6 +75,7 @@ class RecordSink:
             self._add(message)
         elif isinstance(message, Break):
             self._fps = message.info.nominal_fps
+            self._source = Path(message.info.url)
             self.close()
         elif isinstance(message, End):
             self.close()
@@ -113,6 +115,7 @@ class RecordSink:
         self.close()
         if self._roller is None:
             path = numbered(fill(self._template, self.camera), self._written + len(self._outputs) + 1)
+            check_apart(path, () if self._source is None else (self._source,))
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
         if self._retention is not None:

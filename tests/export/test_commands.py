@@ -54,6 +54,16 @@ def test_export_options_that_cannot_be(result: Path) -> None:
         call("export", result, "--format", "mot", "--images", result)
 
 
+def test_export_never_writes_over_what_it_reads(result: Path, tmp_path: Path) -> None:
+    images, before = tmp_path / "images.json", result.read_bytes()
+    images.write_text('{"images": []}')
+    with pytest.raises(UsageError, match="this is what is read"):
+        call("export", result, "--format", "csv", "--out", result)
+    with pytest.raises(UsageError, match="this is what is read"):
+        call("export", result, "--format", "coco", "--images", images, "--out", images)
+    assert result.read_bytes() == before
+
+
 def test_plot(result: Path, tmp_path: Path) -> None:
     assert call("plot", result).split() == [str(result.with_suffix(".png"))]
     call("plot", result, "--id", 2, "--joint", "nose", "-j", "left_knee", "-o", tmp_path / "two.png")

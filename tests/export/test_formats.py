@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,15 @@ def test_csv_and_parquet_are_read_by_others_and_say_the_same(result: Path, tmp_p
     source = list(ResultReader(result).frames())[5]["people"][1]
     assert [knee[0][name] for name in ("x", "y", "score")] == source["keypoints"][13]
     assert [knee[0][name] for name in ("x1", "y1", "x2", "y2")] == source["box"]
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    reader = ResultReader(pictures([os.fsdecode(b"b\xff.png")]))
+    assert "b\\udcff.png" in export_csv(reader, tmp_path / "t.csv").read_text()
+    table = pyarrow.parquet.read_table(export_parquet(reader, tmp_path / "t.parquet"))
+    assert set(table["file"].to_pylist()) == {"b\\udcff.png"}
 
 
 @pytest.mark.parametrize("export", [export_coco, export_mot, export_openpose, export_csv, export_parquet])

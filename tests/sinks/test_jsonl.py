@@ -134,6 +134,16 @@ def test_pictures_carry_their_file(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl")[1]["file"] == "b/c.jpg"
 
 
+def test_a_file_whose_name_is_not_utf_8_is_written_by_its_escape(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    sink = JsonlSink(path, "a", HEADER)
+    sink.write(Break("a", 0, make_info()))
+    name = os.fsdecode(b"b\xff.png")
+    sink.write(make_result(0, file=name))
+    sink.write(End("a", Counts(decoded=1)))
+    assert [record["file"] for record in read(path) if record["type"] == "frame"] == [name]
+
+
 def test_a_camera_that_never_answered_has_a_record(tmp_path: Path, validator: jsonschema.Draft202012Validator) -> None:
     sink = JsonlSink(tmp_path / "a.jsonl", "a", HEADER)
     for _ in range(100):

@@ -63,3 +63,23 @@ def test_of_files_that_roll_and_of_pictures_the_folder_is_looked_at(tmp_path: Pa
     (tmp_path / "gate").touch()
     with pytest.raises(SinkError, match="a part of that path is a file"):
         check_outputs(config)
+
+
+@pytest.mark.parametrize("sink", ["record: {path: 'in/gate.mp4'}", "record: {path: 'in/gate.mp4', mode: both}"])
+@pytest.mark.parametrize("read", ["in/gate.mp4", "file://in/gate.mp4", "linked.mp4", "in/gate.source.mp4"])
+def test_what_is_read_is_not_written_over(
+    sink: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("in/gate.mp4").write_text("a recording")
+    Path("in/gate.source.mp4").write_text("another")
+    Path("linked.mp4").symlink_to("in/gate.mp4")
+    config = validate({"cameras": {"gate": {"url": read}}, "sinks": [yaml.safe_load(f"{{{sink}}}")]})
+    if "source" in read and "both" not in sink:
+        check_outputs(config)
+        return
+    with pytest.raises(SinkError, match="this is what is read, and would be lost"):
+        check_outputs(config)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -132,6 +133,19 @@ def test_another_size_begins_another_file(tmp_path: Path, skeleton: DrawSkeleton
     assert sink.outputs() == (str(first), str(second))
     assert (len(times_of(first)), len(times_of(second))) == (8, 12)
     assert comment_of(second)["start_time"] == pytest.approx(8 / 25)
+
+
+def test_a_later_file_is_not_written_over_the_one_that_is_read(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    source = tmp_path / "gate-2.mp4"
+    source.write_bytes(b"a recording")
+    sink = RecordSink(tmp_path / "gate.mp4", "gate", skeleton)
+    info = replace(make_info(), url=str(source))
+    sink.write(Break("gate", 0, info))
+    sink.write(make_result(0))
+    sink.write(Break("gate", 1, info))
+    with pytest.raises(SinkError, match=r"gate-2\.mp4: this is what is read"):
+        sink.write(make_result(1, segment=1))
+    assert source.read_bytes() == b"a recording"
 
 
 @pytest.mark.parametrize("segment_s", [None, 3600.0])
