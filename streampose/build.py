@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from streampose.build_models import Models
-from streampose.build_sinks import Footer, check_outputs, make_display, make_sinks, source_recording
+from streampose.build_sinks import Footer, check_options, check_outputs, make_display, make_sinks, source_recording
 from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
 from streampose.hours import Hours
@@ -85,8 +85,7 @@ def first_reading(config: Config, models: Models) -> Built:
     def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
         now = config.model_copy(update={"cameras": {**config.cameras, name: camera}})  # it may have come by a reload
         if offline:
-            if is_live(camera.full_url):
-                raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
+            _check_offline(name, camera)
             kept[name] = KeptResults()
         sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, written)
         return _camera(now, models, name, camera, sinks, group, written, warm_up)
@@ -132,10 +131,19 @@ def hours_of(name: str, camera: CameraConfig) -> Hours | None:
     return Hours.parse(camera.hours)
 
 
+def _check_offline(name: str, camera: CameraConfig) -> None:
+    if is_live(camera.full_url):
+        raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
+
+
 def describe(config: Config) -> list[str]:
-    """What a configuration would do, a line a camera."""
+    """What a configuration would do, a line a camera. Raises ConfigError for what cannot be; opens nothing."""
+    check_options(config)
     lines = []
     for name, camera in config.cameras.items():
+        keep_options(name, camera)
+        if config.smooth.offline:
+            _check_offline(name, camera)
         when = "" if hours_of(name, camera) is None else f", watched {' and '.join(camera.hours or ())}"
         lines.append(f"{name}: policy {policy_of(camera)}{when}, to {', '.join(sink for sink, _ in config.sinks)}")
     return lines
@@ -197,8 +205,13 @@ def _camera(
 
 
 def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
-    """How the source of a camera is kept running."""
+    """How the source of a camera is kept running. Raises ConfigError for waits that cannot be."""
     url = camera.analysed_url
+    if not 0 < camera.backoff <= camera.backoff_max:
+        raise ConfigError(
+            f"cameras.{name}.backoff: {camera.backoff:g} s; more than 0 and at most backoff_max, "
+            f"{camera.backoff_max:g} s, is needed"
+        )
     return KeepOptions(
         live=is_live(camera.full_url),
         stall_s=camera.stall_after,

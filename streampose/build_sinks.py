@@ -15,10 +15,11 @@ from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import check_apart, check_writable, fill, rolled_pattern
+from streampose.sinks.paths import check_apart, check_template, check_writable, fill, rolled_pattern
+from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
-from streampose.sinks.video_file import check_extension
+from streampose.sinks.video_file import check_extension, check_preset
 
 log = logging.getLogger(__name__)
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
@@ -54,7 +55,7 @@ def _make_sink(
         drawing = DrawOptions(background=options.background)
         sink = kind(options.path, camera, skeleton, drawing, written=written)
     elif isinstance(options, RecordConfig):
-        size = None if options.size is None else tuple(int(side) for side in options.size.split("x"))
+        size = _size(options)
         sink = kind(
             options.path,
             camera,
@@ -111,15 +112,42 @@ def source_recording(config: Config, camera: str, written: Mapping[str, int]) ->
     return None
 
 
+def check_options(config: Config) -> None:
+    """See that the sinks can do what is asked of them; raises ConfigError. Looks at no file."""
+    taken: dict[Path, str] = {}
+    for name, options in config.sinks:
+        if isinstance(options, RecordConfig):
+            check_extension(Path(options.path))
+            check_preset(options.preset)
+            check_size(_size(options))
+        if isinstance(options, RecordConfig | JsonlConfig):
+            check_template(options.path)
+            if options.segment == 0:
+                raise ConfigError(f"sinks: {name}.segment: 0; a time such as 10m is needed")
+            for path in map(Path, _videos(options) if isinstance(options, RecordConfig) else (options.path,)):
+                if path in taken:
+                    raise ConfigError(
+                        f"sinks: {taken[path]} and {name} would both write {path}; give each its own path"
+                    )
+                taken[path] = name
+
+
+def _size(options: RecordConfig) -> tuple[int, int] | None:
+    if options.size is None:
+        return None
+    width, height = options.size.split("x")
+    return int(width), int(height)
+
+
 def check_outputs(config: Config) -> None:
     """See that every file the configuration asks for can be written, and is none of those that are read; raises SinkError
     or ConfigError before anything else is begun."""
+    check_options(config)
     urls = [url for camera in config.cameras.values() for url in (camera.url, camera.detect_url or camera.url)]
     sources = [Path(url.removeprefix("file://")) for url in urls]
     for camera in config.cameras:
         for _, options in config.sinks:
             if isinstance(options, RecordConfig):
-                check_extension(Path(options.path))
                 for path in (_first_file(template, camera, options.segment) for template in _videos(options)):
                     check_apart(path, sources)
                     check_writable(path)

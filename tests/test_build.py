@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from streampose.build import keep_options, source_options
-from streampose.config import CameraConfig
+from streampose.build import describe, keep_options, source_options
+from streampose.config import CameraConfig, validate
+from streampose.config_file import load
+from streampose.errors import ConfigError
 from streampose.pipeline.keeper import KeepOptions
 
 
@@ -50,3 +54,43 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
     keep = kept("rtsp://10.0.0.2/main", detect_url="http://10.0.0.2/sub.m3u8", give_up_after=5)
     assert keep.quiet_s > 0.0
     assert keep.give_up_s == 5.0
+
+
+@pytest.mark.parametrize(
+    ("camera", "sinks", "more", "words"),
+    [
+        ({"backoff": 0}, [], {}, "cameras.gate.backoff: 0 s; more than 0 and at most backoff_max, 2.5 s, is needed"),
+        ({"backoff": "10s"}, [], {}, "cameras.gate.backoff: 10 s; more than 0 and at most backoff_max, 2.5 s"),
+        ({}, [], {"smooth": {"offline": True}}, "cameras.gate: smooth.offline needs a recording"),
+        ({}, [{"record": {"path": "a.avi"}}], {}, "a.avi: a video is written as .mp4 or .mkv"),
+        ({}, [{"record": {"path": "{cam}.mp4"}}], {}, "{cam}.mp4: unknown field {cam}"),
+        ({}, [{"record": {"preset": "slowest"}}], {}, 'record.preset: "slowest" is none of x264\'s'),
+        ({}, [{"record": {"size": "8x8"}}], {}, "record.size: 8x8; from 16x16 to 16384x16384 is possible"),
+        ({}, [{"record": {"size": "99999x720"}}], {}, "record.size: 99999x720"),
+        ({}, [{"record": {"segment": 0}}], {}, "sinks: record.segment: 0; a time such as 10m is needed"),
+        ({}, [{"jsonl": {"segment": "0s"}}], {}, "sinks: jsonl.segment: 0"),
+        ({}, [{"jsonl": {"path": "{date}{x}.jsonl"}}], {}, "unknown field {x}"),
+        ({}, ["record", {"record": {"crf": 40}}], {}, "sinks: record and record would both write out/{camera}.mp4"),
+        (
+            {},
+            [{"record": {"mode": "both"}}, {"record": {"path": "out/{camera}.source.mp4"}}],
+            {},
+            "would both write out/{camera}.source.mp4",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_opened(
+    camera: dict[str, object], sinks: list[object], more: dict[str, object], words: str
+) -> None:
+    data = {"cameras": {"gate": {"url": "rtsp://10.0.0.2/x", **camera}}, "sinks": sinks, **more}
+    with pytest.raises(ConfigError) as caught:
+        describe(validate(data))
+    assert words in str(caught.value)
+
+
+def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE_PASSWORD", "a word")
+    paths = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert describe(load(path))

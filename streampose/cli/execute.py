@@ -64,12 +64,14 @@ class Signals:
 
 def execute(load: Callable[[], Config]) -> None:
     """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code."""
+    from streampose.build import describe
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs
 
     started_s = time.monotonic()
     config = load()
-    check_outputs(config)  # here, too: a wrong path should not wait for the networks
+    describe(config)  # what cannot be done should not wait for the networks
+    check_outputs(config)
     with Signals() as signals:
         failures = execute_with(config, load_models(config), signals, reload=load, started_s=started_s)
     finish(failures, signals)

@@ -30,5 +30,6 @@ def check(config: ConfigPath, settings: Settings = None) -> None:
     from streampose.config_file import load
 
     loaded = load(config, settings or [])
+    lines = describe(loaded)
     print(yaml.safe_dump(loaded.public(), sort_keys=False, allow_unicode=True), end="")
-    print("\n".join(f"# {line}" for line in describe(loaded)))
+    print("\n".join(f"# {line}" for line in lines))

@@ -17,6 +17,7 @@ from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock
 from streampose.sinks.video_file import VideoFile, check_extension, describe
 
+_LEAST_SIDE, _MOST_SIDE = 16, 16384  # pixels; the latter is H.264's and x264's
 _LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hours at 90 kHz
 
 
@@ -49,8 +50,7 @@ class RecordSink:
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_extension(Path(path))
-        if size is not None and min(size) < 16:
-            raise ConfigError(f"record.size: {size[0]}x{size[1]} is too small; 16x16 is the least")
+        check_size(size)
         self._template = str(path)
         self.camera = camera
         self._skeleton = skeleton
@@ -133,6 +133,14 @@ class RecordSink:
             threads=self._threads,
         )
         self._outputs.append(str(path))
+
+
+def check_size(size: tuple[int, int] | None) -> None:
+    """Raises ConfigError for a (width, height) that no video can have."""
+    if size is not None and (min(size) < _LEAST_SIDE or max(size) > _MOST_SIDE):
+        raise ConfigError(
+            f"record.size: {size[0]}x{size[1]}; from {_LEAST_SIDE}x{_LEAST_SIDE} to {_MOST_SIDE}x{_MOST_SIDE} is possible"
+        )
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

@@ -47,6 +47,12 @@ def check_extension(path: Path) -> Path:
     return path
 
 
+def check_preset(preset: str) -> None:
+    """Raises ConfigError for a preset that x264 does not know."""
+    if preset not in PRESETS:
+        raise ConfigError(f'record.preset: "{preset}" is none of x264\'s; known are {", ".join(PRESETS)}')
+
+
 def open_container(path: Path, metadata: Mapping[str, str]) -> av.container.OutputContainer:
     """A new container with `metadata`; raises SinkError where it cannot be made."""
     make_folder(path)
@@ -176,8 +182,7 @@ def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:
     frames, with macroblock-tree gives "superfast" nearly the sizes of "veryfast" for little more than half of its time;
     motion to the half pixel only takes another seventh off for a tenth more bytes.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f'record.preset: "{preset}" is none of x264\'s; known are {", ".join(PRESETS)}')
+    check_preset(preset)
     params = "bframes=0:sync-lookahead=0"
     if preset != "ultrafast":
         params += f":rc-lookahead={min(10, max(1, round(fps / 3)))}:mbtree=1"
