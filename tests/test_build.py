@@ -89,7 +89,8 @@ def test_what_cannot_be_is_said_before_anything_is_opened(
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATE_PASSWORD", "a word")
+    for name in ("GATE_PASSWORD", "YARD_PASSWORD"):
+        monkeypatch.setenv(name, "a word")
     paths = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
