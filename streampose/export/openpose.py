@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streampose.export.fields import Record
-from streampose.export.output import write_text
+from streampose.export.output import cannot_write, write_text
 from streampose.export.reader import ResultReader
 
 _EMPTY = (
@@ -40,7 +40,10 @@ def export_openpose(reader: ResultReader, out: Path) -> Path:
             name = stem if stem not in stems else f"{stem}_{frame['index']:012d}"
             stems.add(stem)
         write_text(out / f"{name}_keypoints.json", _pieces(frame))
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
     return out
 
 

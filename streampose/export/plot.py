@@ -16,7 +16,7 @@ _LEAST_PAUSE_S = 0.05
 
 
 def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
-    """Draw x and y of every joint over camera time and write a PNG (or what `out`'s ending says); gives `out`.
+    """Draw x and y of every joint over camera time and write a PNG (or what `out`'s ending says); gives the file written.
 
     Dots are raw measurements, the line is filtered, dotted where the joint coasted; the band is plus and minus two
     standard deviations; grey is time that was not analysed. The line is broken where the person was not in the result.
@@ -24,6 +24,9 @@ def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    if out.is_dir():
+        raise SinkError(f"{out}: this is a folder; name a file in it, such as {out / 'plot.png'}")
+    out = out if out.suffix else out.with_name(f"{out.name}.png")
     rows = len(series.joints)
     figure = Figure(figsize=(12, 0.9 + 1.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)

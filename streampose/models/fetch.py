@@ -54,7 +54,7 @@ def fetch(
     file_name = known.file_name or (source.name if source else f"{name}.pth")
     target = folder / file_name
     if target.is_file() and (not wanted or sha256_of(target).startswith(wanted)):
-        return _describe(name, known, target, bool(wanted))
+        return _save(_describe(name, known, target, bool(wanted)), target)
     part = target.with_name(target.name + ".part")
     address = url or known.url
     if source is None and not address:
@@ -72,10 +72,11 @@ def fetch(
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
-        return _describe(name, known, target, bool(wanted))
+        manifest = _describe(name, known, target, bool(wanted))
     except ModelError:
         target.unlink()  # what nobody vouched for and what is no such model goes
         raise
+    return _save(manifest, target)
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -169,8 +170,8 @@ def _opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_StaySecure())
 
 
-def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Path:
-    """Write the manifest of a fetched file, so that its name works from now on."""
+def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Manifest:
+    """The manifest of a fetched file. Raises ModelError where that is no such model."""
     if known.task == "pose":
         manifest = describe_pose(target)
         width, height = known.size
@@ -189,7 +190,7 @@ def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Pat
             output=OutputSpec(kind="yolo_end2end" if name.startswith("yolo26") else "yolo"),
             licence=known.licence,
         )
-    manifest = manifest.model_copy(
+    return manifest.model_copy(
         update={
             "name": name,
             "licence": known.licence,
@@ -197,7 +198,11 @@ def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Pat
             "measured": {"published AP": known.ap, "of": known.ap_of},
         }
     )
-    path = target.parent / f"{name}.yaml"
+
+
+def _save(manifest: Manifest, target: Path) -> Path:
+    """Write the manifest beside the fetched file, so that its name works from now on; the file stays in any case."""
+    path = target.parent / f"{manifest.name}.yaml"
     try:
         manifests.save(manifest, path)
     except OSError as error:

@@ -137,5 +137,10 @@ def save(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest: beside, then renamed."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110))
-    os.replace(part, path)
+    text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

@@ -179,6 +179,14 @@ def test_an_unwritable_place_is_one_line(
     assert (tmp_path / "x").read_text() == ""
 
 
+def test_a_folder_that_is_a_file_is_said_for_a_result_without_frames(
+    pictures: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "x").write_text("")
+    with pytest.raises(SinkError, match="x: cannot be written"):
+        export_openpose(ResultReader(pictures([])), tmp_path / "x")
+
+
 def test_a_damaged_result_leaves_the_old_export(result: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
     out.write_text("old")

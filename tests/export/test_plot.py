@@ -77,6 +77,10 @@ def test_what_cannot_be_plotted_is_said(result: Path, tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
     with pytest.raises(SinkError, match="cannot be written"):
         plot_track(series, tmp_path / "x" / "p.png")
+    with pytest.raises(SinkError, match="this is a folder"):
+        plot_track(series, tmp_path)
+    assert plot_track(series, tmp_path / "no ending") == tmp_path / "no ending.png"
+    assert (tmp_path / "no ending.png").is_file()
     empty = tmp_path / "e.jsonl"
     lines = result.read_text().splitlines(keepends=True)
     empty.write_text(lines[0] + lines[-1])

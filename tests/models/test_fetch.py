@@ -242,6 +242,19 @@ def test_what_nobody_vouched_for_and_is_no_model_is_not_kept(tmp_path: Path) -> 
     assert contents(tmp_path / "models") == []
 
 
+def test_right_weights_stay_where_only_their_manifest_cannot_be_written(
+    content: bytes, tmp_path: Path, server: Server
+) -> None:
+    (tmp_path / "tiny.yaml").mkdir()
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"tiny\.yaml: cannot be written"):
+            fetch("tiny", folder=tmp_path)
+        assert contents(tmp_path) == ["tiny.yaml", "tiny_96x64.safetensors"]
+    (tmp_path / "tiny.yaml").rmdir()
+    assert manifests.load(fetch("tiny", folder=tmp_path))[0].name == "tiny"
+    assert len(server.ranges) == 1
+
+
 def test_from_a_file(content: bytes, tmp_path: Path, server: Server) -> None:
     brought = tmp_path / "brought.safetensors"
     brought.write_bytes(content)
