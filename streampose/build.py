@@ -139,13 +139,14 @@ def _check_offline(name: str, camera: CameraConfig) -> None:
 def describe(config: Config) -> list[str]:
     """What a configuration would do, a line a camera. Raises ConfigError for what cannot be; opens nothing."""
     check_options(config)
+    sinks = ", ".join(sink for sink, _ in config.sinks)
     lines = []
     for name, camera in config.cameras.items():
         keep_options(name, camera)
         if config.smooth.offline:
             _check_offline(name, camera)
         when = "" if hours_of(name, camera) is None else f", watched {' and '.join(camera.hours or ())}"
-        lines.append(f"{name}: policy {policy_of(camera)}{when}, to {', '.join(sink for sink, _ in config.sinks)}")
+        lines.append(f"{name}: policy {policy_of(camera)}{when}, to {sinks or 'nothing'}")
     return lines
 
 

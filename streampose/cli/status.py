@@ -128,7 +128,7 @@ def report(cameras: Sequence[CameraRun]) -> str:
         age = f", age p95 {ages['p95']:.0f} ms" if ages and tally.info is not None and tally.info.live else ""
         people = len(tally.ids)
         lines.append(
-            f"{camera.name}: {tally.frames} frames, {tally.time_s:.1f} s, "
+            f"{camera.name}: {tally.frames} {'frame' if tally.frames == 1 else 'frames'}, {tally.time_s:.1f} s, "
             f"{people} {'person' if people == 1 else 'people'}{lost}{corrupt}{age}"
         )
         lines += [f"  {path}" for path in camera.outputs()]

@@ -119,14 +119,15 @@ def read_result(path: str | Path, *, camera: str | None = None, coasting: bool =
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not frames:
-        raise DataError(f"{path}: no frame record in it; expected what the jsonl sink writes")
+        whose = "" if camera is None else f' of the camera "{camera}"'
+        raise DataError(f"{path}: no frame record{whose} in it; expected what the jsonl sink writes")
     return frames
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON ({error})") from None
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object, got {line!r:.40}")
@@ -138,7 +139,7 @@ def _people(record: dict[str, Any], wanted: set[str], where: str) -> tuple[int, 
         people = [(int(p["id"]), [float(v) for v in p["box"]], True) for p in record["people"] if p["state"] in wanted]
         frame = _frame(people)
         return int(record["index"]) + 1, frame
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: not a frame record of schema 1 ({error!r:.80})") from None
 
 

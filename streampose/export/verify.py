@@ -73,13 +73,13 @@ def verify_folder(folder: Path) -> Verdict:
         if video is not None and video.mode == "annotated":
             videos.append(video)
     facts = []
+    owners = {video.path: _owner(video, watches) for video in videos}
     for watch in watches:
-        mine = [video for video in videos if video.camera == watch.camera and _belongs(video, watch)]
-        videos = [video for video in videos if video not in mine]
+        mine = [video for video in videos if owners[video.path] is watch]
         wrong += _check_record(watch)
         wrong += _check_videos(watch, mine)
         facts.append(_fact(watch, mine))
-    for video in videos:
+    for video in (video for video in videos if owners[video.path] is None):
         if _left_over(video, watches):
             facts.append(f"{video.path}: older than every record of {video.camera} here, left by an earlier run")
         else:
@@ -249,6 +249,19 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         )
 
 
+def _owner(video: VideoTimes, watches: list[Watch]) -> Watch | None:
+    """The watch that a video is of. Recordings know no wall time and all begin at 0: of several the one whose record lies
+    beside the video, best under its name."""
+
+    def nearness(watch: Watch) -> tuple[bool, bool]:
+        beside = [reader.path.stem for _, reader in watch.parts if reader.path.parent == video.path.parent]
+        named = any(video.path.stem == stem or video.path.stem.startswith(f"{stem}-") for stem in beside)
+        return named, bool(beside)
+
+    able = [watch for watch in watches if watch.camera == video.camera and _belongs(video, watch)]
+    return max(able, key=nearness, default=None)
+
+
 def _belongs(video: VideoTimes, watch: Watch) -> bool:
     """Whether the video begins with a frame of this watch: by its time and, where both know it, its wall time (a camera
     that was changed while running begins anew at 0)."""
@@ -280,9 +293,9 @@ def _wall_s(text: str) -> float:
 def _fact(watch: Watch, videos: list[VideoTimes]) -> str:
     watched_s, missed_s, _ = totals(np.array(watch.times), watch.gaps)
     pictures = sum(len(video.times_s) for video in videos)
-    shown = f"{pictures} pictures in {_count(len(videos), 'video')}" if videos else "no video"
+    shown = f"{_count(pictures, 'picture')} in {_count(len(videos), 'video')}" if videos else "no video"
     return (
-        f"{watch.camera}: {len(watch.times)} frames in {_count(len(watch.parts), 'record')}, {shown}; "
+        f"{watch.camera}: {_count(len(watch.times), 'frame')} in {_count(len(watch.parts), 'record')}, {shown}; "
         f"{watched_s:.3f} s watched = {watched_s - missed_s:.3f} s seen + {missed_s:.3f} s in "
         f"{_count(len(watch.gaps), 'gap')}"
     )

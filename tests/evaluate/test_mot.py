@@ -108,11 +108,22 @@ def test_bad_truth_is_one_line(tmp_path: Path, text: str, word: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_camera_that_is_not_in_the_result_is_named(tmp_path: Path) -> None:
+    path = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed")]])
+    with pytest.raises(DataError, match='no frame record of the camera "yard" in it'):
+        read_result(path, camera="yard")
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
         ('{"type": "frame", "index": 0, "people": [{"id": 1}]}\n', "not a frame record"),
         ("{cut", "line 1: not JSON"),
+        ("[" * 100_000 + "\n", "line 1: not JSON"),
+        (
+            '{"type":"frame","index":0,"people":[{"id":1000000000000000000000000000000,"box":[1,2,3,4],"state":"confirmed"}]}\n',
+            "not a frame",
+        ),
         ("[]\n", "expected an object"),
         ('{"type": "header"}\n', "no frame record"),
         ('{"type":"frame","index":0,"people":[]}\n{"type":"frame","index":0,"people":[]}\n', "twice"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,26 @@ def test_two_watches_that_begin_alike_are_told_apart_by_their_wall_time(recorded
     assert verdict.disagreements == ()
     assert sorted("in 2 videos" in fact for fact in verdict.facts) == [False, True]
     assert sum("no video" in fact for fact in verdict.facts) == 1
+
+
+def test_two_runs_of_one_recording_keep_their_videos(recorded: Callable[..., Path]) -> None:
+    """Nothing in the files tells them apart; a video belongs to the record beside it, and there to that of its name."""
+    folder = recorded()
+
+    def another_run(records: list[dict[str, Any]]) -> None:
+        records[0]["run"] = "2027-01-15T09:00:00Z"
+
+    for name in ("again", "beside"):
+        shutil.copytree(folder, folder.parent / name)
+    shutil.copytree(folder.parent / "again", folder / "a")
+    edit(folder / "a" / "gate.jsonl", another_run)
+    for path in sorted((folder.parent / "beside").iterdir()):
+        path.rename(folder / path.name.replace("gate", "b"))
+    edit(folder / "b.jsonl", lambda records: records[0].update(run="2027-01-15T10:00:00Z"))
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert len(verdict.facts) == 3
+    assert all("100 pictures in 2 videos" in fact for fact in verdict.facts)
 
 
 def test_a_broken_video_is_a_line(recorded: Callable[..., Path]) -> None:
