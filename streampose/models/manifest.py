@@ -7,6 +7,7 @@ taken for a whole one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -142,5 +143,6 @@ def save(manifest: Manifest, path: str | Path) -> None:
         part.write_text(text)
         os.replace(part, path)
     except OSError:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class PicturesSink:
             part.write_bytes(data.tobytes())
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise cannot_write(path, error) from error
         self._written += 1

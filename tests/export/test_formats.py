@@ -179,6 +179,14 @@ def test_an_unwritable_place_is_one_line(
     assert (tmp_path / "x").read_text() == ""
 
 
+@pytest.mark.parametrize("export", [export_coco, export_mot, export_csv, export_parquet])
+def test_a_name_that_cannot_be_is_one_line(
+    export: Callable[[ResultReader, Path], Path], result: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SinkError, match="cannot be written"):
+        export(ResultReader(result), tmp_path / ("x" * 300))
+
+
 def test_a_folder_that_is_a_file_is_said_for_a_result_without_frames(
     pictures: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:

@@ -59,6 +59,12 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path, skeleton: DrawSkeleton
     assert sink.outputs() == ()
 
 
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    sink = PicturesSink(tmp_path, "x", skeleton)
+    with pytest.raises(SinkError, match="the name is too long; choose a shorter one"):
+        sink.write(make_result(0, file="x" * 248 + ".png"))
+
+
 def test_a_camera_that_was_changed_fills_a_folder_of_its_own(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     for written in range(3):
         sink = PicturesSink(tmp_path / "{camera}", "gate", skeleton, written=written)
