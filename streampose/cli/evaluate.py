@@ -61,7 +61,13 @@ def evaluate(
     by COCO's protocol. Video: `streampose eval --mot GT.txt RESULT.jsonl`, by IDF1, MOTA, HOTA and identity switches.
     """
     from streampose.errors import UsageError
+    from streampose.sinks.paths import check_apart
 
+    read = [*(data or []), *(path for path in (mot, result) if path is not None)]
+    read += [path / "annotations.json" for path in data or []] + [Path(boxes)]
+    for written in (json_file, sheet):
+        if written is not None:
+            check_apart(written, read)
     if mot is not None:
         if result is None or data:
             raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")

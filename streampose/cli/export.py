@@ -53,14 +53,13 @@ def export(
 ) -> None:
     """Write RESULT in another format."""
     from streampose.export.reader import ResultReader
+    from streampose.sinks.paths import check_apart
 
     if images is not None and format is not Format.coco:
         raise UsageError("--images belongs to --format coco")
     reader = ResultReader(result)
     target = out if out is not None else result.with_name(result.stem + ENDINGS[format])
-    for read in (result, images):
-        if read is not None and target.exists() and read.exists() and target.samefile(read):
-            raise UsageError(f"{target}: this is what is read, and would be lost; choose another --out")
+    check_apart(target, [read for read in (result, images) if read is not None])
     if format is Format.coco:
         from streampose.export.coco import export_coco, read_image_ids
 

@@ -54,6 +54,15 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "set", labels(pictures=3))
 
 
+@pytest.mark.parametrize("option", ["--json", "--sheet"])
+def test_what_is_measured_is_not_written_over(command: Command, folder: Path, option: str) -> None:
+    before = (folder / "annotations.json").read_bytes()
+    code, _, err = command("eval", "--data", folder, option, folder / "annotations.json")
+    assert code == 6
+    assert "annotations.json: this is what is read" in err
+    assert (folder / "annotations.json").read_bytes() == before
+
+
 def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "new" / "figures.json", tmp_path / "new" / "worst.png"
     asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch"]

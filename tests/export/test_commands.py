@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from streampose.cli.export import export
 from streampose.cli.plot import plot
 from streampose.cli.verify import verify
-from streampose.errors import DataError, UsageError
+from streampose.errors import DataError, SinkError, UsageError
 
 app = typer.Typer()
 for command in (export, plot, verify):
@@ -57,9 +57,9 @@ def test_export_options_that_cannot_be(result: Path) -> None:
 def test_export_never_writes_over_what_it_reads(result: Path, tmp_path: Path) -> None:
     images, before = tmp_path / "images.json", result.read_bytes()
     images.write_text('{"images": []}')
-    with pytest.raises(UsageError, match="this is what is read"):
+    with pytest.raises(SinkError, match="this is what is read"):
         call("export", result, "--format", "csv", "--out", result)
-    with pytest.raises(UsageError, match="this is what is read"):
+    with pytest.raises(SinkError, match="this is what is read"):
         call("export", result, "--format", "coco", "--images", images, "--out", images)
     assert result.read_bytes() == before
 
