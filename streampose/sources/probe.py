@@ -50,16 +50,23 @@ def nominal_fps(stream: VideoStream) -> float | None:
 
 
 def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Length of the video, by its stream, its own tag (Matroska), or the container."""
+    """Length of the video, by its stream, its own tag (Matroska), or the container.
+
+    What Matroska calls a duration is when the video ends, also where its first stamp is late (a piece that was cut out).
+    """
     base = exact(stream.time_base)
     if stream.duration is not None and base is not None and stream.duration > 0:
         return float(stream.duration * base)
+    begin_s = 0.0
+    if "matroska" in container.format.name and base is not None and stream.start_time is not None:
+        begin_s = float(stream.start_time * base)
+    length_s = 0.0
     tagged = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if tagged is not None:
-        return int(tagged[1]) * 3600 + int(tagged[2]) * 60 + float(tagged[3])
-    if container.duration is not None and container.duration > 0:
-        return container.duration / 1e6
-    return None
+        length_s = int(tagged[1]) * 3600 + int(tagged[2]) * 60 + float(tagged[3]) - begin_s
+    elif container.duration is not None:
+        length_s = container.duration / 1e6 - begin_s
+    return length_s if length_s > 0 else None
 
 
 def creation_s(container: InputContainer, stream: VideoStream) -> float | None:

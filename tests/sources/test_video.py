@@ -174,6 +174,16 @@ def test_a_cut_file_gives_all_it_holds_and_says_that_it_was_cut(tmp_path: Path, 
         assert sum(item.frames for item in items if isinstance(item, Corrupt)) + len(seen) in (59, 60)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv"])
+def test_a_recording_whose_stamps_begin_late_is_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"late.{suffix}"
+    write_video(path, pts=[5_400_000 + pts for pts in constant_pts(24, 12)])
+    info, items = watch(path)
+    assert numbers(items) == list(range(24))
+    assert not any(isinstance(item, Corrupt) for item in items)
+    assert info.duration_s == pytest.approx(2.0, abs=0.1)
+
+
 def test_a_file_whose_size_changes_begins_a_new_segment(tmp_path: Path) -> None:
     parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
     write_video(parts[0], size=(192, 128), frames=12)
