@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from streampose.errors import ConfigError
 from streampose.hours import Hours
 from streampose.redact import split_credentials
+from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,9 +72,10 @@ class CameraConfig(Section):
         "auto", description="lossless: every frame (recordings); latest: the newest frame wins (live)"
     )
     transport: Literal["tcp", "udp"] = "tcp"
-    open_timeout: Duration = Field(10.0, description="the longest that connecting may take in all")
+    open_timeout: Duration = Field(OPEN_TIMEOUT_S, description="the longest that connecting may take in all")
     read_timeout: Duration = Field(
-        2.5, description="the longest silence of the network, connecting or later; larger for a camera that is slower"
+        READ_TIMEOUT_S,
+        description="the longest silence of the network, connecting or later; larger for a camera that is slower",
     )
     stall_after: Duration = Field(2.0, description="live: so long without a picture is a stall")
     give_up_after: Duration = Field(

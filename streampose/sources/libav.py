@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
 from streampose.redact import redact_url, split_credentials
-from streampose.sources.limits import OpenLimit, ReadLimit
+from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S, OpenLimit, ReadLimit
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -62,8 +62,8 @@ class VideoOptions:
     libav as it is.
     """
 
-    open_timeout_s: float = 10.0
-    read_timeout_s: float = 5.0
+    open_timeout_s: float = OPEN_TIMEOUT_S
+    read_timeout_s: float = READ_TIMEOUT_S
     transport: Literal["tcp", "udp"] = "tcp"
     skip: Literal["none", "nonref", "nonkey"] = "none"
     threads: int = 0

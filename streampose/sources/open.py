@@ -10,6 +10,7 @@ from streampose.errors import PermanentSourceError
 from streampose.redact import quote_credentials, redact_url
 from streampose.sources.base import Source
 from streampose.sources.libav import NETWORK_SCHEMES, VideoOptions, scheme_of
+from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 
 if TYPE_CHECKING:
     from streampose.sources.decoder import PacketTap
@@ -84,8 +85,8 @@ def is_live(url: str | int) -> bool:
 def open_source(
     url: str | int,
     *,
-    open_timeout_s: float = 10.0,
-    read_timeout_s: float = 5.0,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+    read_timeout_s: float = READ_TIMEOUT_S,
     transport: Literal["tcp", "udp"] = "tcp",
     skip: Literal["none", "nonref", "nonkey"] = "none",
     threads: int = 0,

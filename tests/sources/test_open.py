@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
+from streampose.config import CameraConfig
 from streampose.errors import PermanentSourceError
 from streampose.sources.images import ImageSource
+from streampose.sources.libav import VideoOptions
 from streampose.sources.open import is_live, kind_of, open_source
 from streampose.sources.synthetic import SyntheticSource
 from streampose.sources.video import VideoSource
@@ -35,6 +38,13 @@ def test_each_kind_has_its_source(tmp_path: Path) -> None:
     assert isinstance(open_source(0), VideoSource)
     assert isinstance(open_source(str(tmp_path), skip="nonkey"), ImageSource)
     assert isinstance(open_source("test:people?people=1"), SyntheticSource)
+
+
+def test_the_limits_are_those_of_the_configuration_whoever_opens() -> None:
+    camera, options = CameraConfig(url="rtsp://cam/1"), VideoOptions()
+    asked = inspect.signature(open_source).parameters
+    for configured, name in ((camera.open_timeout, "open_timeout_s"), (camera.read_timeout, "read_timeout_s")):
+        assert configured == getattr(options, name) == asked[name].default
 
 
 def test_a_file_url_is_its_path(tmp_path: Path) -> None:
