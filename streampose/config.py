@@ -136,7 +136,7 @@ class DetectConfig(Section):
     """The person detector."""
 
     model: str = Field("yolov8n_person", description="a shipped name, a manifest (.yaml), or an ultralytics .pt")
-    threshold: float = Field(0.4, ge=0, le=1)
+    threshold: float = Field(0.4, gt=0, lt=1)
     every: int = Field(1, ge=1, description="detect on every N-th frame; boxes are predicted in between")
     size: int = Field(640, ge=64, le=4096, multiple_of=32, description="long side of the network's input")
     batch: int = Field(4, ge=1, le=32, description="at most so many frames of different cameras at once")
@@ -161,7 +161,7 @@ class TrackConfig(Section):
 
     lost_after: Duration = Field(1.0, description="a person not seen for so long is gone")
     confirm_after: int = Field(3, ge=1, description="sightings before a person is confirmed")
-    low_threshold: float = Field(0.1, ge=0, le=1, description="weak detections from here on may carry a known person")
+    low_threshold: float = Field(0.1, gt=0, le=1, description="weak detections from here on may carry a known person")
 
 
 class SmoothConfig(Section):

@@ -47,6 +47,15 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 1.5}",
             "detect.threshold: input should be less than",
         ),
+        (
+            "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0}",
+            "detect.threshold: input should be greater than 0 (given: 0)",
+        ),
+        ("cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 1}", "detect.threshold: input should be less than 1"),
+        (
+            "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0}",
+            "track.low_threshold: input should be greater than 0",
+        ),
         ("cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: soon}", 'track.lost_after: a duration such as "500ms"'),
         ("cameras: {gate: {url: a.mp4, policy: newest}}", "cameras.gate.policy: input should be"),
         ("cameras: {gate: {}}", "cameras.gate.url: missing"),
