@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from streampose.build_models import Models
@@ -243,6 +244,18 @@ def source_options(camera: CameraConfig) -> dict[str, Any]:
 
 def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
     return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write)
+
+
+def check_recordings(config: Config) -> None:
+    """See that every recording and folder can be opened, before a file is begun for it; raises SourceError. What can be read
+    only once, such as a pipe, is left alone."""
+    for camera in config.cameras.values():
+        if Path(camera.analysed_url).is_file() or Path(camera.analysed_url).is_dir():
+            source = _open(camera, None)
+            try:
+                source.open()
+            finally:
+                source.close()
 
 
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:

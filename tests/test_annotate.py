@@ -171,6 +171,29 @@ def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Pa
         annotate(str(tmp_path / "none.mp4"), "--out", str(tmp_path))
 
 
+@pytest.mark.parametrize("more", [[], ["--set", "smooth.offline=false"]], ids=["offline", "at once"])
+def test_what_cannot_be_opened_is_said_once_and_costs_no_earlier_result(
+    more: list[str], tmp_path: Path, short_clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torn, empty = tmp_path / "torn.mp4", tmp_path / "yard"
+    torn.write_bytes(short_clip.read_bytes()[:200])
+    empty.mkdir()
+    (empty / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    earlier = [tmp_path / "out" / name for name in ("torn.jsonl", "torn.mp4", "yard.jsonl")]
+    (tmp_path / "out").mkdir()
+    for path in earlier:
+        path.write_text("made before")
+    for source in (torn, empty):
+        done = CliRunner().invoke(
+            app, ["annotate", str(source), "--out", str(tmp_path / "out"), "--print", *FAST, *more]
+        )
+        assert isinstance(done.exception, PermanentSourceError)
+        assert str(done.exception).startswith(str(source))
+        assert done.stdout.splitlines() == ["{}"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    assert [path.read_text() for path in earlier] == ["made before"] * 3
+
+
 def test_one_torn_video_does_not_cost_the_others(tmp_path: Path, short_clip: Path) -> None:
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(short_clip.read_bytes()[:200])

@@ -29,6 +29,7 @@ def annotate(
     Pictures and folders give one OUT/<folder>.jsonl and a picture each.
     """
     from streampose.annotate import jobs_for, people_of_pictures
+    from streampose.build import check_recordings
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs
     from streampose.cli.execute import Signals, execute_with, finish
@@ -46,9 +47,11 @@ def annotate(
             if signals.times:
                 break
             try:
+                check_recordings(job.config)
                 failures += execute_with(job.config, models, signals, started_s=started_s)
             except StreamposeError as error:
                 failures.append(error)
+                continue
             if print_ and job.pictures and job.jsonl.is_file():
                 printed.update(people_of_pictures(job.jsonl))
     if print_:
