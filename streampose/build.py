@@ -8,14 +8,22 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from streampose.build_models import Models
-from streampose.build_sinks import Footer, check_options, check_outputs, make_display, make_sinks, source_recording
+from streampose.build_sinks import (
+    Footer,
+    check_options,
+    check_outputs,
+    first_files,
+    make_display,
+    make_sinks,
+    source_recording,
+)
 from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
 from streampose.hours import Hours
@@ -66,8 +74,9 @@ class Built:
     kept: dict[str, KeptResults] = field(default_factory=dict)
 
 
-def first_reading(config: Config, models: Models) -> Built:
+def first_reading(config: Config, models: Models, others: Set[Path] = frozenset()) -> Built:
     """The pipeline of a configuration. With offline smoothing its results are kept, not written: see second_reading.
+    `others`: what is not to be written over, since other runs of the same call begin with it.
 
     Raises SinkError where an output cannot be written.
     """
@@ -88,23 +97,25 @@ def first_reading(config: Config, models: Models) -> Built:
         if offline:
             _check_offline(name, camera)
             kept[name] = KeptResults()
-        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, written)
-        return _camera(now, models, name, camera, sinks, group, written, warm_up)
+        taken = others | first_files(now)
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, taken, written)
+        return _camera(now, models, name, camera, sinks, group, taken, written, warm_up)
 
     for name, camera in config.cameras.items():
         run.cameras[name] = make_camera(name, camera, {})
     return Built(run, display, make_camera, kept)
 
 
-def second_reading(config: Config, models: Models, first: Built) -> Built:
+def second_reading(config: Config, models: Models, first: Built, others: Set[Path] = frozenset()) -> Built:
     """Smooths what the first reading kept, forwards and backwards, and reads the recordings again to write it."""
     group = WorkerGroup()
     display = make_display(config, models)
     run = Run(group, [], lambda lane: None, lambda: None)
+    taken = others | first_files(config)
 
     def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
-        sinks = partial(make_sinks, config, models, name, display, written)
-        made = _camera(config, models, name, camera, sinks, group, written)
+        sinks = partial(make_sinks, config, models, name, display, taken, written)
+        made = _camera(config, models, name, camera, sinks, group, taken, written)
         kept = first.kept[name]
         people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)
@@ -158,6 +169,7 @@ def _camera(
     camera: CameraConfig,
     sinks_with: SinksWith,
     group: WorkerGroup,
+    taken: Set[Path],
     written: Mapping[str, int],
     prepare: WarmUp | None = None,
 ) -> CameraRun:
@@ -194,7 +206,7 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = source_recording(config, name, written)
+    tap = source_recording(config, name, taken, written)
     keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None

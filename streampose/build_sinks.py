@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,23 +26,36 @@ Footer: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
 def make_sinks(
-    config: Config, models: Models, camera: str, display: Display | None, written: Mapping[str, int], extra: Footer
+    config: Config,
+    models: Models,
+    camera: str,
+    display: Display | None,
+    taken: Set[Path],
+    written: Mapping[str, int],
+    extra: Footer,
 ) -> list[Sink]:
     """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `written`: files that
-    each of them made already in this run (the camera was changed). `extra` is asked for more fields when a record's footer
-    is written."""
+    each of them made already in this run (the camera was changed). `taken`: what they must not go on with (`first_files`).
+    `extra` is asked for more fields when a record's footer is written."""
     made: list[Sink] = []
     for name, options in config.sinks:
         if isinstance(options, DisplayConfig):
             if display is not None:
                 made.append(display.sink(camera))
         elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, written.get(name, 0), extra))
+            made.append(_make_sink(config, models, camera, name, options, taken, written.get(name, 0), extra))
     return made
 
 
 def _make_sink(
-    config: Config, models: Models, camera: str, name: str, options: Section, written: int, extra: Footer
+    config: Config,
+    models: Models,
+    camera: str,
+    name: str,
+    options: Section,
+    taken: Set[Path],
+    written: int,
+    extra: Footer,
 ) -> Sink:
     kind = load(SINKS, name)
     skeleton = models.draw_skeleton
@@ -50,10 +63,10 @@ def _make_sink(
     if isinstance(options, JsonlConfig):
         header = _header(config, models, camera)
         segment_s = _record_segment(config, options)
-        sink = kind(options.path, camera, header, segment_s=segment_s, written=written, extra=extra)
+        sink = kind(options.path, camera, header, segment_s=segment_s, written=written, taken=taken, extra=extra)
     elif isinstance(options, PicturesConfig):
         drawing = DrawOptions(background=options.background)
-        sink = kind(options.path, camera, skeleton, drawing, written=written)
+        sink = kind(options.path, camera, skeleton, drawing, written=written, taken=taken)
     elif isinstance(options, RecordConfig):
         size = _size(options)
         sink = kind(
@@ -66,6 +79,7 @@ def _make_sink(
             size=size,
             segment_s=options.segment,
             written=written,
+            taken=taken,
             retention=_retention(config, options, options.path, camera),
         )
     else:
@@ -101,14 +115,16 @@ def _retention(config: Config, options: RecordConfig, template: str, camera: str
     return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
 
 
-def source_recording(config: Config, camera: str, written: Mapping[str, int]) -> Remuxer | None:
+def source_recording(config: Config, camera: str, taken: Set[Path], written: Mapping[str, int]) -> Remuxer | None:
     """The tap that records the source's own stream, where a record sink asks for it."""
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
             retention = _retention(config, options, template, camera)
             already = written.get("source", 0)
-            return Remuxer(template, camera, segment_s=options.segment, written=already, retention=retention)
+            return Remuxer(
+                template, camera, segment_s=options.segment, written=already, taken=taken, retention=retention
+            )
     return None
 
 
@@ -155,6 +171,21 @@ def check_outputs(config: Config) -> None:
                 check_writable(_first_file(options.path, camera, _record_segment(config, options)))
             elif isinstance(options, PicturesConfig):
                 check_writable(Path(options.path.replace("{camera}", camera)) / "picture.jpg")
+
+
+def first_files(config: Config) -> Set[Path]:
+    """The names with which the cameras of a configuration begin, where files do not roll with the wall clock: a second file
+    of one camera (`a-2.mp4`) must not take the place of the first one of another."""
+    found: set[Path] = set()
+    for camera in config.cameras:
+        for _, options in config.sinks:
+            if isinstance(options, RecordConfig) and options.segment is None:
+                found.update(fill(template, camera) for template in _videos(options))
+            elif isinstance(options, JsonlConfig) and _record_segment(config, options) is None:
+                found.add(fill(options.path, camera))
+            elif isinstance(options, PicturesConfig):
+                found.add(Path(options.path.replace("{camera}", camera)))
+    return found
 
 
 def _videos(options: RecordConfig) -> list[str]:

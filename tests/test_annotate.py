@@ -17,6 +17,7 @@ from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
 from streampose.errors import PermanentSourceError, SinkError, UsageError
 from streampose.sources.open import kind_of
+from tests.media import write_video
 
 FAST = ["--set", "detect.size=320"]
 
@@ -169,6 +170,26 @@ def test_a_folder_is_found_where_its_template_leads(tmp_path: Path, pictures: Pa
 def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(PermanentSourceError, match="no such file"):
         annotate(str(tmp_path / "none.mp4"), "--out", str(tmp_path))
+
+
+def test_the_second_file_of_a_recording_is_not_that_of_another(tmp_path: Path) -> None:
+    """The size changes within a recording, so that its video goes on in another file."""
+    parts = [tmp_path / "wide.ts", tmp_path / "high.ts"]
+    write_video(parts[0], frames=6, size=(192, 128))
+    write_video(parts[1], frames=5, size=(160, 192))
+    broken, other = tmp_path / "a.ts", tmp_path / "a-2.mp4"
+    broken.write_bytes(b"".join(part.read_bytes() for part in parts))
+    write_video(other, frames=9)
+    for order in ([broken, other], [other, broken]):
+        out = tmp_path / order[0].stem
+        annotate(*map(str, order), "--out", str(out))
+        assert {path.name: pictures_of(path) for path in out.glob("*.mp4")} == {"a.mp4": 6, "a-2.mp4": 9, "a-3.mp4": 5}
+        assert json.loads((out / "a-2.jsonl").read_text().splitlines()[0])["source"] == str(other)
+
+
+def pictures_of(video: Path) -> int:
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
 
 
 @pytest.mark.parametrize("more", [[], ["--set", "smooth.offline=false"]], ids=["offline", "at once"])

@@ -31,7 +31,7 @@ def annotate(
     from streampose.annotate import jobs_for, people_of_pictures
     from streampose.build import check_recordings
     from streampose.build_models import load_models
-    from streampose.build_sinks import check_outputs
+    from streampose.build_sinks import check_outputs, first_files
     from streampose.cli.execute import Signals, execute_with, finish
     from streampose.errors import StreamposeError
 
@@ -39,6 +39,7 @@ def annotate(
     jobs = jobs_for(paths, out, overlay=overlay, settings=settings or [])
     for job in jobs:
         check_outputs(job.config)
+    begun = frozenset(path for job in jobs for path in first_files(job.config))
     failures: list[Exception] = []
     printed: dict[str, Any] = {}
     models = load_models(jobs[0].config)
@@ -48,7 +49,7 @@ def annotate(
                 break
             try:
                 check_recordings(job.config)
-                failures += execute_with(job.config, models, signals, started_s=started_s)
+                failures += execute_with(job.config, models, signals, started_s=started_s, others=begun)
             except StreamposeError as error:
                 failures.append(error)
                 continue

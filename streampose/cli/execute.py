@@ -6,8 +6,9 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -99,13 +100,15 @@ def execute_with(
     *,
     reload: Callable[[], Config] | None = None,
     started_s: float | None = None,
+    others: Set[Path] = frozenset(),
 ) -> list[Exception]:
-    """Run one configuration with loaded models: the live way, or, for offline smoothing, in two readings."""
+    """Run one configuration with loaded models: the live way, or, for offline smoothing, in two readings.
+    `others`: the files with which other runs of the same call begin."""
     from streampose.build import first_reading, second_reading
     from streampose.cli.status import Status, report
 
     signals.begin()
-    first = first_reading(config, models)
+    first = first_reading(config, models, others)
     if not config.smooth.offline:
         with Status(first.run.all_cameras) as status:
             _loop(first, status, signals, config, reload)
@@ -115,7 +118,7 @@ def execute_with(
         return first.run.failures()
     with Status(first.run.all_cameras, "1/2 look: ") as status:
         _loop(first, status, signals, config)
-    second = second_reading(config, models, first)
+    second = second_reading(config, models, first, others)
     with Status(second.run.all_cameras, "2/2 write: ") as status:
         _loop(second, status, signals, config, handled=signals.times)
     print(report(second.run.all_cameras()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,7 @@ class JsonlSink:
         *,
         segment_s: float | None = None,
         written: int = 0,
+        taken: Collection[Path] = (),
         extra: Callable[[], Mapping[str, Any]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -203,6 +204,7 @@ class JsonlSink:
         self._wall = WallClock()
         self._lines: _Lines | None = None
         self._written = written
+        self._taken = taken
         self._outputs: list[str] = []
         self._info: SourceInfo | None = None
         self._ledger = Ledger()
@@ -308,7 +310,7 @@ class JsonlSink:
 
     def _first_path(self) -> Path:
         if self._roller is None:
-            return numbered(fill(self._template, self.camera), self._written + 1)
+            return numbered(fill(self._template, self.camera), self._written + 1, self._taken)
         return unused(fill(self._template, self.camera, self._roller.begin(self._clock())))
 
     def _footer(self, counts: Counts | None, error: str | None) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
+from itertools import count, islice
 from pathlib import Path
 
 from streampose.errors import ConfigError, SinkError
@@ -57,9 +58,12 @@ def rolled_pattern(template: str, camera: str) -> tuple[Path, str]:
     return Path(*parts[:fixed]) if fixed else Path(), pattern
 
 
-def numbered(path: Path, number: int) -> Path:
-    """The name of the n-th file: the first keeps its plain name, the second is `name-2.ext`."""
-    return path if number < 2 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+def numbered(path: Path, number: int, taken: Collection[Path] = ()) -> Path:
+    """The name of the n-th file: the first keeps its plain name, the second is `name-2.ext`. Names in `taken`, with which
+    others begin, are left out after the first."""
+    later = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in count(2))
+    free = (name for name in later if name not in taken)
+    return path if number < 2 else next(islice(free, number - 2, None))
 
 
 def unused(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,8 @@ def picture_name(file: str) -> str:
 class PicturesSink:
     """Writes annotated pictures into `folder`. Pictures without a file name (a video's) are numbered by their index.
 
-    `written`: folders of this name that the run has filled already; theirs stay, and this one is `folder-2`.
+    `written`: folders of this name that the run has filled already; theirs stay, and this one is `folder-2`, or the
+    next that is not `taken`.
 
     Raises SinkError, also where the annotated picture would replace the one it was made from.
     """
@@ -43,8 +45,9 @@ class PicturesSink:
         *,
         quality: int = 92,
         written: int = 0,
+        taken: Collection[Path] = (),
     ) -> None:
-        self.folder = numbered(Path(str(folder).replace("{camera}", camera)), written + 1)
+        self.folder = numbered(Path(str(folder).replace("{camera}", camera)), written + 1, taken)
         self._skeleton = skeleton
         self._drawing = drawing or DrawOptions()
         self._quality = quality

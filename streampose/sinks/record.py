@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import cv2
@@ -27,7 +27,8 @@ class RecordSink:
     `path` may hold `{camera}`. Every break (a reconnect, another size or codec, a clock that was set) begins a new file,
     `name-2.mp4`. With `segment_s` the path is a template and files roll with the wall clock, too (`sinks/paths.py`), and
     `retention` is asked at every new file and every minute. `size` (width, height) is that of the video; the picture is
-    fitted into it, never stretched. `written`: files of this name that the run has made already; they are not written over.
+    fitted into it, never stretched. `written`: files of this name that the run has made already; they are not written over,
+    nor those in `taken`, with which others begin.
     Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
     """
 
@@ -46,6 +47,7 @@ class RecordSink:
         threads: int = 1,
         segment_s: float | None = None,
         written: int = 0,
+        taken: Collection[Path] = (),
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +70,7 @@ class RecordSink:
         self._canvas: Image | None = None
         self._last_s = 0.0
         self._written = written
+        self._taken = taken
         self._outputs: list[str] = []
 
     def write(self, message: PoseResult | Control) -> None:
@@ -114,7 +117,8 @@ class RecordSink:
     def _begin(self, frame: Frame, wall_s: float) -> None:
         self.close()
         if self._roller is None:
-            path = numbered(fill(self._template, self.camera), self._written + len(self._outputs) + 1)
+            number = self._written + len(self._outputs) + 1
+            path = numbered(fill(self._template, self.camera), number, self._taken)
             check_apart(path, () if self._source is None else (self._source,))
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))

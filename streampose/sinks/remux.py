@@ -10,7 +10,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,9 +53,9 @@ def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes |
 class Remuxer:
     """Writes the packets of one camera's video stream.
 
-    `path`, `segment_s` and `written` as in RecordSink. A file begins with a key frame; one is closed where the segment's
-    wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its clock is
-    set. `error` holds what ended it early.
+    `path`, `segment_s`, `written` and `taken` as in RecordSink. A file begins with a key frame; one is closed where the
+    segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
+    clock is set. `error` holds what ended it early.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Remuxer:
         *,
         segment_s: float | None = None,
         written: int = 0,
+        taken: Collection[Path] = (),
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +85,7 @@ class Remuxer:
         self._first_dts = 0
         self._last_dts = -1
         self._written = written
+        self._taken = taken
         self._outputs: list[str] = []
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
@@ -127,7 +129,8 @@ class Remuxer:
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
         self._finish()
         if self._roller is None:
-            path = numbered(fill(self._template, self.camera), self._written + len(self._outputs) + 1)
+            number = self._written + len(self._outputs) + 1
+            path = numbered(fill(self._template, self.camera), number, self._taken)
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
         if self._retention is not None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from streampose.build_sinks import check_outputs
+from streampose.build_sinks import check_outputs, first_files
 from streampose.config import validate
 from streampose.errors import SinkError
-from streampose.sinks.paths import check_writable
+from streampose.sinks.paths import check_writable, numbered
 
 
 def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -22,6 +22,19 @@ def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path)
     assert path.read_text() == "a line\n"
     assert path.stat().st_mtime == 1e9
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["deep", "er", "gate.jsonl"]
+
+
+def test_the_second_file_of_a_camera_is_not_the_first_of_another() -> None:
+    cameras = {name: {"url": "rtsp://10.0.0.2/"} for name in ("a", "a-2", "a-4")}
+    sinks = [{"record": {"path": "{camera}.mp4", "mode": "both"}}, "jsonl", {"pictures": {}}]
+    taken = first_files(validate({"cameras": cameras, "sinks": sinks}))
+    assert len(taken) == 12
+    for path, ending in (("a", ".mp4"), ("out/a", ".jsonl"), ("out/a", "")):
+        names = [numbered(Path(f"{path}{ending}"), number, taken) for number in range(1, 5)]
+        assert names == [Path(f"{path}{end}{ending}") for end in ("", "-3", "-5", "-6")]
+    assert numbered(Path("a-2.mp4"), 1, taken) == Path("a-2.mp4")
+    rolled = validate({"cameras": cameras, "sinks": [{"record": {"segment": "10m"}}, "jsonl"]})
+    assert not first_files(rolled)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
