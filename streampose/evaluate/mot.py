@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError, UsageError
+from streampose.export.reader import ResultReader
 from streampose.track.association import assign, iou
 
 PEDESTRIAN = (1, -1)
@@ -100,47 +100,21 @@ def _truth_line(line: str, where: str) -> tuple[int, int, list[float], bool]:
 
 def read_result(path: str | Path, *, camera: str | None = None, coasting: bool = True) -> dict[int, FrameBoxes]:
     """People by frame number (record index + 1) out of a JSONL result; tentative ones are left out, and coasting ones
-    unless `coasting`. Every frame of the record is there, also an empty one. Raises DataError."""
-    path = Path(path)
+    unless `coasting`. Every frame of the record is there, also an empty one; one that was cut is read as far as it goes.
+    Raises DataError."""
     wanted = {"confirmed", "coasting"} if coasting else {"confirmed"}
     frames: dict[int, FrameBoxes] = {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                record = _record(line, f"{path}: line {number}")
-                if record.get("type") != "frame" or (camera is not None and record.get("camera") != camera):
-                    continue
-                frame, people = _people(record, wanted, f"{path}: line {number}")
-                if frame in frames:
-                    raise DataError(
-                        f"{path}: line {number}: frame index {frame - 1} stands there twice; one camera a file"
-                    )
-                frames[frame] = people
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    for record in ResultReader(path).frames():
+        if camera is not None and record.get("camera") != camera:
+            continue
+        index = record["index"]
+        if index + 1 in frames:
+            raise DataError(f"{path}: frame index {index} stands there twice; one camera a file")
+        frames[index + 1] = _frame((p["id"], p["box"], True) for p in record["people"] if p["state"] in wanted)
     if not frames:
         whose = "" if camera is None else f' of the camera "{camera}"'
         raise DataError(f"{path}: no frame record{whose} in it; expected what the jsonl sink writes")
     return frames
-
-
-def _record(line: str, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected an object, got {line!r:.40}")
-    return record
-
-
-def _people(record: dict[str, Any], wanted: set[str], where: str) -> tuple[int, FrameBoxes]:
-    try:
-        people = [(int(p["id"]), [float(v) for v in p["box"]], True) for p in record["people"] if p["state"] in wanted]
-        frame = _frame(people)
-        return int(record["index"]) + 1, frame
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: not a frame record of schema 1 ({error!r:.80})") from None
 
 
 def _frame(people: Iterable[tuple[int, list[float], bool]]) -> FrameBoxes:

@@ -16,6 +16,7 @@ from streampose.evaluate.dataset import open_keypoint_set
 from streampose.models import manifest as manifests
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec
 from tests.evaluate.conftest import Command
+from tests.evaluate.results import found, seen, write_lines
 from tests.evaluate.sets import labels, person, write_folder
 
 
@@ -117,8 +118,7 @@ def test_wrong_usage_is_one_line(command: Command, words: list[str], hint: str) 
 def test_identity_from_the_command_line(command: Command, tmp_path: Path) -> None:
     truth, result, out = tmp_path / "gt.txt", tmp_path / "r.jsonl", tmp_path / "figures.json"
     truth.write_text("".join(f"{f},1,10,10,40,80,1,1,1\n" for f in range(1, 11)))
-    people = [{"id": 4, "state": "confirmed", "box": [10, 10, 50, 90]}]
-    result.write_text("".join(json.dumps({"type": "frame", "index": i, "people": people}) + "\n" for i in range(10)))
+    write_lines(result, [seen(index, [found(4, "confirmed", [10, 10, 50, 90])]) for index in range(10)])
     code, told, _ = command("eval", "--mot", truth, result, "--json", out)
     assert code == 0
     assert "IDF1 100.0" in told

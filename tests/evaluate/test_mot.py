@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from streampose.errors import DataError
 from streampose.evaluate.mot import measure_tracking, read_result, read_truth
+from tests.evaluate.results import found, seen, write_lines
 
 
 def box_at(frame: int, lane: int) -> list[float]:
@@ -30,13 +30,10 @@ def write_truth(path: Path, people: dict[int, range], extra: str = "") -> Path:
 
 def write_result(path: Path, frames: list[list[tuple[int, int, str]]]) -> Path:
     """For each frame, (id, lane, state) of the people."""
-    lines: list[dict[str, Any]] = [{"type": "header", "schema": 1}]
+    lines = []
     for index, people in enumerate(frames):
-        rows = [{"id": who, "state": state, "box": box_at(index + 1, lane)} for who, lane, state in people]
-        lines.append({"type": "frame", "camera": "gate", "index": index, "people": rows})
-    lines.append({"type": "footer"})
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+        lines.append(seen(index, [found(who, state, box_at(index + 1, lane)) for who, lane, state in people]))
+    return write_lines(path, lines)
 
 
 def test_a_perfect_result_is_perfect(tmp_path: Path) -> None:
@@ -114,25 +111,32 @@ def test_a_camera_that_is_not_in_the_result_is_named(tmp_path: Path) -> None:
         read_result(path, camera="yard")
 
 
+def test_a_result_that_was_cut_is_read_as_far_as_it_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed")]] * 14)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:11]) + lines[11][:40])
+    assert sorted(read_result(path)) == list(range(1, 11))
+    (said,) = caplog.messages
+    assert said == f"{path}: line 12 breaks off: the run was cut short; what is there was read"
+
+
 @pytest.mark.parametrize(
-    ("text", "word"),
+    ("lines", "word"),
     [
-        ('{"type": "frame", "index": 0, "people": [{"id": 1}]}\n', "not a frame record"),
-        ("{cut", "line 1: not JSON"),
-        ("[" * 100_000 + "\n", "line 1: not JSON"),
-        (
-            '{"type":"frame","index":0,"people":[{"id":1000000000000000000000000000000,"box":[1,2,3,4],"state":"confirmed"}]}\n',
-            "not a frame",
-        ),
-        ("[]\n", "expected an object"),
-        ('{"type": "header"}\n', "no frame record"),
-        ('{"type":"frame","index":0,"people":[]}\n{"type":"frame","index":0,"people":[]}\n', "twice"),
+        ([seen(0, [{"id": 1}])], r"line 2: people\[0\].*not a whole result"),
+        ([seen(0, [found(10**30, "confirmed", [1, 2, 3, 4])])], r"line 2: people\[0\]\.id"),
+        ([[]], "line 2: not a record"),
+        ([], "no frame record"),
+        ([seen(0, []), seen(0, [])], "frame index 0 stands there twice"),
     ],
 )
-def test_bad_results_are_one_line(tmp_path: Path, text: str, word: str) -> None:
-    (tmp_path / "r.jsonl").write_text(text)
+def test_bad_results_are_one_line(tmp_path: Path, lines: list[Any], word: str) -> None:
+    write_lines(tmp_path / "r.jsonl", lines)
     with pytest.raises(DataError, match=word) as caught:
         read_result(tmp_path / "r.jsonl")
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="cannot be read"):
+
+
+def test_a_result_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
         read_result(tmp_path / "none.jsonl")
