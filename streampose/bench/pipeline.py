@@ -1,9 +1,9 @@
 """What a frame costs beside the networks, and the whole pipeline against its networks.
 
-Beside the parts alone (`parts.py`) the whole pipeline runs with networks that answer at once (`constants.py`), on one core
-and on all: what the parts do not explain is the cost of threads, channels and messages, and what one core does not, that
-of cores that share caches. At last it runs with the real networks, and its time is held against the sum of the time spent
-in them.
+Beside the parts alone (`parts.py`, on one core) the whole pipeline runs with networks that answer at once (`constants.py`),
+on one core and on all: what the parts do not explain is the cost of threads, channels and messages, and what one core does
+not, that of cores that share caches. At last it runs with the real networks, and its time is held against the sum of the
+time spent in them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def bench_pipeline(options: BenchOptions, say: Callable[[str], None] = lambda li
         path = options.video or _paint(options, Path(folder) / "figures.mp4", say)
         clip = _read(path, options)
         say("timing each part alone")
-        parts = time_parts(clip, options.people, Path(folder))
+        with _one_core():
+            parts = time_parts(clip, options.people, Path(folder))
         say("timing the whole pipeline with constant networks")
         whole = run_constant(clip, options, Path(folder))
         result: dict[str, Any] = {
