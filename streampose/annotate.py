@@ -41,7 +41,7 @@ def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Seque
             raise PermanentSourceError(f"{path}: no such file or folder")
         if path.is_dir():
             jobs.append(_job(_claim(path.resolve().name, path, taken), path, out, None, overlay, settings))
-        elif kind_of(_address(path)) == "images":
+        elif kind_of(str(path)) == "images":
             grouped.setdefault(path.parent, []).append(path)
         else:
             jobs.append(_job(_claim(path.stem, path, taken), path, out, None, overlay, settings))
@@ -65,12 +65,6 @@ def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
                     f"{file} and {taken[target]} would both become {target}; annotate them into different folders"
                 )
             taken[target] = file
-
-
-def _address(path: Path) -> str:
-    """`path` as an address: a folder `2024` is no webcam, and `12:30.mp4` has no scheme."""
-    text = str(path)
-    return f"./{text}" if not path.anchor and (text.isdecimal() or ":" in text.split("/")[0]) else text
 
 
 def camera_name(stem: str) -> str:
@@ -102,7 +96,7 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
         sinks.append({"record": {"path": str(out / f"{stem}.mp4")}})
     camera = camera_name(stem)
     data: dict[str, Any] = {
-        "cameras": {camera: {"url": _address(path), "only": only, "policy": "lossless"}},
+        "cameras": {camera: {"url": str(path), "only": only, "policy": "lossless"}},
         "smooth": {"offline": not pictures, "enabled": not pictures},
         "sinks": sinks,
     }

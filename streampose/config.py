@@ -62,7 +62,10 @@ class Section(BaseModel):
 class CameraConfig(Section):
     """One camera, recording or folder."""
 
-    url: str = Field(description="file, folder, picture, rtsp://…, http://…, 0 for a webcam, test:people")
+    url: str = Field(
+        description="file, folder, picture, rtsp://…, http://…, 0 for a webcam, test:people; "
+        "an existing file or folder of that very name goes before the others"
+    )
     only: tuple[str, ...] | None = Field(None, description="a folder of pictures: only those of these names")
     user: str | None = Field(None, description="user name, quoted into the URL for you")
     password: str | None = Field(

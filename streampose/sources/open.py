@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -45,9 +46,16 @@ MOVING = frozenset({".gif", ".apng"})  # alone they are videos, in a folder pict
 RECORDED = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv", ".gif"})
 
 
+def address_of(url: str | int) -> str:
+    """`url` as it is opened: a text that is the very name of an existing file or folder is that, also where it could be a
+    webcam's number (a folder `2024`) or have a scheme (`12:30.mp4`). A number that is no text is a webcam."""
+    text = str(url)
+    return f"./{text}" if isinstance(url, str) and not os.path.isabs(text) and os.path.exists(text) else text
+
+
 def kind_of(url: str | int) -> Kind:
     """What `url` names. Raises PermanentSourceError for a scheme that nothing here reads."""
-    text = str(url)
+    text = address_of(url)
     if text.startswith("test:"):
         return "synthetic"
     if text.isdecimal() or text.startswith("/dev/video"):
@@ -97,12 +105,13 @@ def open_source(
 ) -> Source:
     """The source for `url`, not yet opened; options that its kind has no use for are ignored.
 
-    `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`.
+    `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`; a file
+    or folder of that very name goes before the others.
     The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`,
     `only` names the pictures of a folder that are wanted.
     """
     kind = kind_of(url)
-    text = str(url)
+    text = address_of(url)
     if kind == "synthetic":
         from streampose.sources.synthetic import PatternOptions, SyntheticSource
 

@@ -55,6 +55,31 @@ def test_a_file_url_is_its_path(tmp_path: Path) -> None:
     source.close()
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "test:people", "0", "foo://b.mp4"])
+def test_a_file_goes_before_what_its_name_could_mean(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    write_video(tmp_path / "a.mp4", frames=3)
+    Path("a.mp4").rename(name)
+    assert (kind_of(name), is_live(name)) == ("video", False)
+    source = open_source(name)
+    assert source.open().frame_count == 3
+    source.close()
+    with pytest.raises(PermanentSourceError, match="not known"):
+        kind_of("foo://a.mp4")
+
+
+def test_a_folder_goes_before_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kind_of("2024") == "webcam"
+    Path("2024").mkdir()
+    assert (kind_of("2024"), is_live("2024")) == ("images", False)
+    assert isinstance(open_source("2024"), ImageSource)
+    assert kind_of(2024) == "webcam"
+
+
 def test_an_unknown_scheme_is_one_clear_line() -> None:
     with pytest.raises(PermanentSourceError, match=r"scheme gopher:// is not known; known are .*rtsp") as caught:
         open_source("gopher://user:secret@host/x")
