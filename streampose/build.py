@@ -25,7 +25,7 @@ from streampose.build_sinks import (
     source_recording,
 )
 from streampose.config import CameraConfig, Config
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, PermanentSourceError
 from streampose.hours import Hours
 from streampose.messages import Control, Frame
 from streampose.pipeline.channel import Channel, Policy
@@ -148,12 +148,22 @@ def _check_offline(name: str, camera: CameraConfig) -> None:
         raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
 
 
+def _check_addresses(name: str, camera: CameraConfig) -> None:
+    """Raise ConfigError for an address that nothing here could read, whatever answers there."""
+    for key, url in (("url", camera.full_url), ("detect_url", camera.analysed_url)):
+        try:
+            is_live(url)
+        except PermanentSourceError as error:
+            raise ConfigError(f"cameras.{name}.{key}: {error}") from None
+
+
 def describe(config: Config) -> list[str]:
     """What a configuration would do, a line a camera. Raises ConfigError for what cannot be; opens nothing."""
     check_options(config)
     sinks = ", ".join(sink for sink, _ in config.sinks)
     lines = []
     for name, camera in config.cameras.items():
+        _check_addresses(name, camera)
         keep_options(name, camera)
         if config.smooth.offline:
             _check_offline(name, camera)

@@ -59,6 +59,9 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
 @pytest.mark.parametrize(
     ("camera", "sinks", "more", "words"),
     [
+        ({"url": "foo://me:secret@x"}, [], {}, "cameras.gate.url: foo://***@x: scheme foo:// is not known; known are"),
+        ({"detect_url": "foo://x"}, [], {}, "cameras.gate.detect_url: foo://x: scheme foo:// is not known"),
+        ({"url": "test:people?fps=0"}, [], {}, "cameras.gate.url: test:people?fps=0: fps, seconds and people"),
         ({"backoff": 0}, [], {}, "cameras.gate.backoff: 0 s; more than 0 and at most backoff_max, 2.5 s, is needed"),
         ({"backoff": "10s"}, [], {}, "cameras.gate.backoff: 10 s; more than 0 and at most backoff_max, 2.5 s"),
         ({}, [], {"smooth": {"offline": True}}, "cameras.gate: smooth.offline needs a recording"),

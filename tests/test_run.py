@@ -257,6 +257,8 @@ def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
         (["annotate", str(tmp_path / "empty.mp4"), "--out", str(tmp_path / "out")], 3, "empty.mp4"),
         (["annotate", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")], 3, "nothing"),
         (["run"], 2, "config"),
+        (["check", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "scheme foo:// is not known"),
+        (["run", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "cameras.gate.url: foo://x"),
         (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),
     ]
     for arguments, expected, said in cases:
