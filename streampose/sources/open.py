@@ -50,7 +50,8 @@ def address_of(url: str | int) -> str:
     """`url` as it is opened: a text that is the very name of an existing file or folder is that, also where it could be a
     webcam's number (a folder `2024`) or have a scheme (`12:30.mp4`). A number that is no text is a webcam."""
     text = str(url)
-    return f"./{text}" if isinstance(url, str) and not os.path.isabs(text) and os.path.exists(text) else text
+    doubtful = isinstance(url, str) and (text.isdecimal() or ":" in text) and not os.path.isabs(text)
+    return f"./{text}" if doubtful and os.path.exists(text) else text
 
 
 def kind_of(url: str | int) -> Kind:

@@ -84,3 +84,10 @@ def test_an_unknown_scheme_is_one_clear_line() -> None:
     with pytest.raises(PermanentSourceError, match=r"scheme gopher:// is not known; known are .*rtsp") as caught:
         open_source("gopher://user:secret@host/x")
     assert "secret" not in str(caught.value)
+
+
+def test_a_plain_name_stays_as_it_was_given(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(short_clip.parent)
+    source = open_source(short_clip.name)
+    assert source.open().url == short_clip.name
+    source.close()
