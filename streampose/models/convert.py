@@ -53,9 +53,7 @@ def trace(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple
     The network is run once on the shape before: some make their anchors on first use.
     """
     whole = _whole(network, spec)
-    pictures = torch.randint(
-        0, 256, (2, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
+    pictures = _pictures(width, height)
     with torch.inference_mode(), _one_thread():
         whole(pictures)
     with torch.no_grad(), _one_thread():

@@ -97,6 +97,9 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
     """The packets of `stream`; raises what `container.demux` raises."""
     limit: object = container.read_timeout
     packets = _demux(container, stream)
+    if not isinstance(limit, ReadLimit):  # a file
+        yield from packets
+        return
     last_pts: int | None = None
     while True:
         began_s = time.monotonic()
@@ -107,7 +110,7 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
         if packet.pts is not None and last_pts is not None and packet.time_base is not None:
             step_s = abs(float((packet.pts - last_pts) * packet.time_base))
         last_pts = packet.pts
-        if isinstance(limit, ReadLimit) and limit.note(began_s, step_s):
+        if limit.note(began_s, step_s):
             packets.close()  # before the next one asks for its limit: it takes the old one away
             packets = _demux(container, stream)
         yield packet

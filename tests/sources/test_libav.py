@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -19,37 +18,12 @@ from streampose.sources.base import Picture
 from streampose.sources.libav import VideoOptions, is_segmented, libav_options
 from streampose.sources.video import VideoSource
 from tests.live.rtsp_script import script
+from tests.loopback import tcp_server
 from tests.media import picture
 
 LONG_S = 60.0
 SILENCE = VideoOptions(open_timeout_s=LONG_S, read_timeout_s=0.5)
 PHASES = ("connected", "OPTIONS", "DESCRIBE", "SETUP", "PLAY", "first packet", "first packets")
-
-
-@contextlib.contextmanager
-def serving(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A TCP server on loopback that lets `talk` have every connection, and holds them all open to the end; its port."""
-    over = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(0.05)
-
-        def serve() -> None:
-            held = []
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection = listening.accept()[0]
-                    held.append(connection)
-                    connection.settimeout(0.5)
-                    with contextlib.suppress(OSError):
-                        talk(connection)
-            for connection in held:
-                connection.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        over.set()
-        thread.join(10)
 
 
 def answer(connection: socket.socket, text: bytes, send: Callable[[bytes], None]) -> None:
@@ -95,7 +69,7 @@ def test_a_camera_that_falls_silent_is_let_go_in_whatever_phase(phase: str, tmp_
             connection.sendall(packet)
         silences.append(time.monotonic())
 
-    with serving(talk) as port:
+    with tcp_server(talk, patience_s=0.5) as port:
         error, took_s, _ = failure(f"rtsp://127.0.0.1:{port}/x", limits)
         silent_s = time.monotonic() - silences[0]
     assert isinstance(error, TransientSourceError)
@@ -109,7 +83,7 @@ def test_a_camera_that_falls_silent_is_let_go_in_whatever_phase(phase: str, tmp_
     "url", ["rtsps://{}/x", "https://{}/x", "rtmp://{}/x/y", "http://{}/x", "http://{}/x.m3u8", "tcp://{}"]
 )
 def test_the_longest_silence_holds_for_every_scheme(url: str) -> None:
-    with serving(lambda connection: None) as port:
+    with tcp_server(lambda connection: None, patience_s=0.5) as port:
         error, took_s, _ = failure(url.format(f"127.0.0.1:{port}"), SILENCE)
     assert isinstance(error, TransientSourceError)
     assert error.kind == "timeout"
@@ -145,7 +119,7 @@ def test_a_slow_camera_that_does_answer_is_not_cut_off(tmp_path: Path) -> None:
         connection.shutdown(socket.SHUT_WR)
 
     limits = VideoOptions(open_timeout_s=LONG_S, read_timeout_s=1.5)
-    with serving(talk) as port:
+    with tcp_server(talk, patience_s=0.5) as port:
         error, _, shown = failure(f"rtsp://127.0.0.1:{port}/x", limits)
     assert took_s[0] > limits.read_timeout_s
     assert (error.kind, shown) == ("ended", 12)
@@ -165,7 +139,7 @@ def test_a_byte_at_a_time_is_bounded_by_the_whole_of_opening(tmp_path: Path) -> 
                 time.sleep(0.1)
 
     limits = VideoOptions(open_timeout_s=2.0, read_timeout_s=1.5)
-    with serving(talk) as port:
+    with tcp_server(talk, patience_s=0.5) as port:
         error, took_s, _ = failure(f"rtsp://127.0.0.1:{port}/x", limits)
     assert error.kind == "timeout"
     assert "connecting" in str(error)

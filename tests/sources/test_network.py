@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import http.server
 import socket
@@ -23,6 +22,7 @@ from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import VideoSource
+from tests.loopback import tcp_server
 from tests.media import picture, write_video
 
 QUICK = VideoOptions(open_timeout_s=1.0, read_timeout_s=1.0)
@@ -85,31 +85,6 @@ def server(tmp_path: Path) -> Iterator[str]:
         yield f"127.0.0.1:{httpd.server_address[1]}"
         httpd.stalled.set()  # type: ignore[attr-defined]
         httpd.shutdown()
-        thread.join(5)
-
-
-@contextlib.contextmanager
-def listener(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A TCP server on loopback that does `answer` with every connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        over = threading.Event()
-
-        def serve() -> None:
-            listening.settimeout(0.05)
-            held = []
-            while not over.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection = listening.accept()[0]
-                    held.append(connection)
-                    with contextlib.suppress(OSError):
-                        answer(connection)
-            for connection in held:
-                connection.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-        over.set()
         thread.join(5)
 
 
@@ -201,8 +176,8 @@ def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path
         connection.sendall(data[: 188 * 3] + data[packet_start:])
         connection.close()
 
-    with listener(send) as address:
-        source = VideoSource(f"tcp://{address}", QUICK)
+    with tcp_server(send) as port:
+        source = VideoSource(f"tcp://127.0.0.1:{port}", QUICK)
         source.open()
         items: list[Picture | Corrupt] = []
         with pytest.raises(TransientSourceError):
@@ -245,8 +220,8 @@ def test_nobody_there_is_refused(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http"])
 def test_a_silent_server_costs_no_more_than_the_limit(scheme: str) -> None:
-    with listener(lambda connection: None) as address:
-        error, elapsed_s = failure(f"{scheme}://u:{SECRET}@{address}/stream")
+    with tcp_server(lambda connection: None) as port:
+        error, elapsed_s = failure(f"{scheme}://u:{SECRET}@127.0.0.1:{port}/stream")
     assert error.kind == "timeout"
     assert isinstance(error, TransientSourceError)
     assert elapsed_s < 3.5
@@ -264,8 +239,8 @@ def test_a_server_that_hangs_up_or_talks_nonsense_is_a_passing_failure(scheme: s
         connection.close()
 
     for answer in (hang_up, nonsense):
-        with listener(answer) as address:
-            error, elapsed_s = failure(f"{scheme}://{address}/stream")
+        with tcp_server(answer) as port:
+            error, elapsed_s = failure(f"{scheme}://127.0.0.1:{port}/stream")
         assert isinstance(error, TransientSourceError)
         assert elapsed_s < 3.5
 
@@ -278,8 +253,8 @@ def test_rtsp_authentication_refused_is_told(tmp_path: Path) -> None:
             reply = f'RTSP/1.0 401 Unauthorized\r\n{sequence}\r\nWWW-Authenticate: Basic realm="cam"\r\n\r\n'
             connection.sendall(reply.encode())
 
-    with listener(deny) as address:
-        error, _ = failure(f"rtsp://admin:{SECRET}@{address}/h264")
+    with tcp_server(deny) as port:
+        error, _ = failure(f"rtsp://admin:{SECRET}@127.0.0.1:{port}/h264")
     assert error.kind == "auth"
     assert isinstance(error, PermanentSourceError)
 
@@ -290,8 +265,8 @@ def test_rtsp_path_that_is_not_there_is_told() -> None:
         sequence = next(line for line in request.splitlines() if line.startswith("CSeq"))
         connection.sendall(f"RTSP/1.0 404 Not Found\r\n{sequence}\r\n\r\n".encode())
 
-    with listener(answer) as address:
-        error, _ = failure(f"rtsp://{address}/h264")
+    with tcp_server(answer) as port:
+        error, _ = failure(f"rtsp://127.0.0.1:{port}/h264")
     assert error.kind == "not_found"
     assert isinstance(error, TransientSourceError)
 
@@ -320,8 +295,8 @@ def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure() -> None:
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
         connection.close()
 
-    with listener(plain) as address:
-        error, _ = failure(f"https://{address}/stream")
+    with tcp_server(plain) as port:
+        error, _ = failure(f"https://127.0.0.1:{port}/stream")
     assert error.kind in ("tls", "other")
     assert isinstance(error, TransientSourceError)
 
