@@ -25,7 +25,7 @@ class Backoff:
         self.tries = 0
 
     def next_s(self, at_least_s: float = 0.0, took_s: float = 0.0) -> float:
-        """The wait before the next try, in seconds; where a cap of `at_least_s` is larger, the wait is up to that.
+        """The wait before the next try, in seconds; never less than half of `at_least_s`, and up to that where it is larger.
 
         It counts from the begin of the failed try, which took `took_s`; what is drawn of the first step is waited in any
         case, so that cameras which fall silent together do not stay in step.
@@ -33,7 +33,8 @@ class Backoff:
         step_s = min(self._cap_s, self._first_s * 2.0 ** min(self.tries, 32))
         self.tries += 1
         drawn = self._draw()
-        return max(max(step_s, at_least_s) * drawn - took_s, self._first_s * drawn)
+        wait_s = max(step_s * drawn, at_least_s * (0.5 + 0.5 * drawn))
+        return max(wait_s - took_s, self._first_s * drawn)
 
     def reset(self) -> None:
         """The source works again: the next failure begins with the shortest wait."""

@@ -41,7 +41,12 @@ def test_a_wait_counts_from_the_begin_of_the_try_and_never_vanishes() -> None:
     backoff = Backoff(0.5, 2.5, lambda: 0.8)
     waits = [backoff.next_s(took_s=took_s) for took_s in (0.0, 0.1, 0.7, 2.6, 3600.0, 0.0)]
     assert waits == pytest.approx([0.4, 0.7, 0.9, 0.4, 0.4, 2.0])
-    assert backoff.next_s(at_least_s=30.0, took_s=2.5) == pytest.approx(21.5)
+    assert backoff.next_s(at_least_s=30.0, took_s=2.5) == pytest.approx(24.5)  # 0.9 of it, less what the try took
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.5, 1e3))
+def test_who_refuses_waits_half_of_the_long_step_at_least(draw: float, long_s: float) -> None:
+    assert long_s / 2 <= Backoff(0.1, 0.2, lambda: draw).next_s(at_least_s=long_s) <= long_s
 
 
 def test_a_pace_is_the_median_of_the_last_steps_once_there_are_some() -> None:
