@@ -84,9 +84,12 @@ def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
     def crop(index: int) -> None:
         cut_crops(frames[index].image, crop_affines(boxes[index], 192, 256), 192, 256)
 
+    affines = [crop_affines(each, 192, 256) for each in boxes]
+    output = pose_manifest().output
+
     def points(index: int) -> Array:
-        placed = decode_heatmaps(maps[index], pose_manifest().output)
-        placed[..., :2] = map_points(invert_affines(crop_affines(boxes[index], 192, 256)), placed[..., :2])
+        placed = decode_heatmaps(maps[index], output)
+        placed[..., :2] = map_points(invert_affines(affines[index]), placed[..., :2])
         return placed
 
     poses = [points(index) for index in range(count)]

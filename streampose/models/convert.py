@@ -19,7 +19,7 @@ from torch import nn
 from streampose.errors import ModelError
 from streampose.models.absorb import absorb_shuffles
 from streampose.models.manifest import InputSpec
-from streampose.runtime.preprocess import WithPreprocessing
+from streampose.runtime.preprocess import for_pictures
 
 OPSET = 17
 
@@ -38,8 +38,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _whole(network: nn.Module, spec: InputSpec) -> nn.Module:
-    whole: nn.Module = WithPreprocessing(absorb_shuffles(network.float().cpu()), spec).eval()
-    return whole
+    return for_pictures(absorb_shuffles(network.float().cpu()), spec)
 
 
 def _pictures(width: int, height: int) -> torch.Tensor:

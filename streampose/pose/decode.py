@@ -39,15 +39,18 @@ def _windows(
     heatmaps: Array, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], reach: int
 ) -> npt.NDArray[np.float64]:
     """The (B, K, 2 reach + 1, 2 reach + 1) surroundings of each peak; zero outside the heatmap."""
-    batch, joints, height, width = heatmaps.shape
-    offsets = np.arange(-reach, reach + 1)
-    y = rows[..., None] + offsets
-    x = columns[..., None] + offsets
-    inside = ((y >= 0) & (y < height))[..., :, None] & ((x >= 0) & (x < width))[..., None, :]
-    b = np.arange(batch)[:, None, None, None]
-    k = np.arange(joints)[None, :, None, None]
-    values = heatmaps[b, k, y.clip(0, height - 1)[..., :, None], x.clip(0, width - 1)[..., None, :]]
-    return np.where(inside, values, 0.0).astype(np.float64)
+    side = 2 * reach + 1
+    result = np.zeros((*rows.shape, side, side))
+    whole = _interior(heatmaps, rows, columns, reach)
+    if whole.any():  # implies that a window fits in
+        view = np.lib.stride_tricks.sliding_window_view(heatmaps, (side, side), (2, 3))
+        batch, joint = np.nonzero(whole)
+        result[whole] = view[batch, joint, rows[whole] - reach, columns[whole] - reach]
+    for b, k in np.argwhere(~whole).tolist():
+        row, column = int(rows[b, k]) - reach, int(columns[b, k]) - reach
+        part = heatmaps[b, k, max(row, 0) : row + side, max(column, 0) : column + side]
+        result[b, k, max(-row, 0) :, max(-column, 0) :][: part.shape[0], : part.shape[1]] = part
+    return result
 
 
 def _interior(
@@ -81,7 +84,9 @@ def _dark_step(
     band = np.zeros((5, 4 + blur))
     for row in range(5):
         band[row, row : row + blur] = kernel
-    near = band @ _windows(heatmaps, rows, columns, 2 + blur // 2) @ band.T
+    near = _windows(heatmaps, rows, columns, 2 + blur // 2)
+    for _ in range(2):  # blurred along one axis, then along the other: two large products, not many small ones
+        near = (near.reshape(-1, band.shape[1]) @ band.T).reshape(*near.shape[:3], 5).swapaxes(2, 3)
     log = np.log(np.maximum(near, 1e-10))
     dx = 0.5 * (log[..., 2, 3] - log[..., 2, 1])
     dy = 0.5 * (log[..., 3, 2] - log[..., 1, 2])

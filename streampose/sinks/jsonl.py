@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def frame_record(result: PoseResult) -> dict[str, Any]:
         "width": frame.width,
         "height": frame.height,
         "detected": result.detected,
-        "people": [person_record(person) for person in result.people],
+        "people": people_records(result.people),
     }
     if frame.wall_uncertainty_s is not None:
         record["wall_uncertainty"] = round(frame.wall_uncertainty_s, 6)
@@ -58,26 +58,40 @@ def frame_record(result: PoseResult) -> dict[str, Any]:
     return record
 
 
-def person_record(person: Person) -> dict[str, Any]:
-    """One person as plain data. A standard deviation that is not finite (a joint never measured) is null."""
-    std = np.round(person.std.astype(np.float64), 2)
-    return {
-        "id": person.id,
-        "state": person.state,
-        "score": round(float(person.score), 3),
-        "box": np.round(person.box.astype(np.float64), 2).tolist(),
-        "keypoints": _points(person.keypoints),
-        "raw": None if person.raw is None else _points(person.raw),
-        "std": std.tolist() if np.isfinite(std).all() else [s if np.isfinite(s) else None for s in std.tolist()],
-        "joint_state": list(person.joint_state),
-    }
+def people_records(people: Sequence[Person]) -> list[dict[str, Any]]:
+    """The people as plain data, rounded all at once. A standard deviation that is not finite (a joint never measured)
+    is null."""
+    if not people:
+        return []
+    keypoints = _points([person.keypoints for person in people])
+    raw = iter(_points([person.raw for person in people if person.raw is not None]))
+    boxes = np.round(np.stack([person.box for person in people]).astype(np.float64), 2).tolist()
+    stds = np.round(np.stack([person.std for person in people]).astype(np.float64), 2)
+    spread: list[list[float | None]] = stds.tolist()
+    if not np.isfinite(stds).all():
+        spread = [[std if std is not None and np.isfinite(std) else None for std in row] for row in spread]
+    return [
+        {
+            "id": person.id,
+            "state": person.state,
+            "score": round(float(person.score), 3),
+            "box": box,
+            "keypoints": points,
+            "raw": None if person.raw is None else next(raw),
+            "std": std,
+            "joint_state": person.joint_state,
+        }
+        for person, box, points, std in zip(people, boxes, keypoints, spread, strict=True)
+    ]
 
 
-def _points(points: np.ndarray[Any, np.dtype[np.float32]]) -> list[list[float]]:
-    exact = points.astype(np.float64)
-    exact[:, :2] = np.round(exact[:, :2], 2)
-    exact[:, 2] = np.round(np.clip(exact[:, 2], 0.0, 1.0), 3)  # a heatmap may overshoot
-    rows: list[list[float]] = exact.tolist()
+def _points(poses: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> list[list[list[float]]]:
+    if not poses:
+        return []
+    exact = np.stack(poses).astype(np.float64)
+    exact[..., :2] = np.round(exact[..., :2], 2)
+    exact[..., 2] = np.round(np.clip(exact[..., 2], 0.0, 1.0), 3)  # a heatmap may overshoot
+    rows: list[list[list[float]]] = exact.tolist()
     return rows
 
 

@@ -21,7 +21,7 @@ from streampose.models.manifest import InputSpec
 from streampose.models.open import open_runtime
 from streampose.runtime.onnx_runtime import OnnxRuntime, provider_list, with_preprocessing
 from streampose.runtime.openvino_runtime import read_foreign, shared_core
-from streampose.runtime.preprocess import WithPreprocessing
+from streampose.runtime.preprocess import Pictures, WithPreprocessing, for_pictures
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
 from streampose.runtime.torch_runtime import held_tensors
 from tests.made_models import INPUT, seeded_pose_network, write_pose_model
@@ -88,6 +88,35 @@ def test_preprocessing_is_exact(channels: str) -> None:
     wanted = (planes.astype(np.float64) - [1, 2, 3]) / [4, 5, 6]
     got = WithPreprocessing(torch.nn.Identity(), spec)(torch.from_numpy(picture)).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-5)
+
+
+class TwoReaders(torch.nn.Module):
+    """A network of which two layers read the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 2, 3), torch.nn.Conv2d(3, 2, 3)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = self.first(planes) + self.second(planes)
+        return total
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("mean", [0.0, 7.0])
+@pytest.mark.parametrize("alone", [True, False])
+def test_preprocessing_goes_into_the_stem_where_nothing_changes_by_it(channels: str, mean: float, alone: bool) -> None:
+    torch.manual_seed(3)
+    stem = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    network = torch.nn.Sequential(stem, torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3)) if alone else TwoReaders()
+    spec = InputSpec(width=20, height=16, channels=channels, mean=(mean,) * 3, std=(9.0, 99.0, 255.0))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    ready = for_pictures(network, spec)
+    assert isinstance(ready, Pictures) == (alone and mean == 0)
+    pictures = torch.randint(0, 256, (2, 16, 20, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(ready(pictures), WithPreprocessing(network, spec)(pictures))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()), "the network is kept"
 
 
 def passing_model(path: Path, shape: tuple[object, ...] = ("batch", 3, 2, 4)) -> Path:
