@@ -164,20 +164,23 @@ def _double(x: Tensor) -> Tensor:
 
 
 class _PlacedStem(nn.Module):  # type: ignore[misc, unused-ignore]
-    """The stem without its last shuffle; `places` is the record after it."""
+    """The stem without its last shuffle, its first convolution in two halves; `places` is the record after it."""
 
     def __init__(self, stem: Stem) -> None:
         super().__init__()
-        (self.first,) = _fold([stem.conv1])
-        self.left = nn.Sequential(*_fold([stem.branch1]), nn.ReLU())
+        (first,) = _fold([stem.conv1])
+        half = first.out_channels // 2
+        to_left, to_right = (
+            _convolution(weight.detach().clone(), bias.detach().clone(), first.stride, first.padding)
+            for weight, bias in zip(first.weight.split(half), first.bias.split(half), strict=True)
+        )
+        self.left = nn.Sequential(to_left, nn.ReLU(), *_fold([stem.branch1]), nn.ReLU())
         expand, depth, linear = _fold([stem.expand_conv, stem.depthwise_conv, stem.linear_conv])
-        self.right = nn.Sequential(expand, nn.ReLU(), depth, linear, nn.ReLU())
-        half = linear.out_channels
+        self.right = nn.Sequential(to_right, nn.ReLU(), expand, nn.ReLU(), depth, linear, nn.ReLU())
         self.places = torch.stack((torch.arange(half), torch.arange(half) + half), dim=1).flatten()
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right = functional.relu(self.first(x)).chunk(2, dim=1)
-        return torch.cat((self.left(left), self.right(right)), dim=1)
+        return torch.cat((self.left(x), self.right(x)), dim=1)
 
 
 class _PlacedHead(nn.Module):  # type: ignore[misc, unused-ignore]

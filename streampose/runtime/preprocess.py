@@ -45,49 +45,58 @@ def normalisation(spec: InputSpec) -> tuple[Tensor, Tensor]:
 
 
 class Pictures(nn.Module):  # type: ignore[misc, unused-ignore]
-    """`network`, which takes planes (B, 3, H, W) of 0..255 in BGR, for pictures (B, H, W, 3) uint8."""
+    """`network`, which takes BGR planes (B, 3, H, W) in 0..255 less `mean` (3,), for pictures (B, H, W, 3) uint8."""
 
-    def __init__(self, network: nn.Module) -> None:
+    mean: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor) -> None:
         super().__init__()
         self.network = network
+        self.register_buffer("mean", mean)
+        self.centred = bool(mean.any())
 
     def forward(self, pictures: Tensor) -> Tensor:
-        result: Tensor = self.network(pictures.permute(0, 3, 1, 2).float())
+        pixels = pictures.float()
+        pixels = pixels - self.mean if self.centred else pixels
+        result: Tensor = self.network(pixels.permute(0, 3, 1, 2))
         return result
 
 
 def for_pictures(network: nn.Module, spec: InputSpec) -> nn.Module:
     """`network` (float32, eval mode, on the CPU) behind its pre-processing, as little of it as can be.
 
-    Where nothing is subtracted, scale and channel order go into the weights of the one convolution that reads the
-    picture: a pass over the whole picture less. (What is subtracted cannot go there: the stem pads with zeros after it.)
+    Where only convolutions read the picture, scale and channel order go into their weights; the mean is taken off before,
+    since they pad with zeros, which are to be that mean. A convolution over the whole picture less.
     """
-    stem = None if any(spec.mean) else _stem(network, spec)
-    if stem is None:
+    readers = _readers(network, spec)
+    if not readers or not all(isinstance(one, nn.Conv2d) and one.groups == 1 for one in readers.values()):
         return WithPreprocessing(network, spec).eval()
     folded = copy.deepcopy(network)
-    convolution = folded.get_submodule(stem)
-    weight, _ = normalisation(spec)
+    scale = normalisation(spec)[0][:, :, 0, 0]
     with torch.no_grad():
-        convolution.weight.copy_(torch.einsum("oihw,ij->ojhw", convolution.weight, weight[:, :, 0, 0]))
-    return Pictures(folded).eval()
+        for name in readers:
+            weight = folded.get_submodule(name).weight
+            weight.copy_(torch.einsum("oihw,ij->ojhw", weight, scale))
+    mean = torch.tensor(spec.mean[::-1] if spec.channels == "rgb" else spec.mean)
+    return Pictures(folded, mean).eval()
 
 
-def _stem(network: nn.Module, spec: InputSpec) -> str | None:
-    """The name of the convolution that alone reads the network's input, None where there is no such."""
+def _readers(network: nn.Module, spec: InputSpec) -> dict[str, nn.Module]:
+    """The layers that are given the network's input, by name."""
     planes = torch.zeros(1, 3, spec.height, spec.width)
-    readers: list[str] = []
+    readers: dict[str, nn.Module] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        return lambda module, given: readers.append(name) if given and given[0] is planes else None
+        def look(module: nn.Module, given: tuple[object, ...]) -> None:
+            if given and given[0] is planes:
+                readers[name] = module
 
-    leaves = [(name, module) for name, module in network.named_modules() if name and not any(module.children())]
-    hooks = [module.register_forward_pre_hook(note(name)) for name, module in leaves]
+        return look
+
+    layers = [(name, module) for name, module in network.named_modules() if name and not any(module.children())]
+    hooks = [module.register_forward_pre_hook(note(name)) for name, module in layers]
     with torch.inference_mode():
         network(planes)
     for hook in hooks:
         hook.remove()
-    if len(readers) != 1:
-        return None
-    found = network.get_submodule(readers[0])
-    return readers[0] if isinstance(found, nn.Conv2d) and found.groups == 1 else None
+    return readers

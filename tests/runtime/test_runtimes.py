@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,28 +92,40 @@ def test_preprocessing_is_exact(channels: str) -> None:
 
 
 class TwoReaders(torch.nn.Module):
-    """A network of which two layers read the picture."""
+    """A network of which two layers read the picture, with `spoiler` one that is no convolution."""
 
-    def __init__(self) -> None:
+    def __init__(self, spoiler: bool) -> None:
         super().__init__()
-        self.first, self.second = torch.nn.Conv2d(3, 2, 3), torch.nn.Conv2d(3, 2, 3)
+        self.first = torch.nn.Conv2d(3, 2, 3, padding=1)
+        self.second = torch.nn.Conv2d(3, 2, 3, padding=1)
+        self.third = torch.nn.Sequential(torch.nn.Sigmoid() if spoiler else torch.nn.Conv2d(3, 3, 1))
 
     def forward(self, planes: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = self.first(planes) + self.second(planes)
+        total: torch.Tensor = self.first(planes) + self.second(planes) + self.third(planes)[:, :2]
         return total
 
 
-@pytest.mark.parametrize("channels", ["rgb", "bgr"])
-@pytest.mark.parametrize("mean", [0.0, 7.0])
-@pytest.mark.parametrize("alone", [True, False])
-def test_preprocessing_goes_into_the_stem_where_nothing_changes_by_it(channels: str, mean: float, alone: bool) -> None:
-    torch.manual_seed(3)
+def plain_network() -> torch.nn.Module:
     stem = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
-    network = torch.nn.Sequential(stem, torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3)) if alone else TwoReaders()
-    spec = InputSpec(width=20, height=16, channels=channels, mean=(mean,) * 3, std=(9.0, 99.0, 255.0))
+    return torch.nn.Sequential(stem, torch.nn.ReLU(), torch.nn.Conv2d(4, 3, 3))
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+@pytest.mark.parametrize("mean", [(0.0, 0.0, 0.0), (7.0, 99.5, 123.25)])
+@pytest.mark.parametrize(
+    ("make", "folds"),
+    [(plain_network, True), (lambda: TwoReaders(False), True), (lambda: TwoReaders(True), False)],
+    ids=["one", "several", "not all convolutions"],
+)
+def test_preprocessing_goes_into_the_convolutions_that_read_the_picture(
+    channels: str, mean: tuple[float, float, float], make: Callable[[], torch.nn.Module], folds: bool
+) -> None:
+    torch.manual_seed(3)
+    network = make().eval()
+    spec = InputSpec(width=20, height=16, channels=channels, mean=mean, std=(9.0, 99.0, 255.0))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     ready = for_pictures(network, spec)
-    assert isinstance(ready, Pictures) == (alone and mean == 0)
+    assert isinstance(ready, Pictures) == folds
     pictures = torch.randint(0, 256, (2, 16, 20, 3), dtype=torch.uint8)
     with torch.inference_mode():
         torch.testing.assert_close(ready(pictures), WithPreprocessing(network, spec)(pictures))
