@@ -1,6 +1,7 @@
-"""Each fault of camera and network: survived, told, back within five seconds, the account closed.
+"""Each fault of camera and network: survived, told, back soon, the account closed.
 
-Faults of one kind strike several cameras side by side, each behind its own proxy: it is the waiting that takes the time.
+How soon is the table's matter (`make live`): here a machine that runs other tests has twice the time. Faults of one kind
+strike several cameras side by side, each behind its own proxy: it is the waiting that takes the time.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import pytest
 from streampose.pipeline.keeper import KeepOptions
 from streampose.sources.blind import Watch
 from tests.live.camera import CameraProcess
+from tests.live.chaos import BACK_S
 from tests.live.proxy import Network, Proxy
 from tests.live.rig import Rig, Seen, Watched
 
 pytestmark = [pytest.mark.rtsp, pytest.mark.slow]
 
-BACK_S = 5.0
+PATIENT_S = 2 * BACK_S
 FPS = 10
 
 
@@ -85,11 +87,11 @@ def test_connection_faults_are_told_and_the_cameras_come_back(cameras: CameraPro
         for fault, proxy in proxies.items():
             set_fault(proxy, fault, True)
         for camera in watched.values():
-            camera.wait(lambda w: w.state == "reconnecting", 8.0)
+            camera.wait(lambda w: w.state == "reconnecting", PATIENT_S)
         time.sleep(0.5)
         for fault, proxy in proxies.items():
             set_fault(proxy, fault, False)
-        all_wait_for_frames(watched.values(), 1, BACK_S + 1.0)  # and a second for a machine that runs the other tests
+        all_wait_for_frames(watched.values(), 1, PATIENT_S)
     for fault, camera in watched.items():
         assert "disconnected" in {gap.cause for gap in camera.gaps}, fault
         assert camera.uncovered(FPS) == [], fault
@@ -112,7 +114,7 @@ def test_a_camera_that_is_silent_for_ever_is_back_soon_after_its_server(
             proxy.dead(True)
             camera.wait(lambda w, goal=accepted + tries: proxy.accepted >= goal, 15.0)  # type: ignore[misc]
             proxy.dead(False)
-            camera.wait(lambda w, goal=segments + 1: w.segments >= goal, BACK_S + 1.0)  # type: ignore[misc]
+            camera.wait(lambda w, goal=segments + 1: w.segments >= goal, PATIENT_S)  # type: ignore[misc]
     assert camera.uncovered(FPS) == []
     assert "read_timeout allows" in camera.breaks[-1].reason
     assert camera.producer.keeper.abandoned == 0
@@ -152,7 +154,7 @@ def test_a_camera_that_refuses_for_a_while_what_it_knew_is_back_soon(rtsp: None,
         before, asked, since_s = known.accepted, unknown.accepted, time.monotonic()
         camera.wait(lambda w: known.accepted >= before + 3, 15.0)
         process.ask(user="admin", password=secret)
-        camera.wait(lambda w: w.segments == 2, BACK_S + 1.0)
+        camera.wait(lambda w: w.segments == 2, PATIENT_S)
         seldom = 1 + (time.monotonic() - since_s) // (KeepOptions().refused_backoff_s / 2)
         assert unknown.accepted <= asked + seldom, "a stranger insists"
     assert "refuses the user or password" in camera.breaks[-1].reason
@@ -165,9 +167,9 @@ def test_a_camera_absent_at_the_start_is_found_when_it_comes(cameras: CameraProc
         absent = rig.watch("absent", proxy.url("/h264"))
         present = rig.watch("present", f"rtsp://127.0.0.1:{cameras.port}/h264")
         present.wait_for_frames(5)
-        absent.wait(lambda w: w.state == "reconnecting", 5.0)
+        absent.wait(lambda w: w.state == "reconnecting", PATIENT_S)
         proxy.refuse(False)
-        assert absent.wait_for_frames(1, BACK_S) < BACK_S
+        absent.wait_for_frames(1, PATIENT_S)
     assert absent.gaps[0].start_s == 0.0
     assert absent.gaps[0].cause == "disconnected"
 
@@ -177,10 +179,10 @@ def test_a_hung_camera_stalls_and_goes_on(network: Network, rtsp: None) -> None:
         camera = rig.watch("gate", network.proxy(lambda: process.port).url("/a"))
         camera.wait_for_frames(5)
         process.hang()
-        camera.wait(lambda w: w.state == "stalled", 4.0)
-        camera.wait(lambda w: w.state == "reconnecting", 8.0)
+        camera.wait(lambda w: w.state == "stalled", PATIENT_S)
+        camera.wait(lambda w: w.state == "reconnecting", PATIENT_S)
         process.go_on()
-        camera.wait_for_frames(1, BACK_S + 1.0)
+        camera.wait_for_frames(1, PATIENT_S)
     assert "stalled" in camera.said()
     assert {"stalled", "disconnected"} & {gap.cause for gap in camera.gaps}
     assert camera.uncovered(FPS) == []
@@ -196,10 +198,10 @@ def test_a_killed_camera_comes_back_with_another_picture_in_a_new_segment(networ
         ):
             camera.wait_for_frames(2)
             process.kill()
-            camera.wait(lambda w: w.state == "reconnecting", 5.0)
+            camera.wait(lambda w: w.state == "reconnecting", PATIENT_S)
             process.wishes = [wish]
             process.revive()
-            camera.wait_for_frames(2, BACK_S + 1)
+            camera.wait_for_frames(2, PATIENT_S)
     assert [b.info.width for b in camera.breaks] == [160, 320, 160, 160]
     assert [b.info.codec for b in camera.breaks] == ["h264", "h264", "hevc", "mjpeg"]
     assert [seen.index for seen in camera.seen] == sorted({seen.index for seen in camera.seen}), "index never restarts"
@@ -219,7 +221,7 @@ def test_bad_packets_cost_pictures_but_never_the_watch(cameras: CameraProcess, n
         time.sleep(4.0)
         for (fault, _), proxy in proxies.items():
             setattr(proxy.faults, fault, 0.0)
-        all_wait_for_frames(watched.values(), 5, BACK_S + 1.0)
+        all_wait_for_frames(watched.values(), 5, PATIENT_S)
     for (fault, transport), camera in watched.items():
         assert proxies[fault, transport].struck[fault] > 0
         shown = [seen for seen in camera.seen if seen.number is not None]
@@ -272,7 +274,7 @@ def test_wrong_credentials_are_told_and_right_ones_work(rtsp: None, caplog: pyte
         right = rig.watch("right", f"rtsp://admin:p%40ss%2Fw%25rd%3A@127.0.0.1:{process.port}/a")
         wrong = rig.watch("wrong", f"rtsp://admin:guessp%40ss%2Fw%25rd%3A@127.0.0.1:{process.port}/a")
         right.wait_for_frames(5)
-        wrong.wait(lambda w: w.state == "reconnecting", 5.0)
+        wrong.wait(lambda w: w.state == "reconnecting", PATIENT_S)
     reasons = " ".join(state.reason for _, state in wrong.states)
     assert "refuses the user or password" in reasons
     assert wrong.count == 0
@@ -286,9 +288,9 @@ def test_a_frozen_picture_with_running_time_is_noticed(rtsp: None) -> None:
         camera = rig.watch("gate", f"rtsp://127.0.0.1:{process.port}/a", make_watch=lambda: Watch({"frozen": 2.0}))
         camera.wait_for_frames(10)
         process.ask(freeze="/a", on=True)
-        camera.wait(lambda w: "frozen" in w.said(), 8.0)
+        camera.wait(lambda w: "frozen" in w.said(), PATIENT_S)
         process.ask(freeze="/a", on=False)
-        camera.wait(lambda w: w.said()[-1] == "seeing", 5.0)
+        camera.wait(lambda w: w.said()[-1] == "seeing", PATIENT_S)
     assert camera.state == "ended"
     assert len(camera.breaks) == 1
 
@@ -323,7 +325,7 @@ def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> Non
             native.append(process.num_threads())
             assert threads() == 3
             proxy.cut(reset=True)
-            camera.wait(lambda w: w.state == "reconnecting", 5.0)
+            camera.wait(lambda w: w.state == "reconnecting", PATIENT_S)
     assert max(files[2:]) <= files[1] + 1, files
     assert max(native[2:]) <= native[1] + 2, f"decoders wait for the garbage collector: {native}"
     assert threads() == 0

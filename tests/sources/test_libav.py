@@ -75,7 +75,7 @@ def test_a_camera_that_falls_silent_is_let_go_in_whatever_phase(phase: str, tmp_
     assert isinstance(error, TransientSourceError)
     assert error.kind == "timeout"
     assert "read_timeout allows 1.5 s of silence" in str(error)
-    assert 1.4 <= silent_s < (4.5 if phase == "first packet" else 3.0)
+    assert 1.4 <= silent_s < (6.0 if phase == "first packet" else 4.0)
     assert took_s < LONG_S / 2
 
 

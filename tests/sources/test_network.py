@@ -279,7 +279,7 @@ def test_a_stream_that_stops_sending_ends_within_the_read_limit(server: str) -> 
         drain(source, items)
     assert caught.value.kind == "timeout"
     assert numbers(items) == list(range(8))
-    assert time.monotonic() - items[-1].arrival_s < 3.5  # type: ignore[union-attr]
+    assert time.monotonic() - items[-1].arrival_s < 6.0  # type: ignore[union-attr]
     source.close()
 
 
