@@ -8,7 +8,7 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from streampose.pipeline.warm import WarmUp
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display
+from streampose.sinks.paths import Names
 from streampose.sinks.remux import Remuxer
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
@@ -65,12 +66,11 @@ SinksWith: TypeAlias = Callable[[Footer], Sequence[Sink]]
 
 @dataclass(slots=True, eq=False)
 class Built:
-    """A run ready to start, its window where there is one, and how to add a camera to it later (`make_camera` is told how
-    many files of each sink were written by cameras of that name before)."""
+    """A run ready to start, its window where there is one, and how to add a camera to it later."""
 
     run: Run
     display: Display | None
-    make_camera: Callable[[str, CameraConfig, Mapping[str, int]], CameraRun]
+    make_camera: Callable[[str, CameraConfig], CameraRun]
     kept: dict[str, KeptResults] = field(default_factory=dict)
 
 
@@ -91,18 +91,19 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
     offline = config.smooth.offline
     display = None if offline else make_display(config, models)
     kept: dict[str, KeptResults] = {}
+    names = Names(others | first_files(config))
 
-    def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
+    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
         now = config.model_copy(update={"cameras": {**config.cameras, name: camera}})  # it may have come by a reload
         if offline:
             _check_offline(name, camera)
             kept[name] = KeptResults()
-        taken = others | first_files(now)
-        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, taken, written)
-        return _camera(now, models, name, camera, sinks, group, taken, written, warm_up)
+        names.take(first_files(now))
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, names)
+        return _camera(now, models, name, camera, sinks, group, names, warm_up)
 
     for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera, {})
+        run.cameras[name] = make_camera(name, camera)
     return Built(run, display, make_camera, kept)
 
 
@@ -111,11 +112,12 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
     group = WorkerGroup()
     display = make_display(config, models)
     run = Run(group, [], lambda lane: None, lambda: None)
-    taken = others | first_files(config)
+    names = Names(others | first_files(config))
 
-    def make_camera(name: str, camera: CameraConfig, written: Mapping[str, int]) -> CameraRun:
-        sinks = partial(make_sinks, config, models, name, display, taken, written)
-        made = _camera(config, models, name, camera, sinks, group, taken, written)
+    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
+        sinks = partial(make_sinks, config, models, name, display, names)
+        made = _camera(config, models, name, camera, sinks, group, names)
+        made.lane.tally.error = first.run.cameras[name].lane.tally.error  # what it did not read is missing here, too
         kept = first.kept[name]
         people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)
@@ -123,7 +125,7 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
         return made
 
     for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera, {})
+        run.cameras[name] = make_camera(name, camera)
     return Built(run, display, make_camera)
 
 
@@ -179,8 +181,7 @@ def _camera(
     camera: CameraConfig,
     sinks_with: SinksWith,
     group: WorkerGroup,
-    taken: Set[Path],
-    written: Mapping[str, int],
+    names: Names,
     prepare: WarmUp | None = None,
 ) -> CameraRun:
     policy = policy_of(camera)
@@ -216,7 +217,7 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = source_recording(config, name, taken, written)
+    tap = source_recording(config, name, names)
     keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None
@@ -265,6 +266,8 @@ def source_options(camera: CameraConfig) -> dict[str, Any]:
 
 
 def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
+    if tap is not None and Path(camera.analysed_url).is_file():
+        _try(camera)  # a copy of what cannot be decoded must not take the place of an earlier one
     return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write)
 
 
@@ -273,11 +276,16 @@ def check_recordings(config: Config) -> None:
     only once, such as a pipe, is left alone."""
     for camera in config.cameras.values():
         if Path(camera.analysed_url).is_file() or Path(camera.analysed_url).is_dir():
-            source = _open(camera, None)
-            try:
-                source.open()
-            finally:
-                source.close()
+            _try(camera)
+
+
+def _try(camera: CameraConfig) -> None:
+    """Decode the first picture of a recording or folder; raises SourceError where there is none."""
+    source = _open(camera, None)
+    try:
+        source.open()
+    finally:
+        source.close()
 
 
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:

@@ -15,7 +15,7 @@ from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import check_apart, check_template, check_writable, fill, rolled_pattern
+from streampose.sinks.paths import Names, check_apart, check_template, check_writable, fill, rolled_pattern
 from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
@@ -30,20 +30,18 @@ def make_sinks(
     models: Models,
     camera: str,
     display: Display | None,
-    taken: Set[Path],
-    written: Mapping[str, int],
+    names: Names,
     extra: Footer,
 ) -> list[Sink]:
-    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `written`: files that
-    each of them made already in this run (the camera was changed). `taken`: what they must not go on with (`first_files`).
-    `extra` is asked for more fields when a record's footer is written."""
+    """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `names` are those of
+    the run's files. `extra` is asked for more fields when a record's footer is written."""
     made: list[Sink] = []
     for name, options in config.sinks:
         if isinstance(options, DisplayConfig):
             if display is not None:
                 made.append(display.sink(camera))
         elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, taken, written.get(name, 0), extra))
+            made.append(_make_sink(config, models, camera, name, options, names, extra))
     return made
 
 
@@ -53,8 +51,7 @@ def _make_sink(
     camera: str,
     name: str,
     options: Section,
-    taken: Set[Path],
-    written: int,
+    names: Names,
     extra: Footer,
 ) -> Sink:
     kind = load(SINKS, name)
@@ -63,10 +60,10 @@ def _make_sink(
     if isinstance(options, JsonlConfig):
         header = _header(config, models, camera)
         segment_s = _record_segment(config, options)
-        sink = kind(options.path, camera, header, segment_s=segment_s, written=written, taken=taken, extra=extra)
+        sink = kind(options.path, camera, header, segment_s=segment_s, names=names, extra=extra)
     elif isinstance(options, PicturesConfig):
         drawing = DrawOptions(background=options.background)
-        sink = kind(options.path, camera, skeleton, drawing, written=written, taken=taken)
+        sink = kind(options.path, camera, skeleton, drawing, names=names)
     elif isinstance(options, RecordConfig):
         size = _size(options)
         sink = kind(
@@ -78,8 +75,7 @@ def _make_sink(
             preset=options.preset,
             size=size,
             segment_s=options.segment,
-            written=written,
-            taken=taken,
+            names=names,
             retention=_retention(config, options, options.path, camera),
         )
     else:
@@ -115,16 +111,13 @@ def _retention(config: Config, options: RecordConfig, template: str, camera: str
     return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
 
 
-def source_recording(config: Config, camera: str, taken: Set[Path], written: Mapping[str, int]) -> Remuxer | None:
+def source_recording(config: Config, camera: str, names: Names) -> Remuxer | None:
     """The tap that records the source's own stream, where a record sink asks for it."""
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
             retention = _retention(config, options, template, camera)
-            already = written.get("source", 0)
-            return Remuxer(
-                template, camera, segment_s=options.segment, written=already, taken=taken, retention=retention
-            )
+            return Remuxer(template, camera, segment_s=options.segment, names=names, retention=retention)
     return None
 
 

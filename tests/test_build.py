@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from streampose.build import describe, keep_options, source_options
+from streampose.build import describe, first_reading, keep_options, second_reading, source_options
 from streampose.config import CameraConfig, validate
 from streampose.config_file import load
 from streampose.errors import ConfigError
@@ -98,3 +101,16 @@ def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPat
     assert paths
     for path in paths:
         assert describe(load(path))
+
+
+def test_what_failed_in_the_first_reading_is_not_forgotten_when_the_second_goes_well(short_clip: Path) -> None:
+    """A server may answer the second time; the results of what was not read before are missing all the same."""
+    models: Any = SimpleNamespace(
+        detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
+    )
+    config = validate({"cameras": {"a": {"url": str(short_clip)}}, "smooth": {"offline": True}, "sinks": []})
+    first = first_reading(config, models)
+    first.run.cameras["a"].lane.tally.error = "the server fell silent"
+    second = second_reading(config, models, first)
+    second.run.execute(lambda: None)
+    assert [str(failure) for failure in second.run.failures()] == ["a: the server fell silent"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def wait_for_frames(process: subprocess.Popen[str], path: Path, count: int, time
         time.sleep(0.05)
     process.kill()
     raise AssertionError(f"{path} has no {count} frames after {timeout_s} s: {process.communicate()[1]}")
+
+
+def wait_for_file(process: subprocess.Popen[str], path: Path, timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    if not path.exists():
+        process.kill()
+        raise AssertionError(f"{path} never came: {process.communicate()[1]}")
+
+
+def camera_of(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return str(json.loads(container.metadata["comment"])["camera"])
 
 
 @pytest.mark.slow
@@ -150,6 +165,45 @@ def test_of_two_cameras_one_dies_and_the_other_goes_on(tmp_path: Path, short_cli
     assert "Traceback" not in err
     assert records(tmp_path / "good.jsonl")[-1]["complete"]
     assert len(video_times(tmp_path / "good.mp4")) == len(video_times(short_clip))
+
+
+def undecodable(path: Path) -> Path:
+    """A recording whose container and key frames are whole, while no picture of it can be decoded."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for number in range(5):
+            packet = av.Packet(bytes(500))
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            packet.time_base = Fraction(1, 25)
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["no video", "no picture", "not there", "no picture, smoothed offline"])
+def test_a_recording_that_cannot_be_read_is_said_once_and_costs_no_earlier_result(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "torn.mkv"
+    if kind == "no video":
+        source.write_bytes(b"not a video at all")
+    elif kind != "not there":
+        undecodable(source)
+    config = write_config(tmp_path, {"a": str(source)}, f"smooth: {{offline: {'offline' in kind}}}")
+    config.write_text(config.read_text().replace('.mp4"}', '.mkv", mode: both}'))
+    earlier = {tmp_path / name: name.encode() for name in ("a.jsonl", "a.mkv", "a.source.mkv")}
+    for path, data in earlier.items():
+        path.write_bytes(data)
+    code, out, err = call("run", str(config))
+    assert code == 3, err
+    assert [line for line in err.splitlines() if "torn.mkv" in line] == err.splitlines()[-1:], err
+    assert "Traceback" not in err
+    assert {path: path.read_bytes() for path in earlier} == earlier
+    assert f"{tmp_path}/a-2.jsonl" in out
+    assert "torn.mkv" in records(tmp_path / "a-2.jsonl")[-1]["error"]
+    for path in (*earlier, tmp_path / "a-2.jsonl"):
+        path.unlink()
+    assert call("run", str(config))[0] == 3
+    assert records(tmp_path / "a.jsonl")[-1]["decoded"] == 0
+    assert sorted(path.name for path in tmp_path.glob("a*")) == ["a.jsonl"]
 
 
 def test_a_sink_that_fails_costs_only_itself(tmp_path: Path, short_clip: Path) -> None:
@@ -231,6 +285,21 @@ def test_a_camera_that_is_changed_while_running_writes_over_nothing(tmp_path: Pa
     assert err.count("live, policy latest") == 2, err
     code, out, _ = call("verify", str(tmp_path))
     assert code == 0, out
+
+
+def test_a_camera_that_is_added_takes_no_file_of_one_that_runs(tmp_path: Path) -> None:
+    config = write_config(tmp_path, {"a": f"{LIVE}&seconds=0.5"})  # it begins another file at every reconnect
+    process = start(["run", str(config)])
+    wait_for_file(process, tmp_path / "a-3.mp4")
+    write_config(tmp_path, {"a": f"{LIVE}&seconds=0.5", "a-2": LIVE})
+    process.send_signal(signal.SIGHUP)
+    wait_for_frames(process, tmp_path / "a-2.jsonl", 5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130, err
+    of = {path.stem: camera_of(path) for path in tmp_path.glob("*.mp4")}
+    assert {name for name, camera in of.items() if camera == "a-2"} == {"a-2-2"}
+    assert {name for name, camera in of.items() if camera == "a"} >= {"a", "a-2", "a-3"}
 
 
 def test_a_reload_that_cannot_be_changes_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Tally:
             self.state, self.reason = message.state, message.reason
         elif isinstance(message, End):
             self.state, self.blind, self.blind_reason = "failed" if message.error else "ended", "", ""
-            self.counts, self.error = message.counts, message.error
+            self.counts, self.error = message.counts, message.error or self.error
 
 
 @dataclass(slots=True, eq=False)

@@ -120,7 +120,8 @@ class Producer:
                 self._produce()
             except StreamposeError as failure:
                 error = str(failure)
-                log.error("%s: %s", self.camera, failure)
+                # That of a recording is said when the run ends, with its exit code; a watch may go on for weeks.
+                log.log(logging.ERROR if self._live else logging.DEBUG, "%s: %s", self.camera, error)
             except ChannelClosed:
                 raise
             except Exception as failure:  # a worker boundary: one camera fails, the others go on

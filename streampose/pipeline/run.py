@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -53,14 +52,6 @@ class CameraRun:
         producers = [self.producer, *([] if self.main is None else [self.main.producer])]
         return all(producer.ended for producer in producers) and all(worker.ended for worker in self.sinks)
 
-    def written(self) -> dict[str, int]:
-        """How many files each sink has made, by its name (the most, where several share it); the source's own stream as
-        "source"."""
-        counts: dict[str, int] = {}
-        for worker in self.sinks:
-            counts[worker.sink.name] = max(counts.get(worker.sink.name, 0), len(worker.sink.outputs()))
-        return counts if self.tap is None else {**counts, "source": len(self.tap.outputs())}
-
     def outputs(self) -> list[str]:
         tapped = () if self.tap is None else self.tap.outputs()
         return [path for worker in self.sinks for path in worker.sink.outputs()] + list(tapped)
@@ -77,7 +68,7 @@ class Run:
     no_more_lanes: Callable[[], None]
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
-    _waiting: dict[str, Callable[[dict[str, int]], CameraRun]] = field(default_factory=dict)
+    _waiting: dict[str, Callable[[], CameraRun]] = field(default_factory=dict)
     _stopped_s: float | None = None
 
     def add(self, camera: CameraRun) -> None:
@@ -108,9 +99,8 @@ class Run:
             camera.main.producer.stop()
         self.gone.append(camera)
 
-    def add_when_free(self, name: str, make: Callable[[dict[str, int]], CameraRun]) -> None:
-        """Start a camera as soon as one of its name that was removed has closed its files. `make` is told how many files
-        of each sink that one, and those before it, have written: none of them may be written over."""
+    def add_when_free(self, name: str, make: Callable[[], CameraRun]) -> None:
+        """Start a camera as soon as those of its name that were removed have closed their files."""
         self._waiting[name] = make
 
     def _let_in(self) -> None:
@@ -118,15 +108,11 @@ class Run:
             if camera.tap is not None and camera.closed():
                 camera.tap.close()
         for name, make in list(self._waiting.items()):
-            before = [camera for camera in self.gone if camera.name == name]
-            if not all(camera.closed() for camera in before):
+            if not all(camera.closed() for camera in self.gone if camera.name == name):
                 continue
             del self._waiting[name]
-            written: Counter[str] = Counter()
-            for camera in before:
-                written.update(camera.written())
             try:
-                self.add(make(dict(written)))
+                self.add(make())
             except StreamposeError as error:
                 log.error("%s: %s; it is not watched", name, error)
 

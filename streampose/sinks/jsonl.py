@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import numpy as np
 from streampose.errors import SinkError
 from streampose.messages import Break, CameraState, Control, Counts, Degrade, End, Gap, Person, PoseResult, SourceInfo
 from streampose.sinks.ledger import Ledger
-from streampose.sinks.paths import cannot_write, fill, make_folder, numbered, unused
+from streampose.sinks.paths import Names, cannot_write, fill, make_folder, unused
 from streampose.sinks.roll import Roller, WallClock
 
 SCHEMA = 1
 _PATIENCE = (
-    32  # so many words of a source that only tries to connect are kept before the file is opened without its size
+    32  # so many words of a source that only tries to connect are kept before the file is opened without a frame
 )
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
@@ -191,8 +191,9 @@ class JsonlSink:
 
     `path` may hold `{camera}`; with `segment_s` it is a template and files roll with the wall clock, beside the video
     (`sinks/paths.py` says how they are named). `header` brings what the caller knows: version, source, models with
-    sha256, names of the points, effective config; size and nominal rate come from the source. `extra` is asked at the
-    end for more footer fields, such as latency quantiles. Raises SinkError.
+    sha256, names of the points, effective config; size and nominal rate come from the source. `names` are those of the
+    run. The file is begun at the first frame: a record without any takes the place of none that is there. `extra` is
+    asked at the end for more footer fields, such as latency quantiles. Raises SinkError.
     """
 
     name = "jsonl"
@@ -204,8 +205,7 @@ class JsonlSink:
         header: Mapping[str, Any],
         *,
         segment_s: float | None = None,
-        written: int = 0,
-        taken: Collection[Path] = (),
+        names: Names | None = None,
         extra: Callable[[], Mapping[str, Any]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -217,8 +217,7 @@ class JsonlSink:
         self._roller = None if segment_s is None else Roller(segment_s)
         self._wall = WallClock()
         self._lines: _Lines | None = None
-        self._written = written
-        self._taken = taken
+        self._names = names or Names()
         self._outputs: list[str] = []
         self._info: SourceInfo | None = None
         self._ledger = Ledger()
@@ -267,14 +266,15 @@ class JsonlSink:
 
     def _put(self, record: dict[str, Any]) -> None:
         if self._lines is None:
-            # Before the first segment nobody knows the picture's size (or, rolled, the file's name): the first words of
-            # a source that connects wait, a camera that never answers still gets its record at the end.
-            if record["type"] == "camera" or (self._roller is not None and record["type"] != "frame"):
+            # Before the first frame nobody knows the picture's size (or, rolled, the file's name), nor whether there will
+            # be any: the first words of a source wait, a camera that never answers still gets its record at the end.
+            seen = record["type"] == "frame"
+            if not seen:
                 self._waiting.append(record)
                 if len(self._waiting) < _PATIENCE:
                     return
                 record = self._waiting.pop()
-            self._open(self._first_path())
+            self._open(self._first_path(seen))
         assert self._lines is not None
         self._lines.write(record)
 
@@ -310,7 +310,7 @@ class JsonlSink:
     def _finish(self, counts: Counts | None, error: str | None) -> None:
         try:
             if self._lines is None:
-                self._open(self._first_path())
+                self._open(self._first_path(seen=False))
             assert self._lines is not None
             self._lines.write(self._footer(counts, error))
         finally:
@@ -322,9 +322,10 @@ class JsonlSink:
             self._lines.close()
             self._lines = None
 
-    def _first_path(self) -> Path:
+    def _first_path(self, seen: bool) -> Path:
+        """The name of the first file; `seen`: it has a frame, and is worth more than what an earlier run left there."""
         if self._roller is None:
-            return numbered(fill(self._template, self.camera), self._written + 1, self._taken)
+            return self._names.give(fill(self._template, self.camera), replace=seen)
         return unused(fill(self._template, self.camera, self._roller.begin(self._clock())))
 
     def _footer(self, counts: Counts | None, error: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from itertools import count, islice
@@ -64,6 +65,35 @@ def numbered(path: Path, number: int, taken: Collection[Path] = ()) -> Path:
     later = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in count(2))
     free = (name for name in later if name not in taken)
     return path if number < 2 else next(islice(free, number - 2, None))
+
+
+class Names:
+    """The names of the files of one run, each given once, so that no camera writes over what it or another has made.
+
+    `taken`: the names with which others begin. Any thread may ask.
+    """
+
+    def __init__(self, taken: Iterable[Path] = ()) -> None:
+        self._taken = set(taken)
+        self._given: set[Path] = set()
+        self._lock = threading.Lock()  # cameras are added from the main thread while sinks begin files in theirs
+
+    def take(self, paths: Iterable[Path]) -> None:
+        """From now on only who asks for one of `paths` itself gets it."""
+        with self._lock:
+            self._taken.update(paths)
+
+    def give(self, first: Path, *, replace: bool = True) -> Path:
+        """The next name of those that begin with `first` (see `numbered`): `first` itself, unless it was given before.
+        With `replace` off none of a file that is there, left by an earlier run."""
+        with self._lock:
+            number = 2 if first in self._given else 1
+            while not replace and numbered(first, number, self._taken).is_file():
+                number += 1
+            path = numbered(first, number, self._taken)
+            self._given.add(path)
+            self._taken.add(path)
+            return path
 
 
 def unused(path: Path) -> Path:

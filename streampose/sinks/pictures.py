@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -12,7 +11,7 @@ import cv2
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import cannot_write, make_folder, numbered
+from streampose.sinks.paths import Names, cannot_write, make_folder
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -28,8 +27,8 @@ def picture_name(file: str) -> str:
 class PicturesSink:
     """Writes annotated pictures into `folder`. Pictures without a file name (a video's) are numbered by their index.
 
-    `written`: folders of this name that the run has filled already; theirs stay, and this one is `folder-2`, or the
-    next that is not `taken`.
+    `names` are those of the run: where a camera of it has filled `folder` already, this one is `folder-2`, or the next
+    that is not another's.
 
     Raises SinkError, also where the annotated picture would replace the one it was made from.
     """
@@ -44,10 +43,11 @@ class PicturesSink:
         drawing: DrawOptions | None = None,
         *,
         quality: int = 92,
-        written: int = 0,
-        taken: Collection[Path] = (),
+        names: Names | None = None,
     ) -> None:
-        self.folder = numbered(Path(str(folder).replace("{camera}", camera)), written + 1, taken)
+        self._first = Path(str(folder).replace("{camera}", camera))
+        self._folder: Path | None = None
+        self._names = names or Names()
         self._skeleton = skeleton
         self._drawing = drawing or DrawOptions()
         self._quality = quality
@@ -64,11 +64,13 @@ class PicturesSink:
         """Nothing is open between pictures."""
 
     def outputs(self) -> tuple[str, ...]:
-        return (str(self.folder),) if self._written else ()
+        return (str(self._folder),) if self._written else ()
 
     def _save(self, result: PoseResult) -> None:
         file = result.frame.file or f"{result.frame.index:06d}.jpg"
-        path = self.folder / picture_name(file)
+        if self._folder is None:
+            self._folder = self._names.give(self._first)
+        path = self._folder / picture_name(file)
         make_folder(path)
         inputs = (self._source, self._source / file, Path(file))
         if path.exists() and any(os.path.isfile(place) and place.samefile(path) for place in inputs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 from streampose.errors import ConfigError
 from streampose.messages import Break, Control, End, Frame, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import check_apart, fill, numbered, unused
+from streampose.sinks.paths import Names, check_apart, fill, unused
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock
 from streampose.sinks.video_file import VideoFile, check_extension, describe
@@ -27,8 +27,7 @@ class RecordSink:
     `path` may hold `{camera}`. Every break (a reconnect, another size or codec, a clock that was set) begins a new file,
     `name-2.mp4`. With `segment_s` the path is a template and files roll with the wall clock, too (`sinks/paths.py`), and
     `retention` is asked at every new file and every minute. `size` (width, height) is that of the video; the picture is
-    fitted into it, never stretched. `written`: files of this name that the run has made already; they are not written over,
-    nor those in `taken`, with which others begin.
+    fitted into it, never stretched. `names` are those of the run, which sees to it that none is written over.
     Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
     """
 
@@ -46,8 +45,7 @@ class RecordSink:
         size: tuple[int, int] | None = None,
         threads: int = 1,
         segment_s: float | None = None,
-        written: int = 0,
-        taken: Collection[Path] = (),
+        names: Names | None = None,
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,8 +67,7 @@ class RecordSink:
         self._source_size: tuple[int, int] | None = None
         self._canvas: Image | None = None
         self._last_s = 0.0
-        self._written = written
-        self._taken = taken
+        self._names = names or Names()
         self._outputs: list[str] = []
 
     def write(self, message: PoseResult | Control) -> None:
@@ -117,8 +114,7 @@ class RecordSink:
     def _begin(self, frame: Frame, wall_s: float) -> None:
         self.close()
         if self._roller is None:
-            number = self._written + len(self._outputs) + 1
-            path = numbered(fill(self._template, self.camera), number, self._taken)
+            path = self._names.give(fill(self._template, self.camera))
             check_apart(path, () if self._source is None else (self._source,))
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))

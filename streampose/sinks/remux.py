@@ -10,14 +10,14 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from streampose.errors import SinkError
-from streampose.sinks.paths import cannot_write, fill, numbered, unused
+from streampose.sinks.paths import Names, cannot_write, fill, unused
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller
 from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
@@ -53,7 +53,7 @@ def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes |
 class Remuxer:
     """Writes the packets of one camera's video stream.
 
-    `path`, `segment_s`, `written` and `taken` as in RecordSink. A file begins with a key frame; one is closed where the
+    `path`, `segment_s` and `names` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
     clock is set. `error` holds what ended it early.
     """
@@ -64,8 +64,7 @@ class Remuxer:
         camera: str,
         *,
         segment_s: float | None = None,
-        written: int = 0,
-        taken: Collection[Path] = (),
+        names: Names | None = None,
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,8 +83,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
-        self._written = written
-        self._taken = taken
+        self._names = names or Names()
         self._outputs: list[str] = []
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
@@ -129,8 +127,7 @@ class Remuxer:
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
         self._finish()
         if self._roller is None:
-            number = self._written + len(self._outputs) + 1
-            path = numbered(fill(self._template, self.camera), number, self._taken)
+            path = self._names.give(fill(self._template, self.camera))
         else:
             path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
         if self._retention is not None:

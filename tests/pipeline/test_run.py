@@ -8,14 +8,12 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from streampose.messages import Array, Control, Image, PoseResult
+from streampose.messages import Array, Image, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected, DetectStage
-from streampose.pipeline.lane import Result
 from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
-from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
 from tests.pipeline.scripted import FAST, ScriptedSource
 from tests.pipeline.test_stages import centred_points, make_lane, one_person
@@ -71,7 +69,7 @@ def test_a_camera_that_is_changed_again_before_it_could_begin_is_that_of_the_las
 
     def change(what: str) -> None:
         run.remove("gate")
-        run.add_when_free("gate", lambda written: made.append(what) or make_camera(run, "gate"))  # type: ignore[func-returns-value]
+        run.add_when_free("gate", lambda: made.append(what) or make_camera(run, "gate"))  # type: ignore[func-returns-value]
 
     def twice() -> None:
         change("second")
@@ -96,7 +94,7 @@ def test_a_camera_that_is_taken_out_before_it_could_begin_never_does() -> None:
 
     def change_and_take_out() -> None:
         run.remove("gate")
-        run.add_when_free("gate", lambda written: make_camera(run, "gate"))
+        run.add_when_free("gate", lambda: make_camera(run, "gate"))
         run.remove("gate")
 
     execute(
@@ -109,30 +107,6 @@ def test_a_camera_that_is_taken_out_before_it_could_begin_never_does() -> None:
     )
     assert list(run.cameras) == ["yard"]
     assert run.gone == [gone]
-
-
-class Files:
-    """A sink of which only the files count."""
-
-    name = "record"
-
-    def __init__(self, *files: str) -> None:
-        self._files = files
-
-    def write(self, message: PoseResult | Control) -> None: ...
-
-    def close(self) -> None: ...
-
-    def outputs(self) -> tuple[str, ...]:
-        return self._files
-
-
-def test_of_two_sinks_of_a_name_the_one_with_more_files_counts() -> None:
-    camera = make_camera(make_run(), "gate")
-    inbox: Channel[Result] = Channel("record:gate", 8, "lossless")
-    for sink in (Files("a.mp4", "a-2.mp4"), Files("b.mp4")):
-        camera.sinks.append(SinkWorker("gate", sink, inbox))
-    assert camera.written() == {"memory": 0, "record": 2}
 
 
 def test_a_stage_that_fails_while_the_other_waits_for_pictures_ends_the_run() -> None:

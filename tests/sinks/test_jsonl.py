@@ -158,6 +158,40 @@ def test_a_camera_that_never_answered_has_a_record(tmp_path: Path, validator: js
     assert lines[-1]["coverage"] == 0
 
 
+@pytest.mark.parametrize("words", [1, 100])
+@pytest.mark.parametrize("segments", [0, 1])
+def test_a_record_without_a_frame_never_replaces_an_earlier_one(tmp_path: Path, words: int, segments: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("an earlier record\n")
+    sink = JsonlSink(path, "a", HEADER)
+    for _ in range(words):
+        sink.write(CameraState("a", "connecting", "refused"))
+    for segment in range(segments):
+        sink.write(Gap("a", "dropped", 0.0, 0.1, 1))
+        sink.write(Break("a", segment, make_info()))
+    sink.write(End("a", Counts(), "a: connection refused"))
+    assert path.read_text() == "an earlier record\n"
+    assert sink.outputs() == (str(tmp_path / "a-2.jsonl"),)
+    lines = read(tmp_path / "a-2.jsonl")
+    assert len(lines) == words + 2 * segments + 2
+    assert lines[-1]["error"] == "a: connection refused"
+
+
+def test_what_was_said_before_the_first_frame_comes_first_and_its_size_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("an earlier record\n")
+    sink = JsonlSink(path, "a", HEADER)
+    sink.write(CameraState("a", "reconnecting", "refused"))
+    sink.write(Gap("a", "disconnected", 0.0, 1.0, None))
+    sink.write(Break("a", 0, make_info()))
+    assert path.read_text() == "an earlier record\n"
+    sink.write(make_result(0, 1.0))
+    lines = read(path)
+    assert [line["type"] for line in lines] == ["header", "camera", "gap", "segment", "frame"]
+    assert (lines[0]["width"], lines[0]["height"], lines[0]["live"]) == (160, 120, False)
+    sink.close()
+
+
 def test_cut_short_is_said(tmp_path: Path) -> None:
     sink = JsonlSink(tmp_path / "a.jsonl", "a", HEADER)
     sink.write(make_result(0))

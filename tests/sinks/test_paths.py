@@ -10,7 +10,7 @@ import pytest
 from streampose.build_sinks import check_outputs, first_files
 from streampose.config import validate
 from streampose.errors import SinkError
-from streampose.sinks.paths import check_writable, numbered
+from streampose.sinks.paths import Names, check_writable, numbered
 
 
 def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -35,6 +35,38 @@ def test_the_second_file_of_a_camera_is_not_the_first_of_another() -> None:
     assert numbered(Path("a-2.mp4"), 1, taken) == Path("a-2.mp4")
     rolled = validate({"cameras": cameras, "sinks": [{"record": {"segment": "10m"}}, "jsonl"]})
     assert not first_files(rolled)
+
+
+def test_a_name_is_given_once_in_a_run_whoever_asks(tmp_path: Path) -> None:
+    a, other = tmp_path / "a.mp4", tmp_path / "a-2.mp4"
+    names = Names([a, tmp_path / "a-3.mp4"])
+    assert [names.give(a).name for _ in range(3)] == ["a.mp4", "a-2.mp4", "a-4.mp4"]
+    names.take([other, tmp_path / "a-5.mp4"])
+    assert names.give(a).name == "a-6.mp4", "a-5 begins with this name and may be about to"
+    assert [names.give(other).name for _ in range(2)] == ["a-2-2.mp4", "a-2-3.mp4"], "a has written a-2.mp4"
+    assert names.give(tmp_path / "a-5.mp4").name == "a-5.mp4"
+    assert names.give(a).name == "a-7.mp4"
+
+
+def test_two_sinks_of_a_camera_that_is_changed_keep_all_their_files(tmp_path: Path) -> None:
+    """The second file of one would be the first of the other, and they have made unlike numbers of them."""
+    one, two = tmp_path / "a.mp4", tmp_path / "a-2.mp4"
+    names = Names([one, two])
+    before = [names.give(first) for first in (one, one, one, two)]
+    after = [names.give(first) for first in (one, two, two)]
+    assert len(set(before + after)) == 7
+    assert [path.name for path in before] == ["a.mp4", "a-3.mp4", "a-4.mp4", "a-2.mp4"]
+
+
+def test_names_of_earlier_files_are_left_out_on_demand_and_not_used_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for name in ("a.jsonl", "a-2.jsonl"):
+        (tmp_path / name).touch()
+    names = Names([path, tmp_path / "a-3.jsonl"])
+    assert names.give(path, replace=False).name == "a-4.jsonl"
+    assert names.give(path).name == "a.jsonl"
+    assert names.give(path).name == "a-2.jsonl"
+    assert names.give(Path("/dev/null"), replace=False) == Path("/dev/null"), "a device is no file that could be lost"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

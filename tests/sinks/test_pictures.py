@@ -12,6 +12,7 @@ from made_results import make_info, make_person, make_result
 from streampose.errors import SinkError
 from streampose.messages import Break
 from streampose.sinks.draw import DrawSkeleton
+from streampose.sinks.paths import Names
 from streampose.sinks.pictures import PicturesSink
 
 
@@ -66,9 +67,11 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, skeleton: DrawSkele
 
 
 def test_a_camera_that_was_changed_fills_a_folder_of_its_own(tmp_path: Path, skeleton: DrawSkeleton) -> None:
-    for written in range(3):
-        sink = PicturesSink(tmp_path / "{camera}", "gate", skeleton, written=written)
-        for index in range(2 + written):
+    names = Names()
+    for number in range(3):
+        PicturesSink(tmp_path / "{camera}", "gate", skeleton, names=names).close()  # ended before a picture came
+        sink = PicturesSink(tmp_path / "{camera}", "gate", skeleton, names=names)
+        for index in range(2 + number):
             sink.write(make_result(index))
     counts = {folder.name: len(list(folder.iterdir())) for folder in tmp_path.iterdir()}
     assert counts == {"gate": 2, "gate-2": 3, "gate-3": 4}
