@@ -13,9 +13,9 @@ COCO_BOX_FILL = 0.53  # a person fills about this part of the box; COCO's OKS us
 
 
 def areas(boxes: npt.NDArray[Any]) -> Floats:
-    """Areas (N,) of `boxes` (N, 4) xyxy; a box of negative side has none."""
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)
-    return np.asarray(sides[:, 0] * sides[:, 1], np.float64)
+    """Areas (...,) of `boxes` (..., 4) xyxy; a box of negative side has none."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return np.asarray(sides[..., 0] * sides[..., 1], np.float64)
 
 
 def overlaps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
@@ -29,7 +29,7 @@ def iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
     """Intersection over union (N, M); 0 where neither box has an area."""
     shared = overlaps(a, b)
     union = areas(a)[:, None] + areas(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
 
 
 def oks(
@@ -56,11 +56,18 @@ def oks(
 
 def suppress(boxes: npt.NDArray[Any], order: npt.NDArray[np.intp], limit: float) -> npt.NDArray[np.bool_]:
     """Which of `boxes` (N, 4) stay when, best first as in `order`, whoever overlaps a kept one by more than `limit` goes."""
-    alike = iou(boxes, boxes)
     kept = np.zeros(len(boxes), bool)
-    for index in order:
-        kept[index] = not (kept & (alike[index] > limit)).any()
+    kept[order[firsts(iou(boxes, boxes)[order[:, None], order] > limit)]] = True
     return kept
+
+
+def firsts(same: npt.NDArray[np.bool_]) -> list[int]:
+    """Who of N stays when, in their order, whoever is the `same` (N, N) as an earlier one that stays goes."""
+    gone: set[int] = set()
+    for later, earlier in np.argwhere(same).tolist():
+        if earlier < later and earlier not in gone:
+            gone.add(later)
+    return [index for index in range(len(same)) if index not in gone]
 
 
 def assign(similarity: npt.NDArray[Any], least: float) -> list[tuple[int, int]]:
@@ -71,12 +78,26 @@ def assign(similarity: npt.NDArray[Any], least: float) -> list[tuple[int, int]]:
     """
     gain = np.maximum(np.asarray(similarity, np.float64) - least, 0.0)
     rows, columns = gain.shape
-    if not gain.any():
-        return []
     if rows > columns:
         return sorted((row, column) for column, row in assign(np.asarray(similarity).T, least))
+    pairs = _undisputed(gain.tolist())
+    if pairs is not None:
+        return pairs
     matched = _augment((-gain).tolist(), rows, columns)
     return [(row, column) for row, column in enumerate(matched) if gain[row, column] > 0]
+
+
+def _undisputed(gain: list[list[float]]) -> list[tuple[int, int]] | None:
+    """Each row with its best column, as nearly always in a picture; None where two want the same one or one wants two."""
+    owner: dict[int, int] = {}
+    for row, gains in enumerate(gain):
+        best = max(gains)
+        if best > 0:
+            column = gains.index(best)
+            if column in owner or gains.count(best) > 1:
+                return None
+            owner[column] = row
+    return [(row, column) for column, row in owner.items()]
 
 
 def _augment(cost: list[list[float]], rows: int, columns: int) -> list[int]:

@@ -25,6 +25,7 @@ class Proposal:
     `boxes` (M, 4) float32 xyxy: where a pose is wanted. Behind them stand the candidates: first the D `detections`
     (D, 4) with `scores` (D,), then one predicted box for each track row in `carried`. `pose_of` (candidates,) is the
     index into `boxes` of each candidate's pose, -1 where none is wanted. `detected` says whether detection was due.
+    `overlap` (N, D) is that of the tracks' boxes with the detections.
     """
 
     time_s: float
@@ -35,6 +36,7 @@ class Proposal:
     pose_of: npt.NDArray[np.intp]
     detected: bool
     picture: tuple[int, int]
+    overlap: Floats
 
     def poses(self, keypoints: npt.NDArray[Any], joints: int) -> Floats:
         """The pose of each candidate (C, joints, 3), NaN where none was wanted, from the `keypoints` (M, joints, 3) of
@@ -59,10 +61,10 @@ def clean(boxes: npt.NDArray[Any] | None, scores: npt.NDArray[Any] | None, least
     scores = np.asarray(scores, np.float64).reshape(-1)
     if len(boxes) != len(scores):
         raise ValueError(f"{len(boxes)} boxes and {len(scores)} scores")
-    good = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (scores >= least)
-    with np.errstate(invalid="ignore"):
-        good &= (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1)
+    good = np.isfinite(boxes).all(axis=1) & (scores >= least) & (scores < np.inf)
     boxes, scores = boxes[good], scores[good]
+    wide = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE_PX).all(axis=1)
+    boxes, scores = boxes[wide], scores[wide]
     order = np.lexsort((*boxes.T, -scores))
     return boxes[order], scores[order]
 

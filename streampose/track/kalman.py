@@ -35,17 +35,22 @@ def predict(mean: Floats, cov: Floats, dt: float, q: Any, drift: Any = 0.0, deca
     `decay` (...,) in 1/s pulls a velocity exponentially towards `drift` (..., D): a joint no longer seen goes on with
     its body. At zero this is the plain constant-velocity model: x = F x, P = F P F' + Q.
     """
-    reach, keep = transition(dt, decay)
-    drift = np.asarray(drift, np.float64)
-    position = mean[..., 0, :] + reach[..., None] * mean[..., 1, :] + (dt - reach)[..., None] * drift
-    velocity = keep[..., None] * mean[..., 1, :] + (1 - keep)[..., None] * drift
+    reach: Any
+    keep: Any
+    place, speed = mean[..., 0, :], mean[..., 1, :]
     pp, pv, vv = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
-    moved = np.empty_like(cov)
+    ahead, moved = np.empty_like(mean), np.empty_like(cov)
+    if np.any(decay):
+        reach, keep = transition(dt, decay)
+        ahead[..., 0, :] = place + reach[..., None] * speed + (dt - reach)[..., None] * drift
+        ahead[..., 1, :] = keep[..., None] * speed + (1 - keep)[..., None] * drift
+    else:
+        reach, keep = dt, 1.0
+        ahead[..., 0, :] = place + dt * speed
+        ahead[..., 1, :] = speed
     moved[..., 0, 0] = pp + 2 * reach * pv + reach * reach * vv + q * dt**3 / 3
     moved[..., 0, 1] = moved[..., 1, 0] = keep * (pv + reach * vv) + q * dt**2 / 2
     moved[..., 1, 1] = keep * keep * vv + q * dt
-    ahead = np.empty_like(mean)
-    ahead[..., 0, :], ahead[..., 1, :] = position, velocity
     return ahead, moved
 
 
@@ -60,7 +65,7 @@ def transition(dt: float, decay: Any = 0.0) -> tuple[Floats, Floats]:
 def distance2(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> Floats:
     """Squared Mahalanobis distance (...,) of measurements `z` (..., D) with variance `r` (...,): y' S^-1 y."""
     innovation = z - mean[..., 0, :]
-    return np.asarray((innovation**2).sum(axis=-1) / (cov[..., 0, 0] + r))
+    return np.asarray((innovation * innovation).sum(axis=-1) / (cov[..., 0, 0] + r))
 
 
 def update(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from streampose.track import association
 from streampose.track.association import COCO_BOX_FILL
-from streampose.track.track import CENTRE_NOISE, Track
+from streampose.track.track import CENTRE_NOISE, Bodies, Track
 
 Floats = npt.NDArray[np.float64]
 POSE_SHARE = 0.35  # of the likeness, where both poses are known well enough
@@ -34,18 +34,12 @@ def pose_likeness(
     boxes: npt.NDArray[Any],
     sigmas: npt.NDArray[Any],
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """OKS (N, M) of the people's `points` (N, K, 2), with `trust` and `var` (N, K), and M `poses` (M, K, 3); and which
-    pairs (N, M) have enough joints in common to be told by it. `boxes` (N, 4) give the scale."""
-    seen = finite(poses)
-    weights = np.minimum(trust[:, None], seen[None, :, :, 2])
-    area = np.broadcast_to(COCO_BOX_FILL * association.areas(boxes)[:, None], weights.shape[:2])
-    alike = association.oks(points[:, None], seen[None, :, :, :2], weights, area, sigmas, var[:, None])
-    return alike, weights.sum(axis=2) >= LEAST_JOINTS
-
-
-def finite(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`values`, 0 where they are no numbers: not measured."""
-    return np.where(np.isfinite(values), values, 0.0)
+    """OKS (...) of people's `points` (..., K, 2), with `trust` and `var` (..., K), and `poses` (..., K, 3); and which of
+    the pairs have enough joints in common to be told by it. The `boxes` (..., 4) of the people give the scale. All
+    broadcast, so that everybody may be held against every pose."""
+    weights = np.minimum(trust, poses[..., 2])
+    alike = association.oks(points, poses[..., :2], weights, COCO_BOX_FILL * association.areas(boxes), sigmas, var)
+    return alike, weights.sum(axis=-1) >= LEAST_JOINTS
 
 
 def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
@@ -73,7 +67,7 @@ def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least
     return [(int(rows[i]), int(columns[j])) for i, j in pairs]
 
 
-def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any], time_s: float) -> Floats:
+def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any], time_s: float) -> Floats:
     """How well each detection (M, 4) fits where each track out of sight may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
@@ -87,13 +81,14 @@ def recall_likeness(tracks: list[Track], boxes: npt.NDArray[Any], time_s: float)
     for row, track in enumerate(tracks):
         if not track.unseen:
             continue
-        var = track.cov[0, 0] + (2 * CENTRE_NOISE * track.size) ** 2
-        ahead2 = ((centres - track.mean[0]) ** 2).sum(axis=1) / var
+        size = float(bodies.sizes[row])
+        var = bodies.cov[row, 0, 0] + (2 * CENTRE_NOISE * size) ** 2
+        ahead2 = ((centres - bodies.mean[row, 0]) ** 2).sum(axis=1) / var
         if time_s - track.seen_s > AHEAD_S:
             ahead2 = np.full(len(boxes), np.inf)
-        stayed = (STAY_STD + STAY_SPEED * (time_s - track.seen_s)) * track.size
-        d2 = np.minimum(ahead2, ((centres - track.seen_at) ** 2).sum(axis=1) / stayed**2)
-        ratio = np.log(sides[:, 1] / track.sides[1]) / np.log(RECALL_SIDE_RATIO)
+        stayed = (STAY_STD + STAY_SPEED * (time_s - track.seen_s)) * size
+        d2 = np.minimum(ahead2, ((centres - bodies.seen_at[row]) ** 2).sum(axis=1) / stayed**2)
+        ratio = np.log(sides[:, 1] / bodies.sides[row, 1]) / np.log(RECALL_SIDE_RATIO)
         near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
         result[row] = np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
     return result
@@ -104,27 +99,35 @@ def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDAr
 
     0 on the diagonal and where too few joints are sure in both.
     """
-    seen = finite(poses)
-    points, scores = seen[..., :2], seen[..., 2]
-    weights = np.minimum(scores[:, None], scores[None])
-    area = COCO_BOX_FILL * association.areas(boxes)
-    alike = association.oks(points[:, None], points[None], weights, np.minimum(area[:, None], area[None]), sigmas)
-    alike = np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
+    if len(poses) < 2:
+        return np.zeros((len(poses), len(poses)))
+    areas = association.areas(boxes)
+    alike = common_likeness(poses, poses, np.minimum(areas[:, None], areas), sigmas)
     np.fill_diagonal(alike, 0.0)
-    return np.asarray(alike)
+    return alike
 
 
-def confidence(pose: Floats) -> float:
-    """Mean score of the surer half of the joints of a pose (K, 3); one that was not asked for speaks against nobody."""
-    scores = np.sort(pose[:, 2])[len(pose) // 2 :]
-    return float(scores.mean()) if np.isfinite(scores).all() else 1.0
+def common_likeness(
+    a: npt.NDArray[Any], b: npt.NDArray[Any], areas: npt.NDArray[Any], sigmas: npt.NDArray[Any]
+) -> Floats:
+    """OKS (N, M) of each of the poses `a` (N, K, 3) with each of `b` (M, K, 3) at the scale of boxes with these `areas`
+    (N, M) or (N, 1); 0 where too few joints are sure in both."""
+    weights = np.minimum(a[:, None, :, 2], b[:, :, 2])
+    alike = association.oks(a[:, None, :, :2], b[:, :, :2], weights, COCO_BOX_FILL * areas, sigmas)
+    return np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
+
+
+def confidence(poses: Floats) -> Floats:
+    """Mean score (N,) of the surer half of the joints of `poses` (N, K, 3); 1 for one that was not asked for: it speaks
+    against nobody."""
+    surer = np.sort(poses[:, :, 2], axis=1)[:, poses.shape[1] // 2 :].mean(axis=1)
+    return np.where(np.isfinite(surer), surer, 1.0)
 
 
 def weighted_median(values: Floats, weights: Floats) -> Floats:
-    """The median (D,) of `values` (K, D) by `weights` (K,), axis by axis; 0 where all weights are 0."""
-    if weights.sum() <= 0:
-        return np.zeros(values.shape[1])
-    order = np.argsort(values, axis=0)
-    heap = np.cumsum(weights[order], axis=0)
-    middle = (heap >= heap[-1] / 2).argmax(axis=0)
-    return np.asarray(np.take_along_axis(values, np.take_along_axis(order, middle[None], 0), 0)[0])
+    """The medians (N, D) of `values` (N, K, D) by `weights` (N, K), axis by axis; 0 where all weights are 0."""
+    order = np.argsort(values, axis=1)
+    heap = np.cumsum(np.take_along_axis(weights[..., None], order, 1), axis=1)
+    middle = (heap >= heap[:, -1:] / 2).argmax(axis=1)
+    found = np.take_along_axis(values, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
+    return np.where(weights.sum(axis=1)[:, None] > 0, found, 0.0)

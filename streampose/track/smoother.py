@@ -47,17 +47,20 @@ class Smoother:
         self.known = np.zeros((0, joints), bool)
         self.state = np.zeros((0, joints), np.int8)
         self._rejections = np.zeros((0, joints), np.int64)
+        self._trust: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def keep(self, rows: npt.NDArray[Any]) -> None:
         """Keep these rows (a mask or indices), in this order."""
+        self._trust = None
         for name in ("mean", "cov", "score", "unseen_s", "known", "state", "_rejections"):
             setattr(self, name, getattr(self, name)[rows])
 
     def add(self, count: int = 1) -> None:
         """Add `count` rows of people whose joints are all unknown yet."""
+        self._trust = None
         for name in ("mean", "cov", "score", "unseen_s", "known", "state", "_rejections"):
             array = getattr(self, name)
             setattr(self, name, np.concatenate((array, np.zeros((count, *array.shape[1:]), array.dtype))))
@@ -65,13 +68,14 @@ class Smoother:
     def predict(self, dt: float, sizes: npt.NDArray[Any], drift: npt.NDArray[Any]) -> None:
         """Move everybody `dt` seconds on; `sizes` (N,) px are body heights, `drift` (N, 2) px/s the bodies' velocities."""
         if dt <= 0 or not len(self):
-            self.state[:] = COASTED
+            self.state.fill(COASTED)
             return
+        self._trust = None
         q = process_noise(sizes, self.options)
         decay = np.where(self.state == MEASURED, 0.0, COAST_DECAY)
         self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q[:, None], drift[:, None, :], decay)
         self.unseen_s += dt
-        self.state[:] = COASTED
+        self.state.fill(COASTED)
 
     def update(
         self, rows: npt.NDArray[np.intp], points: npt.NDArray[Any], sizes: npt.NDArray[Any], drift: npt.NDArray[Any]
@@ -79,40 +83,50 @@ class Smoother:
         """Take what the network says in this frame: `points` (M, K, 3) x, y, score, NaN where nothing, for `rows` (M,)."""
         if not len(rows):
             return
+        self._trust = None
         options = self.options
         usable = np.isfinite(points).all(axis=2) & (points[..., 2] >= options.min_score)
         z = np.where(usable[..., None], points[..., :2], 0.0).astype(np.float64)
-        score = np.where(usable, np.clip(points[..., 2], 0.0, 1.0), 0.0)
+        score = np.where(usable, np.minimum(np.maximum(points[..., 2], 0.0), 1.0), 0.0)
         size = np.maximum(sizes, 1.0)[:, None]
         r = noise_var(score, size, self.spread, options)
         mean, cov = self.mean[rows], self.cov[rows]
         known, rejections = self.known[rows], self._rejections[rows]
         d2 = kalman.distance2(mean, cov, z, r)
-        far = usable & known & (d2 > options.gate**2)
-        rejections = np.where(far, rejections + 1, np.where(usable, 0, rejections))
+        expected = usable & known
+        far = expected & (d2 > options.gate**2)
+        used = expected & ~far
+        rejections = np.where(usable & ~far, 0, rejections + far)
         fresh = usable & (~known | (rejections >= options.reinitialise_after))
-        used = usable & known & ~far
-        seen_mean, seen_cov = kalman.update(mean, cov, z, r * np.maximum(1.0, d2 / SOFT_GATE**2))
-        new_mean, new_cov = kalman.begin(z, drift[:, None, :], r, (VELOCITY_STD * size) ** 2)
-        mean = np.where(fresh[..., None, None], new_mean, np.where(used[..., None, None], seen_mean, mean))
-        cov = np.where(fresh[..., None, None], new_cov, np.where(used[..., None, None], seen_cov, cov))
         measured = fresh | used
-        self.mean[rows], self.cov[rows] = mean, cov
-        self.known[rows] = known | fresh
-        self._rejections[rows] = np.where(fresh, 0, rejections)
+        seen_mean, seen_cov = kalman.update(mean, cov, z, r * np.maximum(1.0, d2 / SOFT_GATE**2))
+        np.copyto(mean, seen_mean, where=used[..., None, None])
+        np.copyto(cov, seen_cov, where=used[..., None, None])
+        if fresh.any():
+            owner = fresh.nonzero()[0]
+            speed_var = (VELOCITY_STD * size[owner, 0]) ** 2
+            mean[fresh], cov[fresh] = kalman.begin(z[fresh], drift[owner], r[fresh], speed_var)
+            rejections[fresh] = 0
+            self.known[rows] = known | fresh
+        self.mean[rows], self.cov[rows], self._rejections[rows] = mean, cov, rejections
         self.state[rows] = np.where(measured, MEASURED, np.where(far, REJECTED, COASTED))
         self.unseen_s[rows] = np.where(measured, 0.0, self.unseen_s[rows])
         self.score[rows] = np.where(measured, score, self.score[rows])
 
     def forget(self, rows: npt.NDArray[np.intp]) -> None:
         """These people were out of sight too long: their joints are unknown again."""
+        if not len(rows):
+            return
+        self._trust = None
         self.known[rows] = False
         self._rejections[rows] = 0
 
     def trust(self) -> Floats:
-        """Scores (N, K) as they stand now: those of joints not measured fall linearly to 0 within `coast_s`."""
-        left = np.clip(1.0 - self.unseen_s / self.options.coast_s, 0.0, 1.0)
-        return np.asarray(self.score * left * self.known)
+        """Scores (N, K) as they stand now: those of joints not measured fall linearly to 0 within `coast_s`. To be read."""
+        if self._trust is None:
+            left = np.maximum(1.0 - self.unseen_s / self.options.coast_s, 0.0)
+            self._trust = self.score * left * self.known
+        return self._trust
 
     def std(self) -> Floats:
         """Standard deviations (N, K) of the positions, px, per axis."""

@@ -1,9 +1,9 @@
-"""One person through time: a box filter, the times of the last sightings, and the stage of the track's life."""
+"""People through time: the boxes and clothes of all of them in arrays, and the stage of each one's life."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,49 +26,31 @@ SIDE_WALK = 0.25  # relative change of the sides of a box in a second (a turn, a
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """A person's box and life. Times are camera seconds, lengths pixels.
+    """A person's life. Times are camera seconds.
 
-    `mean` (2, 2) and `cov` (2, 2) are the centre's filter; `sides` (2,) width and height with relative variance
-    `sides_var`. `seen_s` is when a detection was last given to it (its centre
-    then `seen_at`), `evidence_s` when a detection or a confident pose
-    was; `missed_s` when detection first missed it since. `hits` counts sightings since `born_s`;
-    it is `unseen` where the last frame showed nothing of it. A `lost` track is
-    only remembered. `colours` (2, 3) are those of torso and legs, NaN while unknown.
+    `seen_s` is when a detection was last given to it, `evidence_s` when a detection or a confident pose was; `missed_s`
+    when detection first missed it since. `hits` counts sightings since `born_s`; it is `unseen` where the last frame
+    showed nothing of it. A `lost` track is only remembered.
     """
 
     id: int
-    mean: Floats
-    cov: Floats
-    sides: Floats
-    sides_var: float
     score: float
     born_s: float
     seen_s: float
     evidence_s: float
-    seen_at: Floats
     hits: int = 1
     confirmed: bool = False
     missed_s: float | None = None
     unseen: bool = False
     lost: bool = False
-    colours: Floats = field(default_factory=lambda: np.full((PARTS, 3), np.nan))
 
-    @property
-    def size(self) -> float:
-        """The longer side, px: the body height, also of somebody lying down."""
-        return float(self.sides.max(initial=1.0))
-
-    @property
-    def velocity(self) -> Floats:
-        """(2,) px/s."""
-        return np.asarray(self.mean[1])
-
-    def see_shift(self, shift: npt.NDArray[Any], time_s: float, *, detected: bool) -> None:
-        """The key points alone say that the body is `shift` (2,) px from where it was predicted."""
-        r = (1.5 * CENTRE_NOISE * self.size) ** 2
-        self.mean, self.cov = kalman.update(self.mean, self.cov, self.mean[0] + shift, r)
-        self.evidence_s = time_s
-        self.hits += not detected
+    def see(self, score: float, time_s: float) -> None:
+        """A detection of `score` at `time_s` is this person."""
+        self.score = score
+        self.seen_s = self.evidence_s = time_s
+        self.missed_s = None
+        self.lost = False
+        self.hits += 1
 
     def may_be_carried(self, time_s: float, options: TrackOptions) -> bool:
         """Whether a pose alone may still stand for a sighting."""
@@ -85,59 +67,93 @@ class Track:
         return self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - 1e-6
 
 
-def sizes(tracks: Sequence[Track]) -> Floats:
-    """The longer sides (N,), px."""
-    return np.asarray(np.array([one.sides for one in tracks]).reshape(-1, 2).max(axis=1, initial=1.0))
+class Bodies:
+    """The boxes and clothes of N people, lengths in pixels; rows come by `add` and go by `keep`, in step with the tracks.
+
+    `mean` (N, 2, 2) and `cov` (N, 2, 2) are the filters of the centres; `sides` (N, 2) are width and height with relative
+    variance `sides_var` (N,); `seen_at` (N, 2) is the centre when a detection was last given to somebody, `colours`
+    (N, 2, 3) are those of torso and legs, NaN while unknown. What depends on them is worked out once: `boxes` (N, 4) xyxy
+    and `sizes` (N,), the longer sides: body heights, also of people lying down.
+    """
+
+    def __init__(self) -> None:
+        self.mean, self.cov = np.zeros((0, 2, 2)), np.zeros((0, 2, 2))
+        self.sides, self.sides_var = np.zeros((0, 2)), np.zeros(0)
+        self.seen_at, self.colours = np.zeros((0, 2)), np.zeros((0, PARTS, 3))
+        self._boxes: Floats | None = None
+        self._sizes: Floats | None = None
+
+    @property
+    def boxes(self) -> Floats:
+        """(N, 4) xyxy, to be read."""
+        if self._boxes is None:
+            self._boxes = around(self.mean[:, 0], self.sides)
+        return self._boxes
+
+    @property
+    def sizes(self) -> Floats:
+        """The longer sides (N,), at least 1; to be read."""
+        if self._sizes is None:
+            self._sizes = np.maximum(np.maximum(self.sides[:, 0], self.sides[:, 1]), 1.0)
+        return self._sizes
+
+    @property
+    def drift(self) -> Floats:
+        """The velocities (N, 2), px/s."""
+        return self.mean[:, 1]
+
+    def keep(self, rows: npt.NDArray[Any]) -> None:
+        """Keep these rows (a mask or indices), in this order."""
+        self._boxes = self._sizes = None
+        for name in ("mean", "cov", "sides", "sides_var", "seen_at", "colours"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def add(self, box: npt.NDArray[Any]) -> None:
+        """Add a row for somebody just seen in `box` (4,)."""
+        self._boxes = self._sizes = None
+        box = np.asarray(box, np.float64)
+        centre, sides = (box[:2] + box[2:]) / 2, np.maximum(box[2:] - box[:2], 1.0)
+        size = float(sides.max())
+        mean, cov = kalman.begin(centre, 0.0, (CENTRE_NOISE * size) ** 2, (FIRST_SPEED * size) ** 2)
+        self.mean, self.cov = np.concatenate((self.mean, mean[None])), np.concatenate((self.cov, cov[None]))
+        self.sides, self.sides_var = np.concatenate((self.sides, sides[None])), np.append(self.sides_var, SIDE_NOISE**2)
+        self.seen_at = np.concatenate((self.seen_at, centre[None]))
+        self.colours = np.concatenate((self.colours, np.full((1, PARTS, 3), np.nan)))
+
+    def predict(self, dt: float, unseen: Sequence[bool]) -> None:
+        """Move the boxes `dt` seconds on; their sides stay (their rates are noise). `unseen` (N,) people slow down."""
+        if not len(self.mean):
+            return
+        q = (CENTRE_ACCELERATION * self.sizes) ** 2
+        decay = np.where(unseen, COAST_DECAY, 0.0) if any(unseen) else 0.0
+        self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q, 0.0, decay)
+        self.sides_var += SIDE_WALK**2 * dt
+        self._boxes = None
+
+    def see_boxes(self, rows: Sequence[int], boxes: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
+        """Detections, `boxes` (M, 4) with `scores` (M,), are the people in these M `rows`."""
+        if not len(rows):
+            return
+        sides, known, sides_var = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0), self.sides[rows], self.sides_var[rows]
+        odd = np.log(sides / known) / MISFIT
+        doubt = (1 + (odd * odd).sum(axis=1)) / np.maximum(scores, 0.2) ** 2
+        r = (CENTRE_NOISE * self.sizes[rows]) ** 2 * doubt
+        mean, cov = kalman.update(self.mean[rows], self.cov[rows], (boxes[:, :2] + boxes[:, 2:]) / 2, r)
+        gain = sides_var / (sides_var + SIDE_NOISE**2 * doubt)
+        self.mean[rows], self.cov[rows], self.seen_at[rows] = mean, cov, mean[:, 0]
+        self.sides[rows] = known + gain[:, None] * (sides - known)
+        self.sides_var[rows] = sides_var * (1 - gain)
+        self._boxes = self._sizes = None
+
+    def see_shift(self, row: int, shift: npt.NDArray[Any]) -> None:
+        """The key points alone say that the body in `row` is `shift` (2,) px from where it was predicted."""
+        r = (1.5 * CENTRE_NOISE * float(self.sizes[row])) ** 2
+        mean, cov = self.mean[row], self.cov[row]
+        self.mean[row], self.cov[row] = kalman.update(mean, cov, mean[0] + shift, r)
+        self._boxes = None
 
 
-def boxes(tracks: Sequence[Track]) -> Floats:
-    """(N, 4) xyxy."""
-    centres = np.array([one.mean[0] for one in tracks]).reshape(-1, 2)
-    halves = np.array([one.sides for one in tracks]).reshape(-1, 2) / 2
+def around(centres: npt.NDArray[Any], sides: npt.NDArray[Any]) -> Floats:
+    """The boxes (N, 4) xyxy about `centres` (N, 2) with `sides` (N, 2)."""
+    halves = sides / 2
     return np.concatenate((centres - halves, centres + halves), axis=1)
-
-
-def predict(tracks: Sequence[Track], dt: float) -> None:
-    """Move the boxes `dt` seconds on; their sides stay (their rates are noise)."""
-    if not tracks:
-        return
-    q = (CENTRE_ACCELERATION * sizes(tracks)) ** 2
-    decay = np.array([COAST_DECAY if one.unseen else 0.0 for one in tracks])
-    means, covs = np.array([one.mean for one in tracks]), np.array([one.cov for one in tracks])
-    for one, mean, cov in zip(tracks, *kalman.predict(means, covs, dt, q, 0.0, decay), strict=True):
-        one.mean, one.cov = mean, cov
-        one.sides_var += SIDE_WALK**2 * dt
-
-
-def see_boxes(tracks: Sequence[Track], boxes: npt.NDArray[Any], scores: npt.NDArray[Any], time_s: float) -> None:
-    """Each of the detections at `time_s`, `boxes` (N, 4) with `scores` (N,), is the one of the N `tracks` in its place."""
-    if not tracks:
-        return
-    boxes = np.asarray(boxes, np.float64)
-    sides, known = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0), np.array([one.sides for one in tracks])
-    odd = np.log(sides / known) / MISFIT
-    doubt = (1 + (odd * odd).sum(axis=1)) / np.maximum(scores, 0.2) ** 2
-    r = (CENTRE_NOISE * sizes(tracks)) ** 2 * doubt
-    means, covs = np.array([one.mean for one in tracks]), np.array([one.cov for one in tracks])
-    means, covs = kalman.update(means, covs, (boxes[:, :2] + boxes[:, 2:]) / 2, r)
-    sides_var = np.array([one.sides_var for one in tracks])
-    gain = sides_var / (sides_var + SIDE_NOISE**2 * doubt)
-    sides = known + gain[:, None] * (sides - known)
-    sides_var *= 1 - gain
-    for index, one in enumerate(tracks):
-        one.mean, one.cov, one.sides = means[index], covs[index], sides[index]
-        one.sides_var, one.score = float(sides_var[index]), float(scores[index])
-        one.seen_s = one.evidence_s = time_s
-        one.seen_at = one.mean[0].copy()
-        one.missed_s = None
-        one.lost = False
-        one.hits += 1
-
-
-def begin(track_id: int, box: npt.NDArray[Any], score: float, time_s: float) -> Track:
-    """A track of somebody just seen in `box` (4,)."""
-    box = np.asarray(box, np.float64)
-    sides = np.maximum(box[2:] - box[:2], 1.0)
-    size = float(sides.max())
-    mean, cov = kalman.begin((box[:2] + box[2:]) / 2, 0.0, (CENTRE_NOISE * size) ** 2, (FIRST_SPEED * size) ** 2)
-    return Track(track_id, mean, cov, sides, SIDE_NOISE**2, score, time_s, time_s, time_s, mean[0].copy())

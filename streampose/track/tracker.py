@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.messages import Array, Image, Person
-from streampose.track import appearance, association, candidates, matching, track
+from streampose.track import appearance, association, candidates, matching
 from streampose.track.candidates import Proposal
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.people import describe
 from streampose.track.smoother import Smoother
-from streampose.track.track import Track
+from streampose.track.track import Bodies, Track, around
 
 Floats = npt.NDArray[np.float64]
 LEAST_LIKENESS = 0.25  # below this a detection is somebody else
@@ -40,6 +40,7 @@ COCO_BODY = np.array([5, 6, 11, 12, 13, 14])
 ALONE_IOU = 0.1  # clothes are remembered from boxes that overlap nobody by more
 MEMORY = 0.1  # the share of a new sighting in the memory of clothes
 SURE_JOINT = 0.3  # score from which a joint may widen its box
+EACH = np.s_[:, None]  # indexes tracks so that each of them meets each pose
 SURE_STD = 0.08  # body heights: and it must be known that well
 
 
@@ -63,6 +64,7 @@ class CameraTracker:
         self._body = np.array(body, np.intp) if body is not None else coco
         self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
         self._tracks: list[Track] = []
+        self._bodies = Bodies()
         self._next_id = 1
         self._frame = 0
         self._pose_every = self.options.pose_every
@@ -71,6 +73,7 @@ class CameraTracker:
     def reset(self) -> None:
         """A new segment begins: tracks and filters go, ids go on counting."""
         self._tracks = []
+        self._bodies = Bodies()
         self._smoother.clear()
         self._time_s = None
 
@@ -88,24 +91,28 @@ class CameraTracker:
         detections, weights = candidates.clean(boxes, scores, self.options.low_threshold)
         kept = association.suppress(detections, np.arange(len(detections)), self.options.duplicate_iou)
         detections, weights = detections[kept], weights[kept]
-        now = self._boxes()
-        owner = self._first_guess(now, detections, weights)
-        wanted = [j for j in range(len(detections)) if weights[j] >= self.options.high_threshold or j in owner]
+        now = self._bodies.boxes
+        overlap = association.iou(now, detections)
+        sure = (weights >= self.options.high_threshold).tolist()
+        owner = self._first_guess(overlap, sure)
+        wanted = [j for j, good in enumerate(sure) if good or j in owner]
         carried = self._uncovered(set(owner.values()))
-        claims = np.concatenate((detections[wanted], now[carried]))
+        detections = detections[wanted]
+        claims = np.concatenate((detections, now[carried]))
         owners = [owner.get(j) for j in wanted] + carried
         due = [index for index, row in enumerate(owners) if row is None or self._is_due(row)]
         pose_of = np.full(len(claims), -1)
         pose_of[due] = np.arange(len(due))
         return Proposal(
             time_s=time_s,
-            boxes=self._widened(claims, owners)[due].astype(np.float32),
-            detections=detections[wanted],
+            boxes=self._widened(claims[due], [owners[index] for index in due]).astype(np.float32),
+            detections=detections,
             scores=weights[wanted],
             carried=np.array(carried, np.intp),
             pose_of=pose_of,
             detected=boxes is not None,
             picture=(width, height),
+            overlap=overlap[:, wanted],
         )
 
     def update(self, proposal: Proposal, keypoints: Array, image: Image | None = None) -> tuple[Person, ...]:
@@ -113,22 +120,23 @@ class CameraTracker:
 
         With the frame's `image` (H, W, 3) BGR the colours of people's clothes help to tell them apart.
         """
-        poses = proposal.poses(keypoints, len(self._sigmas))
-        colours = self._colours(poses[: len(proposal.detections)], image)
-        alike = matching.same_pose(poses[: len(proposal.detections)], proposal.detections, self._sigmas)
+        poses, count = proposal.poses(keypoints, len(self._sigmas)), len(proposal.detections)
+        numbers = np.isfinite(poses)
+        sound: list[bool] = np.asarray(numbers.all(axis=(1, 2))).tolist()
+        seen = np.where(numbers, poses, 0.0)  # nothing is a point of no score
+        colours = self._colours(poses[:count], image)
+        alike = matching.same_pose(seen[:count], proposal.detections, self._sigmas)
         doubles = self._doubles(proposal, alike)
-        owners = self._assign(proposal, poses, colours, doubles)
-        discarded = doubles | self._discard(proposal, poses, owners, alike)
+        owners = self._assign(proposal, seen[:count], colours, doubles)
+        discarded = doubles | self._discard(proposal, seen, owners, alike)
         used = self._see(proposal, poses, owners, discarded)
-        self._remember(proposal, colours, used, discarded)
-        self._carry(proposal, poses, used)
-        raw = {row: poses[column] for row, column in used.items() if np.isfinite(poses[column]).all()}
-        thrown = {row for row, column in used.items() if column in discarded}
-        self._smooth({row: pose for row, pose in raw.items() if row not in thrown})
-        ids = {self._tracks[row].id: raw.get(row) for row in used}
-        unused = {self._tracks[row].id for row in thrown}
+        self._remember(colours, used, discarded)
+        self._carry(proposal, seen, sound, used)
+        self._smooth({row: column for row, column in used.items() if sound[column] and column not in discarded}, poses)
+        raw = {self._tracks[row].id: poses[column] if sound[column] else None for row, column in used.items()}
+        unused = {self._tracks[row].id for row, column in used.items() if column in discarded}
         self._age(proposal, used)
-        return describe(self._tracks, ids, unused, self._smoother, proposal.time_s)
+        return describe(self._tracks, self._bodies, self._smoother, raw, unused, proposal.time_s)
 
     # -- before the poses
 
@@ -136,15 +144,14 @@ class CameraTracker:
         dt = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s if self._time_s is None else self._time_s + dt
         self._frame += 1
-        track.predict(self._tracks, dt)
-        self._smoother.predict(dt, self._sizes(), self._drift())
+        self._bodies.predict(dt, [person.unseen for person in self._tracks])
+        self._smoother.predict(dt, self._bodies.sizes, self._bodies.drift)
         return self._time_s
 
-    def _first_guess(self, now: Floats, detections: Floats, weights: Floats) -> dict[int, int]:
-        """Track row by detection, from the boxes alone."""
-        overlap = association.iou(now, detections)
-        high = np.flatnonzero(weights >= self.options.high_threshold).tolist()
-        low = np.flatnonzero(weights < self.options.high_threshold).tolist()
+    def _first_guess(self, overlap: Floats, sure: list[bool]) -> dict[int, int]:
+        """Track row by detection, from the `overlap` (N, D) of the boxes alone, the `sure` detections first."""
+        high = [j for j, good in enumerate(sure) if good]
+        low = [j for j, good in enumerate(sure) if not good]
         rows = range(len(self._tracks))
         pairs = matching.match(overlap, rows, high, LEAST_LIKENESS)
         left = sorted(set(rows) - {row for row, _ in pairs})
@@ -164,10 +171,12 @@ class CameraTracker:
 
     def _widened(self, boxes: Floats, owners: list[int | None]) -> Floats:
         """The `boxes` (C, 4), each grown to hold the joints that are known well of the track in its row of `owners`."""
-        owned = [index for index, row in enumerate(owners) if row is not None]
-        rows = np.array([owners[index] for index in owned], np.intp)
-        sizes, smoother = self._sizes(), self._smoother
+        rows = [row for row in owners if row is not None]
+        if not rows:
+            return boxes
+        sizes, smoother = self._bodies.sizes, self._smoother
         sure = (smoother.std() <= SURE_STD * sizes[:, None]) & (smoother.trust() >= SURE_JOINT)
+        owned = [row is not None for row in owners]
         boxes[owned] = candidates.widen(boxes[owned], smoother.mean[rows, :, 0, :], sure[rows], sizes[rows])
         return boxes
 
@@ -175,26 +184,25 @@ class CameraTracker:
 
     def _assign(self, proposal: Proposal, poses: Floats, colours: Floats, doubles: set[int]) -> dict[int, int]:
         """Track row by detection, in rounds."""
-        options, count = self.options, len(proposal.detections)
-        if not count or not self._tracks:
+        options, tracks, bodies, detections = self.options, self._tracks, self._bodies, proposal.detections
+        if not len(detections) or not tracks:
             return {}
-        now, smoother = self._boxes(), self._smoother
-        overlap = np.maximum(association.iou(now, proposal.detections), self._stayed(proposal.detections))
-        alike, told = matching.pose_likeness(
-            smoother.mean[:, :, 0, :], smoother.trust(), smoother.cov[..., 0, 0], poses[:count], now, self._sigmas
-        )
-        dressed = appearance.wardrobe_likeness(np.array([person.colours for person in self._tracks]), colours)
+        overlap = proposal.overlap
+        if any(person.unseen for person in tracks):
+            overlap = np.maximum(overlap, self._stayed(detections))
+        alike, told = self._fit(EACH, poses)
+        dressed = appearance.wardrobe_likeness(bodies.colours, colours)
         similarity = matching.dress(matching.mix(overlap, alike, told), dressed, LEAST_LIKENESS)
-        single = [j for j in range(count) if j not in doubles]
-        high = [j for j in single if proposal.scores[j] >= options.high_threshold]
-        low = [j for j in single if proposal.scores[j] < options.high_threshold]
-        known = [row for row, person in enumerate(self._tracks) if person.confirmed]
-        live = [row for row in known if not self._tracks[row].lost]
-        missed = [row for row in known if self._tracks[row].unseen]
-        fresh = [row for row, person in enumerate(self._tracks) if not person.confirmed]
+        single = [j for j in range(len(detections)) if j not in doubles]
+        sure = (proposal.scores >= options.high_threshold).tolist()
+        high, low = [j for j in single if sure[j]], [j for j in single if not sure[j]]
+        known = [row for row, person in enumerate(tracks) if person.confirmed]
+        live = [row for row in known if not tracks[row].lost]
+        missed = [row for row in known if tracks[row].unseen]
+        fresh = [row for row, person in enumerate(tracks) if not person.confirmed]
         now_s = proposal.time_s
-        unseen_s = np.array([now_s - person.evidence_s for person in self._tracks])
-        similarity = similarity - ABSENCE_COST * np.clip(unseen_s - ABSENCE_S, 0, 1)[:, None]
+        unseen_s = np.array([now_s - person.evidence_s for person in tracks])
+        similarity -= ABSENCE_COST * np.minimum(np.maximum(unseen_s - ABSENCE_S, 0), 1)[:, None]
         owners: dict[int, int] = {}
 
         def give(likeness: Floats, rows: list[int], columns: list[int], least: float) -> None:
@@ -202,12 +210,14 @@ class CameraTracker:
             columns = sorted(set(columns) - set(owners))
             owners.update((column, row) for row, column in matching.match(likeness, rows, columns, least))
 
-        handicap = np.zeros_like(similarity)
-        stale = np.array([now_s - person.seen_s > WEAK_S for person in self._tracks])
-        handicap[:, low] = np.where(stale, np.inf, WEAK_HANDICAP)[:, None]
-        give(similarity - handicap, live, single, LEAST_LIKENESS)
+        weighed = similarity
+        if low:
+            stale = [now_s - person.seen_s > WEAK_S for person in tracks]
+            weighed = similarity.copy()
+            weighed[:, low] -= np.where(stale, np.inf, WEAK_HANDICAP)[:, None]
+        give(weighed, live, single, LEAST_LIKENESS)
         if missed:
-            recalled = matching.recall_likeness(self._tracks, proposal.detections, now_s)
+            recalled = matching.recall_likeness(tracks, bodies, detections, now_s)
             unknown = np.where(unseen_s > matching.AHEAD_S, 0.0, matching.NEUTRAL_COLOUR)[:, None]
             give(recalled * np.where(np.isfinite(dressed), dressed, unknown), missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
@@ -215,31 +225,26 @@ class CameraTracker:
 
     def _stayed(self, detections: Floats) -> Floats:
         """Overlap (N, D) of the detections with where people not seen now were seen last: many have stopped there."""
-        centres = np.array([person.seen_at for person in self._tracks])
-        sides = np.array([person.sides for person in self._tracks])
         unseen = np.array([person.unseen for person in self._tracks])
-        boxes = np.concatenate((centres - sides / 2, centres + sides / 2), axis=1)
+        boxes = around(self._bodies.seen_at, self._bodies.sides)
         return np.where(unseen[:, None], STAYED_SHARE * association.iou(boxes, detections), 0.0)
 
     def _doubles(self, proposal: Proposal, alike: Floats) -> set[int]:
         """Detections that are a second box on somebody: they overlap a better one much, and the poses are the same."""
+        same = alike > DOUBLE_OKS
+        if not same.any():
+            return set()
         overlap = association.iou(proposal.detections, proposal.detections)
-        same = (overlap > DOUBLE_IOU) & (alike > DOUBLE_OKS)
-        doubles: set[int] = set()
-        for column in range(len(same)):
-            if any(same[column, better] for better in range(column) if better not in doubles):
-                doubles.add(column)
-        return doubles
+        return set(range(len(same))) - set(association.firsts(same & (overlap > DOUBLE_IOU)))
 
     def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int], alike: Floats) -> set[int]:
         """Detections whose pose is somebody else's: of two alike in overlapping boxes, the one that fits its track less.
 
         Two known people keep their boxes, and only one the pose; anybody else was a second box on the same person.
         """
-        pairs = np.argwhere(np.triu(alike > self.options.duplicate_oks))
         discarded: set[int] = set()
-        for first, second in pairs.tolist():
-            if not {first, second} & discarded:
+        for first, second in np.argwhere(alike > self.options.duplicate_oks).tolist():
+            if first < second and not {first, second} & discarded:
                 discarded.add(min(first, second, key=lambda column: self._claim(column, proposal, poses, owners)))
         return discarded
 
@@ -251,20 +256,17 @@ class CameraTracker:
         score = float(proposal.scores[column])
         if row is None or not self._tracks[row].confirmed:
             return False, 0.0, score
-        return True, self._fit(row, poses[column]), score
+        alike, told = self._fit([row], poses[[column]])
+        return True, float(alike[0]) if told[0] else 0.0, score
 
-    def _fit(self, row: int, pose: Floats) -> float:
-        """OKS of a pose (K, 3) with what the filters of track `row` expect; 0 where too little is known of either."""
+    def _fit(self, rows: Any, poses: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """OKS of what the filters of the tracks expect with `poses` (M, K, 3), and where enough is known of both: (M,) of
+        M `rows`, each with the pose in its place, or (N, M) of `EACH` track with each pose."""
         smoother = self._smoother
-        alike, told = matching.pose_likeness(
-            smoother.mean[row : row + 1, :, 0, :],
-            smoother.trust()[row : row + 1],
-            smoother.cov[row : row + 1, :, 0, 0],
-            pose[None],
-            track.boxes([self._tracks[row]]),
-            self._sigmas,
+        points, var = smoother.mean[..., 0, :][rows], smoother.cov[..., 0, 0][rows]
+        return matching.pose_likeness(
+            points, smoother.trust()[rows], var, poses, self._bodies.boxes[rows], self._sigmas
         )
-        return float(alike[0, 0]) if told[0, 0] else 0.0
 
     # -- what follows from it
 
@@ -276,13 +278,17 @@ class CameraTracker:
             for column, row in sorted(owners.items())
             if self._tracks[row].confirmed or column not in discarded
         }
-        seen, columns = [self._tracks[row] for row in used], list(used.values())
-        self._smoother.forget(np.array([row for row in used if self._tracks[row].lost], np.intp))
-        track.see_boxes(seen, boxes[columns], scores[columns], now_s)
+        rows, columns = list(used), list(used.values())
+        self._smoother.forget(np.array([row for row in rows if self._tracks[row].lost], np.intp))
+        self._bodies.see_boxes(rows, boxes[columns], scores[columns])
+        for row, score in zip(rows, scores[columns].tolist(), strict=True):
+            self._tracks[row].see(score, now_s)
         for column in sorted(set(range(len(boxes))) - set(owners) - discarded):
-            if self._may_begin(float(scores[column]), poses[column]):
+            score = float(scores[column])
+            if self._may_begin(score, poses[column]):
                 used[len(self._tracks)] = column
-                self._tracks.append(track.begin(self._next_id, boxes[column], float(scores[column]), now_s))
+                self._tracks.append(Track(self._next_id, score, now_s, now_s, now_s))
+                self._bodies.add(boxes[column])
                 self._smoother.add()
                 self._next_id += 1
         return used
@@ -293,73 +299,71 @@ class CameraTracker:
             return np.full((len(poses), appearance.PARTS, 3), np.nan)
         return appearance.clothes(image, poses, self._body)
 
-    def _remember(self, proposal: Proposal, colours: Floats, used: dict[int, int], discarded: set[int]) -> None:
+    def _remember(self, colours: Floats, used: dict[int, int], discarded: set[int]) -> None:
         """Keep the colours of those who stand alone."""
-        boxes = self._boxes()
-        crowd = association.iou(boxes, boxes) - np.eye(len(boxes))
-        for row, column in used.items():
-            if column not in discarded and column < len(colours) and crowd[row].max(initial=0.0) <= ALONE_IOU:
-                person = self._tracks[row]
-                person.colours = appearance.remember(person.colours, colours[column], MEMORY)
+        if not used:
+            return
+        boxes, worn = self._bodies.boxes, self._bodies.colours
+        near = (association.iou(boxes, boxes) > ALONE_IOU).sum(axis=1).tolist()  # the person among them
+        alone = [(row, column) for row, column in used.items() if near[row] == 1 and column not in discarded]
+        rows, columns = [row for row, _ in alone], [column for _, column in alone]
+        worn[rows] = appearance.remember(worn[rows], colours[columns], MEMORY)
 
     def _may_begin(self, score: float, pose: Floats) -> bool:
         """A new person needs a sure detection and a pose that looks like one."""
-        return score >= self.options.new_threshold and matching.confidence(pose) >= self.options.min_pose_score
+        return score >= self.options.new_threshold and matching.confidence(pose[None])[0] >= self.options.min_pose_score
 
-    def _carry(self, proposal: Proposal, poses: Floats, used: dict[int, int]) -> None:
+    def _carry(self, proposal: Proposal, poses: Floats, sound: list[bool], used: dict[int, int]) -> None:
         """People whom the detector missed or was not asked for, if the pose in their predicted box is sure and theirs."""
-        first = len(proposal.detections)
-        others = list(used.values())
-        for offset, row in enumerate(proposal.carried.tolist()):
-            column = first + offset
-            pose = poses[column]
-            if row in used or not np.isfinite(pose).all() or matching.confidence(pose) < self.options.min_carry_score:
-                continue
-            if self._fit(row, pose) < LEAST_CARRY_FIT or self._taken(pose, column, others, poses, row):
-                continue
-            weights = np.where(self._smoother.known[row], pose[:, 2], 0.0)
-            shift = matching.weighted_median(pose[:, :2] - self._smoother.mean[row, :, 0, :], weights)
-            self._tracks[row].see_shift(shift, proposal.time_s, detected=proposal.detected)
-            used[row] = column
-            others.append(column)
+        offered = enumerate(proposal.carried.tolist(), len(proposal.detections))
+        asked = [(row, column) for column, row in offered if row not in used and sound[column]]
+        if not asked:
+            return
+        rows, columns = [row for row, _ in asked], [column for _, column in asked]
+        bodies, smoother, own = self._bodies, self._smoother, poses[columns]
+        alike, told = self._fit(rows, own)
+        good = (matching.confidence(own) >= self.options.min_carry_score) & told & (alike >= LEAST_CARRY_FIT)
+        areas = association.areas(bodies.boxes[rows])[:, None]
+        same = (matching.common_likeness(own, poses, areas, self._sigmas) > TAKEN_OKS).tolist()
+        shifts = matching.weighted_median(
+            own[..., :2] - smoother.mean[rows, :, 0], np.where(smoother.known[rows], own[..., 2], 0.0)
+        )
+        for (row, column), is_good, is_same, shift in zip(asked, good.tolist(), same, shifts, strict=True):
+            if is_good and not any(is_same[other] for other in used.values()):  # nor that of somebody already seen
+                bodies.see_shift(row, shift)
+                self._tracks[row].evidence_s = proposal.time_s
+                self._tracks[row].hits += not proposal.detected
+                used[row] = column
 
-    def _taken(self, pose: Floats, column: int, others: list[int], poses: Floats, row: int) -> bool:
-        """Whether the pose is that of somebody already seen in this frame."""
-        if not others:
-            return False
-        both = np.concatenate((pose[None], poses[others]))
-        boxes = np.broadcast_to(track.boxes([self._tracks[row]]), (len(both), 4))
-        return bool((matching.same_pose(both, boxes, self._sigmas)[0] > TAKEN_OKS).any())
-
-    def _smooth(self, poses: dict[int, Floats]) -> None:
-        rows = np.array(sorted(poses), np.intp)
-        points = np.array([poses[row] for row in rows]).reshape(-1, len(self._sigmas), 3)
-        self._smoother.update(rows, points, self._sizes()[rows], self._drift()[rows])
+    def _smooth(self, used: dict[int, int], poses: Floats) -> None:
+        rows = sorted(used)
+        points = poses[[used[row] for row in rows]]
+        self._smoother.update(np.array(rows, np.intp), points, self._bodies.sizes[rows], self._bodies.drift[rows])
 
     def _age(self, proposal: Proposal, used: dict[int, int]) -> None:
         """Confirm who has been seen enough; note who was missed; let go who was missed too long or has left."""
         options, now, count = self.options, proposal.time_s, len(proposal.detections)
-        visible = candidates.inside(self._boxes(), *proposal.picture)
-        stay = np.ones(len(self._tracks), bool)
         for row, person in enumerate(self._tracks):
             person.unseen = row not in used
             if row in used:
                 person.confirmed = person.confirmed or person.may_confirm(options)
             if proposal.detected and person.missed_s is None and used.get(row, count) >= count:
                 person.missed_s = now
-            unseen_s = now - person.evidence_s
-            person.lost = unseen_s > options.lost_after_s + EPSILON_S
-            patience_s = options.lost_after_s + options.recall_s if person.confirmed else options.tentative_lost_s
-            stay[row] = row in used or (unseen_s <= patience_s + EPSILON_S and visible[row] >= LEAST_VISIBLE)
-        if not stay.all():
+            person.lost = now - person.evidence_s > options.lost_after_s + EPSILON_S
+        if len(used) == len(self._tracks):
+            return
+        visible = candidates.inside(self._bodies.boxes, *proposal.picture) >= LEAST_VISIBLE
+        stay = [
+            not person.unseen or (sees and self._is_awaited(person, now))
+            for person, sees in zip(self._tracks, visible.tolist(), strict=True)
+        ]
+        if not all(stay):
             self._tracks = [person for person, stays in zip(self._tracks, stay, strict=True) if stays]
-            self._smoother.keep(stay)
+            self._bodies.keep(np.array(stay))
+            self._smoother.keep(np.array(stay))
 
-    def _sizes(self) -> Floats:
-        return track.sizes(self._tracks)
-
-    def _drift(self) -> Floats:
-        return np.array([person.velocity for person in self._tracks]).reshape(-1, 2)
-
-    def _boxes(self) -> Floats:
-        return track.boxes(self._tracks)
+    def _is_awaited(self, person: Track, now_s: float) -> bool:
+        """Whether somebody unseen has not been so for too long."""
+        options = self.options
+        patience_s = options.lost_after_s + options.recall_s if person.confirmed else options.tentative_lost_s
+        return now_s - person.evidence_s <= patience_s + EPSILON_S
