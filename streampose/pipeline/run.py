@@ -21,6 +21,7 @@ from streampose.pipeline.workers import WorkerGroup
 
 log = logging.getLogger(__name__)
 DRAIN_S = 10.0  # what is queued when a run is stopped must be done in this time, then everything is aborted
+CLOSE_S = 15.0  # a camera that was removed and has not closed its files after this is said to hold up its successor
 
 
 class Tap(Protocol):
@@ -49,12 +50,29 @@ class CameraRun:
 
     def closed(self) -> bool:
         """Whether its threads have ended and the files of its sinks are closed."""
+        return not self.unclosed()
+
+    def unclosed(self) -> list[str]:
+        """What of it has not ended, in words."""
         producers = [self.producer, *([] if self.main is None else [self.main.producer])]
-        return all(producer.ended for producer in producers) and all(worker.ended for worker in self.sinks)
+        words = [f"{producer.camera} has not ended" for producer in producers if not producer.ended]
+        for worker in self.sinks:
+            if not worker.ended:
+                words.append(f"{worker.sink.name} has not closed {(*worker.sink.outputs(), 'its file')[-1]}")
+        return words
 
     def outputs(self) -> list[str]:
         tapped = () if self.tap is None else self.tap.outputs()
         return [path for worker in self.sinks for path in worker.sink.outputs()] + list(tapped)
+
+
+@dataclass(slots=True, eq=False)
+class _Next:
+    """A camera that begins when those of its name before it have closed their files; `said`: that they do not."""
+
+    make: Callable[[], CameraRun]
+    since_s: float = field(default_factory=time.monotonic)
+    said: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +86,7 @@ class Run:
     no_more_lanes: Callable[[], None]
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
-    _waiting: dict[str, Callable[[], CameraRun]] = field(default_factory=dict)
+    _waiting: dict[str, _Next] = field(default_factory=dict)
     _stopped_s: float | None = None
 
     def add(self, camera: CameraRun) -> None:
@@ -100,21 +118,34 @@ class Run:
         self.gone.append(camera)
 
     def add_when_free(self, name: str, make: Callable[[], CameraRun]) -> None:
-        """Start a camera as soon as those of its name that were removed have closed their files."""
-        self._waiting[name] = make
+        """Start a camera as soon as those of its name that were removed have closed their files; where they do not, it is
+        said once."""
+        self._waiting[name] = _Next(make)
 
     def _let_in(self) -> None:
         for camera in self.gone:
             if camera.tap is not None and camera.closed():
                 camera.tap.close()
-        for name, make in list(self._waiting.items()):
-            if not all(camera.closed() for camera in self.gone if camera.name == name):
+        for name, new in list(self._waiting.items()):
+            held_up = [words for camera in self.gone if camera.name == name for words in camera.unclosed()]
+            if held_up:
+                self._say_held_up(name, new, held_up)
                 continue
             del self._waiting[name]
             try:
-                self.add(make())
+                self.add(new.make())
             except StreamposeError as error:
                 log.error("%s: %s; it is not watched", name, error)
+
+    def _say_held_up(self, name: str, new: _Next, by: list[str]) -> None:
+        if new.said or time.monotonic() - new.since_s < CLOSE_S:
+            return
+        new.said = True
+        log.error(
+            "%s: not begun anew: %s for %g s; it begins as soon as that is done: see to the disk, "
+            "or end the run and choose another path",
+            name, ", ".join(by), CLOSE_S,
+        )  # fmt: skip
 
     def stop(self) -> None:
         """Take no more frames, finish those that are queued, close the files."""

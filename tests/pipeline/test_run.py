@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from streampose.messages import Array, Image, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected, DetectStage
+from streampose.pipeline.lane import Result
 from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
+from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
+from streampose.sinks.jsonl import JsonlSink
 from tests.pipeline.scripted import FAST, ScriptedSource
 from tests.pipeline.test_stages import centred_points, make_lane, one_person
 
@@ -107,6 +112,48 @@ def test_a_camera_that_is_taken_out_before_it_could_begin_never_does() -> None:
     )
     assert list(run.cameras) == ["yard"]
     assert run.gone == [gone]
+
+
+def test_a_camera_whose_file_never_closes_is_said_once_not_to_begin_and_begins_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pipe that nobody reads stands for a disk that is gone: who opens it never comes back."""
+    monkeypatch.setattr("streampose.pipeline.run.CLOSE_S", 0.2)
+    pipe = tmp_path / "gate.jsonl"
+    os.mkfifo(pipe)
+    run = make_run()
+    stuck = make_camera(run, "gate", [1, 60.0])
+    inbox: Channel[Result] = Channel("jsonl:gate", 8, "lossless")
+    stuck.sinks.append(SinkWorker("gate", JsonlSink(pipe, "gate", {}), inbox))
+    stuck.lane.outputs.append(inbox)
+    run.cameras = {"gate": stuck, "yard": make_camera(run, "yard")}
+
+    def change() -> None:
+        run.remove("gate")
+        run.add_when_free("gate", lambda: make_camera(run, "gate"))
+
+    ticks = 0
+
+    def said_and_some_time_later() -> bool:
+        nonlocal ticks
+        ticks += "gate" in caplog.text
+        return ticks > 20
+
+    reader: list[int] = []
+    execute(
+        run,
+        [
+            (lambda: watched(run, "gate") and watched(run, "yard"), change),
+            (said_and_some_time_later, lambda: reader.append(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))),
+            (lambda: watched(run, "gate"), lambda: None),
+        ],
+    )
+    os.close(reader[0])
+    assert [record.getMessage() for record in caplog.records if "gate" in record.getMessage()] == [
+        "gate: not begun anew: jsonl has not closed its file for 0.2 s; it begins as soon as that is done: see to the disk, "
+        "or end the run and choose another path"
+    ]
+    assert stuck.closed()
 
 
 def test_a_stage_that_fails_while_the_other_waits_for_pictures_ends_the_run() -> None:
