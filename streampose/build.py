@@ -217,7 +217,7 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = source_recording(config, name, names)
+    tap = source_recording(config, name, names, group.given_up)
     keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None

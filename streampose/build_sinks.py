@@ -111,13 +111,15 @@ def _retention(config: Config, options: RecordConfig, template: str, camera: str
     return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
 
 
-def source_recording(config: Config, camera: str, names: Names) -> Remuxer | None:
-    """The tap that records the source's own stream, where a record sink asks for it."""
+def source_recording(config: Config, camera: str, names: Names, given_up: Callable[[], bool]) -> Remuxer | None:
+    """The tap that records the source's own stream, where a record sink asks for it; `given_up` as in Remuxer."""
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
             retention = _retention(config, options, template, camera)
-            return Remuxer(template, camera, segment_s=options.segment, names=names, retention=retention)
+            return Remuxer(
+                template, camera, segment_s=options.segment, names=names, retention=retention, given_up=given_up
+            )
     return None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -14,6 +16,11 @@ from streampose.config import CameraConfig, validate
 from streampose.config_file import load
 from streampose.errors import ConfigError
 from streampose.pipeline.keeper import KeepOptions
+
+NEVER_ASKED: Any = SimpleNamespace(
+    detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
+)
+"""Networks of which only the skeleton counts."""
 
 
 def kept(url: str, **keys: object) -> KeepOptions:
@@ -103,14 +110,36 @@ def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPat
         assert describe(load(path))
 
 
+def test_a_reader_that_was_given_up_begins_no_file_when_it_comes_back(short_clip: Path, tmp_path: Path) -> None:
+    """It hung in a native call, its successor reads the camera by now: the real tap of a run, in threads of its group."""
+    record = {"record": {"path": f"{tmp_path}/{{camera}}.mp4", "mode": "source"}}
+    config = validate({"cameras": {"a": {"url": str(short_clip)}}, "sinks": [record]})
+    run = first_reading(config, NEVER_ASKED).run
+    tap: Any = run.cameras["a"].tap
+    back = threading.Event()
+
+    def read(hangs: bool) -> None:
+        with av.open(str(short_clip)) as container:
+            if hangs:
+                back.wait(60)
+            for packet in container.demux(video=0):
+                tap.write(packet, container.streams.video[0])
+
+    stuck = run.group.start("read:a", lambda: read(hangs=True), abandonable=True)
+    run.group.abandon(stuck)
+    run.group.start("read:a", lambda: read(hangs=False), abandonable=True).thread.join()
+    back.set()
+    stuck.thread.join()
+    tap.close()
+    assert tap.outputs() == (str(tmp_path / "a.source.mp4"),)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.source.mp4"]
+
+
 def test_what_failed_in_the_first_reading_is_not_forgotten_when_the_second_goes_well(short_clip: Path) -> None:
     """A server may answer the second time; the results of what was not read before are missing all the same."""
-    models: Any = SimpleNamespace(
-        detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
-    )
     config = validate({"cameras": {"a": {"url": str(short_clip)}}, "smooth": {"offline": True}, "sinks": []})
-    first = first_reading(config, models)
+    first = first_reading(config, NEVER_ASKED)
     first.run.cameras["a"].lane.tally.error = "the server fell silent"
-    second = second_reading(config, models, first)
+    second = second_reading(config, NEVER_ASKED, first)
     second.run.execute(lambda: None)
     assert [str(failure) for failure in second.run.failures()] == ["a: the server fell silent"]

@@ -1,7 +1,8 @@
 """The source's own stream on disk, packet by packet, without decoding or encoding; cut at key frames.
 
 It hangs on a tap of the video source and is called in the thread that reads the camera, so it never raises: what it
-cannot write it says once and from then on lets pass.
+cannot write it says once and from then on lets pass. A reader may be given up while it is stuck, even in the file itself;
+its successor then reads on, and nothing is written until the one that is stuck is back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -55,7 +57,8 @@ class Remuxer:
 
     `path`, `segment_s` and `names` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
-    clock is set. `error` holds what ended it early.
+    clock is set. `error` holds what ended it early. `given_up` tells a reader that comes back too late that it was given up:
+    it begins no file and writes nothing more.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Remuxer:
         segment_s: float | None = None,
         names: Names | None = None,
         retention: Retention | None = None,
+        given_up: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_extension(Path(path))
@@ -74,7 +78,9 @@ class Remuxer:
         self.error: SinkError | None = None
         self._roller = None if segment_s is None else Roller(segment_s)
         self._retention = retention
+        self._given_up = given_up
         self._clock = clock
+        self._lock = threading.Lock()  # held by the reader that writes; nobody waits for it, since it may be stuck
         self._container: av.container.OutputContainer | None = None
         self._path = Path()
         self._codec = ""
@@ -88,19 +94,25 @@ class Remuxer:
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
         """Append one packet of `stream`, captured at `wall_s` (now, where that is not known). Leaves it unchanged."""
-        if self.error is not None or not packet.size:
+        if self.error is not None or not packet.size or self._given_up() or not self._lock.acquire(blocking=False):
             return
         try:
             self._write(packet, stream, self._clock() if wall_s is None else wall_s)
         except (SinkError, av.error.FFmpegError) as error:
-            self._give_up(error)
+            self._fail(error)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
-        """Finish the file; may be called twice."""
+        """Finish the file, unless a reader is stuck in it; may be called again."""
+        if not self._lock.acquire(blocking=False):
+            return
         try:
             self._finish()
         except SinkError as error:
-            self._give_up(error)
+            self._fail(error)
+        finally:
+            self._lock.release()
 
     def outputs(self) -> tuple[str, ...]:
         return tuple(self._outputs)
@@ -112,6 +124,9 @@ class Remuxer:
         other = self._container is None or stream is not self._source or self._clock_set(dts, packet.time_base)
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
         if packet.is_keyframe and (other or resized or (self._roller is not None and self._roller.due(wall_s))):
+            self._finish()
+            if self._given_up():
+                return  # while it closed the file before
             self._begin(packet, stream, dts, wall_s)
         elif other:
             return  # nothing can be decoded before the first key frame
@@ -125,7 +140,6 @@ class Remuxer:
         return step <= 0 or (self._last_dts >= 0 and step * time_base > _LONGEST_PAUSE_S)
 
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
-        self._finish()
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
         else:
@@ -173,7 +187,7 @@ class Remuxer:
             self._retention.release(self._path)
         close_container(container, self._path)
 
-    def _give_up(self, error: SinkError | av.error.FFmpegError) -> None:
+    def _fail(self, error: SinkError | av.error.FFmpegError) -> None:
         container, self._container = self._container, None
         if isinstance(error, SinkError):
             self.error = error

@@ -79,6 +79,24 @@ def test_closed_channels_end_workers_quietly() -> None:
     assert not worker.running
 
 
+def test_a_thread_can_tell_that_it_was_given_up() -> None:
+    group = WorkerGroup()
+    back = threading.Event()
+    told: dict[str, bool] = {}
+
+    def hangs(name: str) -> None:
+        back.wait(60)
+        told[name] = group.given_up()
+
+    workers = [group.start("read:gate", lambda name=name: hangs(name), abandonable=True) for name in ("old", "new")]
+    group.abandon(workers[0])
+    back.set()
+    for worker in workers:
+        worker.thread.join()
+    assert told == {"old": True, "new": False}
+    assert not group.given_up()
+
+
 def test_a_stuck_thread_is_named_and_left_behind_after_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
     start_s = time.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from streampose.sinks import remux
 from streampose.sinks.remux import Remuxer, source_template
 
 
@@ -114,6 +117,7 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_remux import feed
+from streampose.sinks import remux
 from streampose.sinks.remux import Remuxer
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 remuxer = Remuxer({str(tmp_path / "out.mp4")!r}, "gate")
@@ -147,6 +151,55 @@ def test_an_unwritable_path_is_kept_as_an_error(tmp_path: Path) -> None:
     assert feed(tmp_path / "source.mp4", remuxer) == 30
     assert remuxer.error is not None
     assert "is a file, not a folder" in str(remuxer.error)
+
+
+def test_a_reader_that_is_given_up_while_it_closes_a_file_begins_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "source.mp4", frames=50)
+    gone: list[Path] = []
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate", given_up=lambda: bool(gone))
+    feed(tmp_path / "source.mp4", remuxer)
+    close = remux.close_container
+
+    def late(container: av.container.OutputContainer, path: Path) -> None:
+        close(container, path)
+        gone.append(path)
+
+    monkeypatch.setattr(remux, "close_container", late)
+    assert feed(tmp_path / "source.mp4", remuxer) == 50
+    assert gone == [tmp_path / "out.mp4"]
+    assert remuxer.outputs() == (str(tmp_path / "out.mp4"),)
+    assert not (tmp_path / "out-2.mp4").exists()
+    gone.clear()
+    feed(tmp_path / "source.mp4", remuxer)
+    remuxer.close()
+    assert len(read(tmp_path / "out-2.mp4")[1]) == 50
+
+
+def test_a_reader_that_is_stuck_in_its_file_holds_up_nobody_and_recording_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    """A pipe that nobody reads stands for a disk that is gone: who opens it comes back only when somebody does."""
+    source = tmp_path / "source.mp4"
+    make_video(source, frames=50)
+    os.mkfifo(tmp_path / "out.mkv")
+    remuxer = Remuxer(tmp_path / "out.mkv", "gate")
+    with ThreadPoolExecutor() as pool:
+        stuck = pool.submit(feed, source, remuxer)
+        while not remuxer._lock.locked():
+            assert not stuck.done()
+        assert feed(source, remuxer) == 50, "its successor reads on"
+        remuxer.close()
+        assert remuxer.outputs() == ()
+        disk = os.open(tmp_path / "out.mkv", os.O_RDONLY | os.O_NONBLOCK)
+        assert stuck.result() == 50
+    feed(source, remuxer)
+    remuxer.close()
+    os.close(disk)
+    assert remuxer.error is None
+    assert remuxer.outputs() == (str(tmp_path / "out.mkv"), str(tmp_path / "out-2.mkv"))
+    assert len(read(tmp_path / "out-2.mkv")[1]) == 50
 
 
 def test_the_source_has_a_name_of_its_own_beside_the_annotated_one() -> None:
