@@ -20,6 +20,7 @@ COLOURS = np.array(
 )  # from b, g, r: light, red-green, yellow-blue
 _ACROSS, _DOWN = (grid.ravel()[:, None] for grid in np.meshgrid(np.linspace(0.2, 0.8, 3), np.linspace(0.1, 0.8, 4)))
 _ALONG = np.linspace(0.15, 0.85, 6)[:, None]
+PIXELS = 12  # of each part
 
 
 def clothes(image: npt.NDArray[np.uint8], poses: npt.NDArray[Any], corners: npt.NDArray[np.intp]) -> Floats:
@@ -28,20 +29,22 @@ def clothes(image: npt.NDArray[np.uint8], poses: npt.NDArray[Any], corners: npt.
     `image` (H, W, 3) is BGR, `poses` (N, K, 3); `corners` (6,) are the joints left and right shoulder, hip, knee. The
     median over a dozen pixels a part; NaN for a part whose joints are unsure or that lies outside the picture.
     """
-    joints = np.asarray(poses, np.float64)[:, corners]
-    points = np.where(np.isfinite(joints), joints, 0.0)[:, :, None, :2]
-    shoulder_l, shoulder_r, hip_l, hip_r, knee_l, knee_r = points.transpose(1, 0, 2, 3)
-    top, bottom = shoulder_l + _ACROSS * (shoulder_r - shoulder_l), hip_l + _ACROSS * (hip_r - hip_l)
-    legs = np.concatenate((hip_l + _ALONG * (knee_l - hip_l), hip_r + _ALONG * (knee_r - hip_r)), axis=1)
-    grid = np.stack((top + _DOWN * (bottom - top), legs), axis=1)  # (N, 2, 12, 2)
-    at = np.rint(grid).astype(np.int64)
-    size = np.array([image.shape[1], image.shape[0]])
-    inside = ((at >= 0) & (at < size)).all(axis=(2, 3))
-    at = np.clip(at, 0, size - 1)
-    pixels = np.sort(image[at[..., 1], at[..., 0]], axis=2)
-    colours = pixels[:, :, pixels.shape[2] // 2] / 255.0 @ COLOURS.T
-    sure = joints[..., 2] >= SURE_SCORE  # and no number is not
-    told = np.stack((sure[:, :4].all(axis=1), sure[:, 2:].all(axis=1)), axis=1) & inside
+    count = len(poses)
+    joints = np.asarray(poses, np.float64)[:, corners].reshape(count, 3, 2, 1, 3)  # shoulders, hips, knees; left, right
+    points = np.where(np.isfinite(joints), joints, 0.0)[..., :2]
+    left, right = points[:, :2, 0], points[:, :2, 1]
+    across = left + _ACROSS * (right - left)
+    grid = np.empty((count, PARTS, PIXELS, 2))
+    grid[:, 0] = across[:, 0] + _DOWN * (across[:, 1] - across[:, 0])
+    grid[:, 1] = (points[:, 1] + _ALONG * (points[:, 2] - points[:, 1])).reshape(count, PIXELS, 2)
+    np.rint(grid, out=grid)
+    at = np.minimum(np.maximum(grid, 0), (image.shape[1] - 1, image.shape[0] - 1))
+    inside = (at == grid).reshape(count, PARTS, 2 * PIXELS).all(axis=2)
+    x, y = at.astype(np.intp).transpose(3, 0, 1, 2)
+    pixels = np.sort(image[y, x], axis=2)
+    colours = pixels[:, :, PIXELS // 2] / 255.0 @ COLOURS.T
+    sure = joints[..., 0, 2] >= SURE_SCORE  # and no number is not
+    told = (sure[:, :2] & sure[:, 1:]).all(axis=2) & inside
     return np.where(told[..., None], colours, np.nan)
 
 

@@ -28,7 +28,8 @@ def overlaps(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
 def iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Floats:
     """Intersection over union (N, M); 0 where neither box has an area."""
     shared = overlaps(a, b)
-    union = areas(a)[:, None] + areas(b)[None, :] - shared
+    own = areas(a)
+    union = own[:, None] + (own if b is a else areas(b)) - shared
     return np.divide(shared, union, out=np.zeros(shared.shape), where=union > 0)
 
 
@@ -47,9 +48,13 @@ def oks(
     square root of the ratio, so that an uncertain prediction is like nothing very much. 0 where all weights are 0.
     """
     tolerance = np.maximum(area, 1.0)[..., None] * (2.0 * sigmas) ** 2
-    spread = tolerance + var
-    d2 = ((a - b) ** 2).sum(axis=-1)
-    like = np.exp(-0.5 * d2 / spread) * np.sqrt(tolerance / spread)
+    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
+    d2 = dx * dx + dy * dy
+    if isinstance(var, np.ndarray) or var > 0:
+        spread = tolerance + var
+        like = np.exp(-0.5 * d2 / spread) * np.sqrt(tolerance / spread)
+    else:
+        like = np.exp(-0.5 * d2 / tolerance)
     total = weights.sum(axis=-1)
     return np.asarray((like * weights).sum(axis=-1) / np.where(total > 0, total, 1.0))
 
@@ -88,7 +93,7 @@ def assign(similarity: npt.NDArray[Any], least: float) -> list[tuple[int, int]]:
 
 
 def _undisputed(gain: list[list[float]]) -> list[tuple[int, int]] | None:
-    """Each row with its best column, as nearly always in a picture; None where two want the same one or one wants two."""
+    """Each row with its best column, as mostly in a picture; None where two want the same one or one wants two."""
     owner: dict[int, int] = {}
     for row, gains in enumerate(gain):
         best = max(gains)

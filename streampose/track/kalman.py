@@ -65,7 +65,7 @@ def transition(dt: float, decay: Any = 0.0) -> tuple[Floats, Floats]:
 def distance2(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> Floats:
     """Squared Mahalanobis distance (...,) of measurements `z` (..., D) with variance `r` (...,): y' S^-1 y."""
     innovation = z - mean[..., 0, :]
-    return np.asarray((innovation * innovation).sum(axis=-1) / (cov[..., 0, 0] + r))
+    return np.asarray((innovation**2).sum(axis=-1) / (cov[..., 0, 0] + r))
 
 
 def update(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> tuple[Floats, Floats]:

@@ -34,8 +34,8 @@ def pose_likeness(
     boxes: npt.NDArray[Any],
     sigmas: npt.NDArray[Any],
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """OKS (...) of people's `points` (..., K, 2), with `trust` and `var` (..., K), and `poses` (..., K, 3); and which of
-    the pairs have enough joints in common to be told by it. The `boxes` (..., 4) of the people give the scale. All
+    """OKS (...) of people's `points` (..., K, 2), with `trust` and `var` (..., K), and `poses` (..., K, 3); and which
+    pairs have enough joints in common to be told by it. The `boxes` (..., 4) of the people give the scale. All
     broadcast, so that everybody may be held against every pose."""
     weights = np.minimum(trust, poses[..., 2])
     alike = association.oks(points, poses[..., :2], weights, COCO_BOX_FILL * association.areas(boxes), sigmas, var)
@@ -63,7 +63,7 @@ def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least
     """The best pairs (row, column) among the given `rows` and `columns` (indices) of `similarity`, none under `least`."""
     if not len(rows) or not len(columns):
         return []
-    pairs = association.assign(similarity[np.array(rows)[:, None], np.array(columns)], least)
+    pairs = association.assign(similarity[np.array(rows)[:, None], columns], least)
     return [(int(rows[i]), int(columns[j])) for i, j in pairs]
 
 

@@ -22,13 +22,13 @@ def describe(
     discarded: set[int],
     time_s: float,
 ) -> tuple[Person, ...]:
-    """The people of the frame at `time_s`, sorted by id: the rows of `bodies` and `smoother` are the `tracks`, oldest first.
+    """The people of the frame at `time_s`, sorted by id: rows of `bodies` and `smoother` are the `tracks`, oldest first.
 
     `seen` holds, by id, who was seen in this frame, with the pose (K, 3) where there is one; the poses of those in
     `discarded` were not used. People not confirmed are shown only when seen, those lost not at all.
     """
-    rows = [row for row, one in enumerate(tracks) if not one.lost and (one.confirmed or one.id in seen)]
-    shown = [tracks[row] for row in rows]
+    present = [row for row, one in enumerate(tracks) if not one.lost and (one.confirmed or one.id in seen)]
+    shown, rows = [tracks[row] for row in present], np.array(present, np.intp)
     poses = [seen.get(one.id) for one in shown]
     points = np.concatenate((smoother.mean[rows, :, 0], smoother.trust()[rows][..., None]), axis=2)
     std, states, unknown = smoother.std()[rows], smoother.state[rows], ~smoother.known[rows]

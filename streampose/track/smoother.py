@@ -122,7 +122,7 @@ class Smoother:
         self._rejections[rows] = 0
 
     def trust(self) -> Floats:
-        """Scores (N, K) as they stand now: those of joints not measured fall linearly to 0 within `coast_s`. To be read."""
+        """Scores (N, K) as they stand now, to be read: those of joints not measured fall linearly to 0 in `coast_s`."""
         if self._trust is None:
             left = np.maximum(1.0 - self.unseen_s / self.options.coast_s, 0.0)
             self._trust = self.score * left * self.known

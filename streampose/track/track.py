@@ -52,6 +52,11 @@ class Track:
         self.lost = False
         self.hits += 1
 
+    def carry(self, time_s: float, *, detected: bool) -> None:
+        """A pose alone says that this person is there; a sighting only where detection was not due."""
+        self.evidence_s = time_s
+        self.hits += not detected
+
     def may_be_carried(self, time_s: float, options: TrackOptions) -> bool:
         """Whether a pose alone may still stand for a sighting."""
         return not self.lost and (self.missed_s is None or time_s - self.missed_s <= options.carry_s)
@@ -68,12 +73,12 @@ class Track:
 
 
 class Bodies:
-    """The boxes and clothes of N people, lengths in pixels; rows come by `add` and go by `keep`, in step with the tracks.
+    """The boxes and clothes of N people, in pixels; rows come by `add` and go by `keep`, in step with the tracks.
 
-    `mean` (N, 2, 2) and `cov` (N, 2, 2) are the filters of the centres; `sides` (N, 2) are width and height with relative
-    variance `sides_var` (N,); `seen_at` (N, 2) is the centre when a detection was last given to somebody, `colours`
-    (N, 2, 3) are those of torso and legs, NaN while unknown. What depends on them is worked out once: `boxes` (N, 4) xyxy
-    and `sizes` (N,), the longer sides: body heights, also of people lying down.
+    `mean` (N, 2, 2) and `cov` (N, 2, 2) are the filters of the centres; `sides` (N, 2) are width and height with
+    relative variance `sides_var` (N,); `seen_at` (N, 2) is the centre when a detection was last given to somebody;
+    `colours` (N, 2, 3) are those of torso and legs, NaN while unknown. `boxes` and `sizes` are worked out when first
+    asked for after a change.
     """
 
     def __init__(self) -> None:
@@ -92,7 +97,7 @@ class Bodies:
 
     @property
     def sizes(self) -> Floats:
-        """The longer sides (N,), at least 1; to be read."""
+        """The longer sides (N,), at least 1, to be read: the body heights, also of people lying down."""
         if self._sizes is None:
             self._sizes = np.maximum(np.maximum(self.sides[:, 0], self.sides[:, 1]), 1.0)
         return self._sizes
@@ -130,7 +135,7 @@ class Bodies:
         self.sides_var += SIDE_WALK**2 * dt
         self._boxes = None
 
-    def see_boxes(self, rows: Sequence[int], boxes: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
+    def see_boxes(self, rows: npt.NDArray[np.intp], boxes: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
         """Detections, `boxes` (M, 4) with `scores` (M,), are the people in these M `rows`."""
         if not len(rows):
             return
@@ -145,11 +150,11 @@ class Bodies:
         self.sides_var[rows] = sides_var * (1 - gain)
         self._boxes = self._sizes = None
 
-    def see_shift(self, row: int, shift: npt.NDArray[Any]) -> None:
-        """The key points alone say that the body in `row` is `shift` (2,) px from where it was predicted."""
-        r = (1.5 * CENTRE_NOISE * float(self.sizes[row])) ** 2
-        mean, cov = self.mean[row], self.cov[row]
-        self.mean[row], self.cov[row] = kalman.update(mean, cov, mean[0] + shift, r)
+    def see_shifts(self, rows: npt.NDArray[np.intp], shifts: npt.NDArray[Any]) -> None:
+        """The key points alone say that the bodies in these M `rows` are `shifts` (M, 2) px from the expected ones."""
+        r = (1.5 * CENTRE_NOISE * self.sizes[rows]) ** 2
+        mean, cov = self.mean[rows], self.cov[rows]
+        self.mean[rows], self.cov[rows] = kalman.update(mean, cov, mean[:, 0] + shifts, r)
         self._boxes = None
 
 

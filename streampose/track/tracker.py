@@ -96,8 +96,9 @@ class CameraTracker:
         sure = (weights >= self.options.high_threshold).tolist()
         owner = self._first_guess(overlap, sure)
         wanted = [j for j, good in enumerate(sure) if good or j in owner]
+        if len(wanted) < len(sure):
+            detections, weights, overlap = detections[wanted], weights[wanted], overlap[:, wanted]
         carried = self._uncovered(set(owner.values()))
-        detections = detections[wanted]
         claims = np.concatenate((detections, now[carried]))
         owners = [owner.get(j) for j in wanted] + carried
         due = [index for index, row in enumerate(owners) if row is None or self._is_due(row)]
@@ -107,12 +108,12 @@ class CameraTracker:
             time_s=time_s,
             boxes=self._widened(claims[due], [owners[index] for index in due]).astype(np.float32),
             detections=detections,
-            scores=weights[wanted],
+            scores=weights,
             carried=np.array(carried, np.intp),
             pose_of=pose_of,
             detected=boxes is not None,
             picture=(width, height),
-            overlap=overlap[:, wanted],
+            overlap=overlap,
         )
 
     def update(self, proposal: Proposal, keypoints: Array, image: Image | None = None) -> tuple[Person, ...]:
@@ -171,8 +172,8 @@ class CameraTracker:
 
     def _widened(self, boxes: Floats, owners: list[int | None]) -> Floats:
         """The `boxes` (C, 4), each grown to hold the joints that are known well of the track in its row of `owners`."""
-        rows = [row for row in owners if row is not None]
-        if not rows:
+        rows = np.array([row for row in owners if row is not None], np.intp)
+        if not len(rows):
             return boxes
         sizes, smoother = self._bodies.sizes, self._smoother
         sure = (smoother.std() <= SURE_STD * sizes[:, None]) & (smoother.trust() >= SURE_JOINT)
@@ -260,8 +261,8 @@ class CameraTracker:
         return True, float(alike[0]) if told[0] else 0.0, score
 
     def _fit(self, rows: Any, poses: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """OKS of what the filters of the tracks expect with `poses` (M, K, 3), and where enough is known of both: (M,) of
-        M `rows`, each with the pose in its place, or (N, M) of `EACH` track with each pose."""
+        """OKS of what the filters of the tracks expect with `poses` (M, K, 3), and where enough is known of both: (M,)
+        of M `rows`, each with the pose in its place, or (N, M) of `EACH` track with each pose."""
         smoother = self._smoother
         points, var = smoother.mean[..., 0, :][rows], smoother.cov[..., 0, 0][rows]
         return matching.pose_likeness(
@@ -278,10 +279,10 @@ class CameraTracker:
             for column, row in sorted(owners.items())
             if self._tracks[row].confirmed or column not in discarded
         }
-        rows, columns = list(used), list(used.values())
-        self._smoother.forget(np.array([row for row in rows if self._tracks[row].lost], np.intp))
-        self._bodies.see_boxes(rows, boxes[columns], scores[columns])
-        for row, score in zip(rows, scores[columns].tolist(), strict=True):
+        columns = list(used.values())
+        self._smoother.forget(np.array([row for row in used if self._tracks[row].lost], np.intp))
+        self._bodies.see_boxes(np.array(list(used), np.intp), boxes[columns], scores[columns])
+        for row, score in zip(used, scores[columns].tolist(), strict=True):
             self._tracks[row].see(score, now_s)
         for column in sorted(set(range(len(boxes))) - set(owners) - discarded):
             score = float(scores[column])
@@ -295,7 +296,7 @@ class CameraTracker:
 
     def _colours(self, poses: Floats, image: Image | None) -> Floats:
         """The colours (D, 2, 3) of the clothes in each detection; NaN where not known."""
-        if image is None or self._body is None:
+        if image is None or self._body is None or not len(poses):
             return np.full((len(poses), appearance.PARTS, 3), np.nan)
         return appearance.clothes(image, poses, self._body)
 
@@ -319,26 +320,26 @@ class CameraTracker:
         asked = [(row, column) for column, row in offered if row not in used and sound[column]]
         if not asked:
             return
-        rows, columns = [row for row, _ in asked], [column for _, column in asked]
-        bodies, smoother, own = self._bodies, self._smoother, poses[columns]
+        bodies, smoother = self._bodies, self._smoother
+        rows, own = np.array([row for row, _ in asked], np.intp), poses[[column for _, column in asked]]
         alike, told = self._fit(rows, own)
         good = (matching.confidence(own) >= self.options.min_carry_score) & told & (alike >= LEAST_CARRY_FIT)
         areas = association.areas(bodies.boxes[rows])[:, None]
         same = (matching.common_likeness(own, poses, areas, self._sigmas) > TAKEN_OKS).tolist()
-        shifts = matching.weighted_median(
-            own[..., :2] - smoother.mean[rows, :, 0], np.where(smoother.known[rows], own[..., 2], 0.0)
-        )
-        for (row, column), is_good, is_same, shift in zip(asked, good.tolist(), same, shifts, strict=True):
+        for (row, column), is_good, is_same in zip(asked, good.tolist(), same, strict=True):
             if is_good and not any(is_same[other] for other in used.values()):  # nor that of somebody already seen
-                bodies.see_shift(row, shift)
-                self._tracks[row].evidence_s = proposal.time_s
-                self._tracks[row].hits += not proposal.detected
+                self._tracks[row].carry(proposal.time_s, detected=proposal.detected)
                 used[row] = column
+        rows = np.array([row for row, _ in asked if row in used], np.intp)
+        if len(rows):
+            own = poses[[used[row] for row in rows.tolist()]]
+            weights = np.where(smoother.known[rows], own[..., 2], 0.0)
+            bodies.see_shifts(rows, matching.weighted_median(own[..., :2] - smoother.mean[rows, :, 0], weights))
 
     def _smooth(self, used: dict[int, int], poses: Floats) -> None:
-        rows = sorted(used)
-        points = poses[[used[row] for row in rows]]
-        self._smoother.update(np.array(rows, np.intp), points, self._bodies.sizes[rows], self._bodies.drift[rows])
+        rows = np.array(sorted(used), np.intp)
+        points = poses[[used[row] for row in sorted(used)]]
+        self._smoother.update(rows, points, self._bodies.sizes[rows], self._bodies.drift[rows])
 
     def _age(self, proposal: Proposal, used: dict[int, int]) -> None:
         """Confirm who has been seen enough; note who was missed; let go who was missed too long or has left."""

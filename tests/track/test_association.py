@@ -68,6 +68,18 @@ def test_an_uncertain_pose_is_like_nothing_very_much() -> None:
     assert float(doubtful) < 0.2 < float(sure)
 
 
+def test_whoever_is_like_one_that_went_stays() -> None:
+    same = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]], bool)
+    assert association.firsts(same) == [0, 2, 3]
+    assert association.firsts(np.zeros((0, 0), bool)) == []
+
+
+def test_suppression_goes_by_the_order_given() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]])
+    assert association.suppress(boxes, np.arange(3), 0.3).tolist() == [True, False, True]
+    assert association.suppress(boxes, np.array([1, 0, 2]), 0.3).tolist() == [False, True, False]
+
+
 @given(BOXES)
 def test_suppression_is_idempotent_and_spares_the_best(boxes: np.ndarray) -> None:
     order = np.arange(len(boxes))

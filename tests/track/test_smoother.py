@@ -142,3 +142,26 @@ def test_rows_go_and_stay_with_their_people() -> None:
     filters.keep(np.array([True, False, True]))
     assert len(filters) == 2
     np.testing.assert_allclose(filters.mean[:, 0, 0, 0], [10, 30])
+
+
+def test_trust_follows_every_change() -> None:
+    filters = Smoother(SIGMAS, SmoothOptions(coast_s=0.5))
+    rows, sizes, still = np.arange(2), np.full(2, 200.0), np.zeros((2, 2))
+
+    def check(*expected: float) -> None:
+        np.testing.assert_allclose(filters.trust(), np.tile(np.array(expected)[:, None], (1, 17)))
+
+    filters.add(2)
+    check(0, 0)
+    filters.update(rows, np.concatenate([points(10, 10, 0.8), points(20, 20, 0.4)]), sizes, still)
+    check(0.8, 0.4)
+    filters.predict(0.25, sizes, still)
+    check(0.4, 0.2)
+    filters.add()
+    check(0.4, 0.2, 0)
+    filters.forget(np.array([0]))
+    check(0, 0.2, 0)
+    filters.keep(np.array([1]))
+    check(0.2)
+    filters.clear()
+    assert filters.trust().shape == (0, 17)
