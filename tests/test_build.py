@@ -111,7 +111,7 @@ def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_reader_that_was_given_up_begins_no_file_when_it_comes_back(short_clip: Path, tmp_path: Path) -> None:
-    """It hung in a native call, its successor reads the camera by now: the real tap of a run, in threads of its group."""
+    """It hung in a native call, its successor reads the camera: the real tap of a run, in threads of its group."""
     record = {"record": {"path": f"{tmp_path}/{{camera}}.mp4", "mode": "source"}}
     config = validate({"cameras": {"a": {"url": str(short_clip)}}, "sinks": [record]})
     run = first_reading(config, NEVER_ASKED).run

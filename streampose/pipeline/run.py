@@ -118,8 +118,8 @@ class Run:
         self.gone.append(camera)
 
     def add_when_free(self, name: str, make: Callable[[], CameraRun]) -> None:
-        """Start a camera as soon as those of its name that were removed have closed their files; where they do not, it is
-        said once."""
+        """Start a camera as soon as those of its name that were removed have closed their files; where they do not,
+        that is said once."""
         self._waiting[name] = _Next(make)
 
     def _let_in(self) -> None:

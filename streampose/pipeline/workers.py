@@ -85,7 +85,7 @@ class WorkerGroup:
         log.warning("%s: stuck in a native call, abandoned", worker.name)
 
     def given_up(self) -> bool:
-        """Whether the thread that asks is a worker that was abandoned: it comes back too late and is to do nothing more."""
+        """Whether the thread that asks was abandoned: it comes back too late and is to do nothing more."""
         thread = threading.current_thread()
         with self._lock:
             return any(worker.abandoned for worker in self._workers if worker.thread is thread)

@@ -266,8 +266,8 @@ class JsonlSink:
 
     def _put(self, record: dict[str, Any]) -> None:
         if self._lines is None:
-            # Before the first frame nobody knows the picture's size (or, rolled, the file's name), nor whether there will
-            # be any: the first words of a source wait, a camera that never answers still gets its record at the end.
+            # Before the first frame nobody knows the picture's size (or, rolled, the file's name), nor whether there
+            # will be any: the first words of a source wait, a camera that never answers still gets its record at the end.
             seen = record["type"] == "frame"
             if not seen:
                 self._waiting.append(record)

@@ -1,8 +1,8 @@
 """The source's own stream on disk, packet by packet, without decoding or encoding; cut at key frames.
 
 It hangs on a tap of the video source and is called in the thread that reads the camera, so it never raises: what it
-cannot write it says once and from then on lets pass. A reader may be given up while it is stuck, even in the file itself;
-its successor then reads on, and nothing is written until the one that is stuck is back.
+cannot write it says once and from then on lets pass. A reader may be given up while it is stuck, even in the file
+itself; its successor then reads on, and nothing is written until the one that is stuck is back.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Remuxer:
 
     `path`, `segment_s` and `names` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
-    clock is set. `error` holds what ended it early. `given_up` tells a reader that comes back too late that it was given up:
-    it begins no file and writes nothing more.
+    clock is set. `error` holds what ended it early. `given_up` tells a reader that comes back too late that it was given
+    up: it begins no file and writes nothing more.
     """
 
     def __init__(

@@ -150,8 +150,8 @@ def test_a_camera_whose_file_never_closes_is_said_once_not_to_begin_and_begins_w
     )
     os.close(reader[0])
     assert [record.getMessage() for record in caplog.records if "gate" in record.getMessage()] == [
-        "gate: not begun anew: jsonl has not closed its file for 0.2 s; it begins as soon as that is done: see to the disk, "
-        "or end the run and choose another path"
+        "gate: not begun anew: jsonl has not closed its file for 0.2 s; it begins as soon as that is done: see to the "
+        "disk, or end the run and choose another path"
     ]
     assert stuck.closed()
 
