@@ -22,7 +22,7 @@ def describe(
     discarded: set[int],
     time_s: float,
 ) -> tuple[Person, ...]:
-    """The people of the frame at `time_s`, sorted by id: rows of `bodies` and `smoother` are the `tracks`, oldest first.
+    """The people of the frame at `time_s`, sorted by id: rows of `bodies` and `smoother` are `tracks`, oldest first.
 
     `seen` holds, by id, who was seen in this frame, with the pose (K, 3) where there is one; the poses of those in
     `discarded` were not used. People not confirmed are shown only when seen, those lost not at all.
