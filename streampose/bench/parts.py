@@ -1,7 +1,7 @@
 """CPU time of each part of the pipeline that is not a network.
 
-Each part is run alone over the same frames and its CPU time, that of all its threads, is counted by the process clock:
-the best of three rounds, since other work on the machine only adds.
+Each part is run alone over the same frames and its CPU time, that of all its threads, is counted by the process clock.
+The parts take turns; of five rounds the least of each part counts, since other work on the machine only adds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from streampose.track.smoother import Smoother
 from streampose.track.tracker import CameraTracker
 
 WARM_UP = 5
-ROUNDS = 3
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,19 +51,10 @@ def cpu_ms(work: Callable[[int], object], count: int) -> float:
     """CPU milliseconds of `work(0)` … `work(count - 1)`, a call, over all threads; the first calls warm up, untimed."""
     for index in range(min(WARM_UP, count)):
         work(index)
-
-    def once() -> float:
-        start_s = time.process_time()
-        for index in range(count):
-            work(index)
-        return 1000 * (time.process_time() - start_s) / count
-
-    return best(once)
-
-
-def best(once: Callable[[], float], rounds: int = ROUNDS) -> float:
-    """The least of several rounds of a measurement."""
-    return min(once() for _ in range(rounds))
+    start_s = time.process_time()
+    for index in range(count):
+        work(index)
+    return 1000 * (time.process_time() - start_s) / count
 
 
 def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
@@ -79,7 +70,6 @@ def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
     boxes = [boxes_at(figures, index / clip.fps) for index in range(count)]
     maps = [heatmaps(np.zeros((people, 1)))[0] for _ in range(count)]
     decoded = [decode_heatmaps(each, pose_manifest().output) for each in maps]
-    conversion, decode = _decode_ms(clip)
 
     def crop(index: int) -> None:
         cut_crops(frames[index].image, crop_affines(boxes[index], 192, 256), 192, 256)
@@ -94,49 +84,53 @@ def time_parts(clip: Clip, people: int, folder: Path) -> dict[str, float]:
 
     poses = [points(index) for index in range(count)]
     in_picture = [(plan.to_picture(each), scores) for each, scores in found]
-    followed, results = min(
-        (_follow(frames, in_picture, decoded, skeleton.sigmas) for _ in range(ROUNDS)), key=lambda each: each[0]
-    )
-    smoothing = _smooth_ms(frames, boxes, poses, skeleton.sigmas)
+    _, results = _follow(frames, in_picture, decoded, skeleton.sigmas)
     drawing = DrawSkeleton(skeleton.sides, skeleton.edges)
     drawn = [draw_people(frame.image, who, drawing) for frame, who in results]
     canvas = drawn[0].copy()
-    return {
-        "decode": decode,
-        "conversion": conversion,
-        "detector input": cpu_ms(lambda i: letterbox.apply(frames[i].image, plan), count),
-        "detector output": cpu_ms(lambda i: plan.to_picture(decode_yolo(raws[i], 0.1)[0]), count),
-        "crops": cpu_ms(crop, count),
-        "heatmaps to key points": cpu_ms(points, count),
-        "tracking": max(followed - smoothing, 0.0),
-        "smoothing": smoothing,
-        "drawing": cpu_ms(lambda i: draw_people(frames[i].image, results[i][1], drawing, None, canvas), count),
-        "H.264": best(lambda: _encode_ms(drawn, clip, folder / "parts.mp4")),
-        "JSONL": _jsonl_ms(results, clip, folder / "parts.jsonl"),
+    work: dict[str, Callable[[], float]] = {
+        "decode": lambda: _read_ms(clip),
+        "conversion": lambda: _convert_ms(clip),
+        "detector input": lambda: cpu_ms(lambda i: letterbox.apply(frames[i].image, plan), count),
+        "detector output": lambda: cpu_ms(lambda i: plan.to_picture(decode_yolo(raws[i], 0.1)[0]), count),
+        "crops": lambda: cpu_ms(crop, count),
+        "heatmaps to key points": lambda: cpu_ms(points, count),
+        "tracking": lambda: _follow(frames, in_picture, decoded, skeleton.sigmas)[0],
+        "smoothing": lambda: _smooth_ms(frames, boxes, poses, skeleton.sigmas),
+        "drawing": lambda: cpu_ms(lambda i: draw_people(frames[i].image, results[i][1], drawing, None, canvas), count),
+        "H.264": lambda: _encode_ms(drawn, clip, folder / "parts.mp4"),
+        "JSONL": lambda: _jsonl_ms(results, clip, folder / "parts.jsonl"),
     }
+    parts = dict.fromkeys(work, float("inf"))
+    for _ in range(ROUNDS):
+        for name, measure in work.items():
+            parts[name] = min(parts[name], measure())
+    parts["decode"] = max(parts["decode"] - parts["conversion"], 0.0)
+    parts["tracking"] = max(parts["tracking"] - parts["smoothing"], 0.0)
+    return parts
 
 
-def _decode_ms(clip: Clip) -> tuple[float, float]:
-    """CPU milliseconds a frame of the conversion to BGR, and of the rest of reading a video."""
+def _read_ms(clip: Clip) -> float:
+    """CPU milliseconds a frame of reading a video, conversion to BGR included."""
+    source = open_source(str(clip.path))
+    start_s = time.process_time()
+    source.open()
+    count = sum(isinstance(item, Picture) for item in islice(source.frames(lambda: False), len(clip.frames)))
+    spent_s = time.process_time() - start_s
+    source.close()
+    return 1000 * spent_s / count
+
+
+def _convert_ms(clip: Clip) -> float:
+    """CPU milliseconds a frame of the conversion to BGR."""
     import av
 
     with av.open(str(clip.path)) as container:
         decoded = list(islice(container.decode(video=0), 10))
     reformatter = av.video.reformatter.VideoReformatter()
-    conversion = cpu_ms(
+    return cpu_ms(
         lambda i: reformatter.reformat(decoded[i % len(decoded)], format="bgr24").to_ndarray(), len(clip.frames)
     )
-
-    def read() -> float:
-        source = open_source(str(clip.path))
-        start_s = time.process_time()
-        source.open()
-        count = sum(isinstance(item, Picture) for item in islice(source.frames(lambda: False), len(clip.frames)))
-        spent_s = time.process_time() - start_s
-        source.close()
-        return 1000 * spent_s / count
-
-    return conversion, max(best(read) - conversion, 0.0)
 
 
 def _follow(
