@@ -12,8 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,13 +22,12 @@ import numpy.typing as npt
 
 from streampose.bench.constants import ConstantBoxes, ConstantHeatmaps, detector_manifest, pose_manifest
 from streampose.bench.machine import describe_machine
-from streampose.bench.parts import ROUNDS, WARM_UP, Clip, time_parts
+from streampose.bench.parts import ROUNDS, Clip, time_parts
 from streampose.build import first_reading
 from streampose.build_models import Models, load_models
 from streampose.config import Config
 from streampose.detect.detector import Detector
 from streampose.errors import StreamposeError, UsageError
-from streampose.messages import Frame
 from streampose.pose.estimator import PoseEstimator, PoseNetwork
 from streampose.runtime.base import Runtime
 from streampose.sinks.video_file import VideoFile
@@ -70,7 +68,7 @@ def bench_pipeline(options: BenchOptions, say: Callable[[str], None] = lambda li
             "size": [clip.info.width, clip.info.height],
             "codec": clip.info.codec,
             "people": options.people,
-            "frames": len(clip.frames),
+            "frames": clip.count,
             "aim_ms": AIM_MS,
             "parts_ms": {name: round(value, 3) for name, value in parts.items()},
             "parts_sum_ms": round(sum(parts.values()), 3),
@@ -85,7 +83,7 @@ def bench_pipeline(options: BenchOptions, say: Callable[[str], None] = lambda li
 def _paint(options: BenchOptions, path: Path, say: Callable[[str], None]) -> Path:
     """The synthetic figures as an H.264 file."""
     say("painting the synthetic video")
-    seconds = (options.frames + WARM_UP) / options.fps
+    seconds = options.frames / options.fps
     words = {"width": options.width, "height": options.height, "people": options.people, "fps": options.fps}
     source = open_source(SYNTHETIC.format(seconds=seconds, **words))
     source.open()
@@ -101,27 +99,12 @@ def _paint(options: BenchOptions, path: Path, say: Callable[[str], None]) -> Pat
 def _read(path: Path, options: BenchOptions) -> Clip:
     source = open_source(str(path))
     info = source.open()
-    pictures = [item for item in islice(source.frames(lambda: False), options.frames) if isinstance(item, Picture)]
     source.close()
-    if len(pictures) < 10:
-        raise UsageError(f"{path}: only {len(pictures)} frames; at least 10 are needed to time anything")
-    return Clip(path, info, [_frame(index, p) for index, p in enumerate(pictures)], info.nominal_fps or options.fps)
-
-
-def _frame(index: int, picture: Picture) -> Frame:
-    return Frame(
-        camera="bench",
-        index=index,
-        segment=0,
-        pts=picture.pts,
-        time_base=picture.time_base,
-        pts_s=picture.time_s,
-        time_s=picture.time_s,
-        wall_s=None,
-        wall_source="none",
-        arrival_s=picture.arrival_s,
-        image=picture.image,
-    )
+    clip = Clip(path, info, options.frames, info.nominal_fps or options.fps)
+    count = sum(1 for _ in clip.frames())
+    if count < 10:
+        raise UsageError(f"{path}: only {count} frames; at least 10 are needed to time anything")
+    return replace(clip, count=count)
 
 
 def _config(clip: Clip, folder: Path) -> Config:

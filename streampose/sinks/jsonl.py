@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from streampose.errors import SinkError
 from streampose.messages import Break, CameraState, Control, Counts, Degrade, End, Gap, Person, PoseResult, SourceInfo
@@ -22,7 +23,7 @@ SCHEMA = 1
 _PATIENCE = (
     32  # so many words of a source that only tries to connect are kept before the file is opened without a frame
 )
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_encode_any_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
 def rfc3339(wall_s: float | None) -> str | None:
@@ -165,8 +166,10 @@ class _Lines:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one line by one system call; a line that does not fit is taken back, so the file stays whole."""
-        # What a file's name holds that is not UTF-8 becomes JSON's own escape.
-        line = (_encode(record) + "\n").encode(errors="backslashreplace")
+        try:
+            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:  # what a file's name holds that is not UTF-8 becomes JSON's own escape
+            line = (_encode_any_text(record) + "\n").encode(errors="backslashreplace")
         try:
             written = os.write(self._fd, line)
             if written < len(line):

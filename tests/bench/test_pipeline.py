@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from streampose.bench.constants import (
     detector_manifest,
     pose_manifest,
 )
-from streampose.bench.parts import cpu_ms
+from streampose.bench.parts import LapClock
 from streampose.bench.pipeline import BenchOptions, bench_pipeline
 from streampose.detect.detector import Detector
 from streampose.errors import UsageError
@@ -55,10 +56,21 @@ def test_constant_heatmaps_are_a_person_who_fills_the_box() -> None:
     assert (points[0, :, 2] > 0.9).all()
 
 
-def test_cpu_time_counts_every_call() -> None:
-    calls: list[int] = []
-    assert cpu_ms(calls.append, 20) >= 0
-    assert calls == [*range(5), *range(20)], "the first ones twice: they warm up"
+def test_a_lap_goes_to_the_part_that_ended_and_what_is_skipped_to_none() -> None:
+    def work() -> float:
+        began_s = time.process_time()
+        while time.process_time() - began_s < 0.02:
+            pass
+        return time.process_time() - began_s
+
+    began_s = time.process_time()
+    clock = LapClock()
+    first_s, _, second_s, third_s = work(), clock.lap("one"), work(), work()
+    clock.skip()
+    last_s, _ = work(), clock.lap("one")
+    whole_s = time.process_time() - began_s
+    assert set(clock.spent_s) == {"one"}
+    assert first_s + last_s <= clock.spent_s["one"] <= whole_s - second_s - third_s
 
 
 def test_the_account_adds_up() -> None:
