@@ -289,7 +289,8 @@ def _try(camera: CameraConfig) -> None:
 
 
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:
-    """A record is never dropped; a window wants the newest. A slow video waits a little, then costs only itself."""
+    """A record is never dropped; a window wants the newest. A sink that is slow for good slows the pose stage, and so every
+    camera; one that fails ends alone."""
     if sink.name == "display":
         return Channel(f"{sink.name}:{camera}", 1, "latest")
     return Channel(f"{sink.name}:{camera}", SINK_DEPTH, "lossless")
