@@ -104,6 +104,7 @@ class Producer:
         self._last: _Mark | None = None  # the last frame
         self._usual_step_s: float | None = None  # between two frames of a run of pictures
         self._unseen: list[_Unseen] = []  # since the last frame, in order
+        self._damaged = False  # whether it was said of a recording
 
     def stop(self) -> None:
         """End this camera; heard within three seconds in every state."""
@@ -155,7 +156,10 @@ class Producer:
 
     def _corrupt(self, corrupt: Corrupt) -> None:
         self._ledger.corrupt(corrupt.frames)
-        if self._unseen and self._unseen[-1].cause == "corrupt":
+        again = bool(self._unseen) and self._unseen[-1].cause == "corrupt"
+        if not self._live:
+            self._say_damage(corrupt)
+        if again:
             self._unseen[-1].frames = (self._unseen[-1].frames or 0) + corrupt.frames
             return
         start = self._now()
@@ -163,6 +167,14 @@ class Producer:
             time_s = corrupt.time_s + (self._offset_s or 0.0)
             start = replace(start, time_s=max(time_s, self._last.time_s if self._last else 0.0))
         self._unseen.append(_Unseen("corrupt", start, corrupt.frames, corrupt.what))
+
+    def _say_damage(self, corrupt: Corrupt) -> None:
+        """Every picture file that cannot be read is named; a video that is damaged in many places is named once."""
+        if self._info is not None and self._info.kind == "images":
+            log.warning("%s: %s", self.camera, corrupt.what)
+        elif not self._damaged:
+            log.warning("%s: %s; the record says where pictures are missing", self.camera, corrupt.what)
+        self._damaged = True
 
     def _lost(self, lost: Lost) -> None:
         self._note_outage(lost.reason)

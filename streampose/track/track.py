@@ -125,12 +125,12 @@ class Bodies:
         self.seen_at = np.concatenate((self.seen_at, centre[None]))
         self.colours = np.concatenate((self.colours, np.full((1, PARTS, 3), np.nan)))
 
-    def predict(self, dt: float, unseen: Sequence[bool]) -> None:
-        """Move the boxes `dt` seconds on; their sides stay (their rates are noise). `unseen` (N,) people slow down."""
+    def predict(self, dt: float, missed: Sequence[bool]) -> None:
+        """Move the boxes `dt` seconds on; their sides stay (their rates are noise). `missed` (N,) people slow down."""
         if not len(self.mean):
             return
         q = (CENTRE_ACCELERATION * self.sizes) ** 2
-        decay = np.where(unseen, COAST_DECAY, 0.0) if any(unseen) else 0.0
+        decay = np.where(missed, COAST_DECAY, 0.0) if any(missed) else 0.0
         self.mean, self.cov = kalman.predict(self.mean, self.cov, dt, q, 0.0, decay)
         self.sides_var += SIDE_WALK**2 * dt
         self._boxes = None

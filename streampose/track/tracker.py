@@ -145,7 +145,7 @@ class CameraTracker:
         dt = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s if self._time_s is None else self._time_s + dt
         self._frame += 1
-        self._bodies.predict(dt, [person.unseen for person in self._tracks])
+        self._bodies.predict(dt, [person.unseen and person.missed_s is not None for person in self._tracks])
         self._smoother.predict(dt, self._bodies.sizes, self._bodies.drift)
         return self._time_s
 
@@ -364,7 +364,10 @@ class CameraTracker:
             self._smoother.keep(np.array(stay))
 
     def _is_awaited(self, person: Track, now_s: float) -> bool:
-        """Whether somebody unseen has not been so for too long."""
+        """Whether somebody unseen has not been so for too long; who is new is not to blame before detection is due again."""
         options = self.options
-        patience_s = options.lost_after_s + options.recall_s if person.confirmed else options.tentative_lost_s
+        if person.confirmed:
+            patience_s = options.lost_after_s + options.recall_s
+        else:
+            patience_s = options.lost_after_s if person.missed_s is None else options.tentative_lost_s
         return now_s - person.evidence_s <= patience_s + EPSILON_S

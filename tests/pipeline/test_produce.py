@@ -8,8 +8,10 @@ import threading
 import time
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,6 +22,7 @@ from streampose.hours import Hours
 from streampose.messages import Break, CameraState, Frame, Image
 from streampose.pipeline.keeper import KeepOptions
 from streampose.sources.base import Corrupt
+from streampose.sources.open import open_source
 from tests.pipeline.scripted import FAST, STEP_S, ScriptedSource, end, frames, gaps, picture, produce, states
 
 RECORDING = KeepOptions()
@@ -118,6 +121,25 @@ def test_damaged_pictures_are_counted_and_their_time_is_a_gap() -> None:
     assert (gap.start_s, gap.end_s) == (pytest.approx(2 * STEP_S), pytest.approx(5 * STEP_S))
     assert (ledger.counts.decoded, ledger.counts.corrupt) == (7, 3)
     assert [f.index for f in frames(said)] == [0, 1, 2, 3]
+
+
+def test_every_bad_picture_of_a_folder_is_named_and_a_damaged_video_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = np.full((12, 16, 3), 90, np.uint8)
+    for name in ("a.png", "d.png"):
+        assert cv2.imwrite(str(tmp_path / name), good)
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "c.jpg").write_text("no picture")
+    said, _, ledger = produce(lambda: open_source(str(tmp_path)), RECORDING)  # type: ignore[arg-type, return-value]
+    assert (len(frames(said)), ledger.counts.corrupt) == (2, 2)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert [line.split(": ")[1].split(" cannot")[0] for line in warned] == ["b.png", "c.jpg"]
+    caplog.clear()
+    script = [picture(0), Corrupt("picture 1 is damaged", STEP_S), picture(2), Corrupt("and 3", 3 * STEP_S), picture(4)]
+    produce(lambda: ScriptedSource(script, live=False), RECORDING)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == ["gate: picture 1 is damaged; the record says where pictures are missing"]
 
 
 def test_a_change_of_size_or_of_the_clock_begins_a_segment() -> None:

@@ -149,6 +149,20 @@ def test_without_detection_the_pose_carries_on() -> None:
             np.testing.assert_allclose(people[0].box, there, atol=8)
 
 
+@pytest.mark.parametrize("every", [5, 8])
+def test_detection_and_pose_may_both_be_rare(every: int) -> None:
+    """Nobody new is given up between two detections, be they farther apart than a missed newcomer lives."""
+    tracker = make(pose_every=every)
+    states = []
+    for n in range(8 * every):
+        there = box(200 + 3 * n, 300)
+        people = step(tracker, n / 10, [there] if n % every == 0 else None, look=seeing([there]))
+        states.append([(person.id, person.state) for person in people])
+    assert states[0] == [(1, "tentative")]
+    assert states[4 * every] == [(1, "confirmed")]
+    assert {number for people in states for number, _ in people} == {1}
+
+
 def test_a_person_the_detector_misses_is_carried_for_a_while() -> None:
     tracker = make(carry_s=0.5)
     states = []
