@@ -35,6 +35,7 @@ from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.main_stream import MainStream
+from streampose.pipeline.outlet import PATIENCE_S, Outlet
 from streampose.pipeline.pose_stage import PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.replay import KeptResults, Replay
@@ -211,7 +212,7 @@ def _camera(
         frames,
         ledger,
         CameraTracker(models.pose.skeleton.sigmas, *_identity(config, stills)),
-        [worker.inbox for worker in workers],
+        [Outlet(name, w.sink.name, w.inbox, PATIENCE_S if policy == "latest" else None) for w in workers],
         detect_every=config.detect.every,
         max_age_s=camera.max_age if policy == "latest" else None,
         governor=governor,
@@ -289,8 +290,8 @@ def _try(camera: CameraConfig) -> None:
 
 
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:
-    """A record is never dropped; a window wants the newest. A sink that is slow for good slows the pose stage, and so every
-    camera; one that fails ends alone."""
+    """A record gets every result, as long as it takes them; a window wants the newest. A sink that is slow for good slows
+    the pose stage, and so every camera; one that hangs is passed over by live cameras; one that fails ends alone."""
     if sink.name == "display":
         return Channel(f"{sink.name}:{camera}", 1, "latest")
     return Channel(f"{sink.name}:{camera}", SINK_DEPTH, "lossless")

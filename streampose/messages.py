@@ -27,7 +27,7 @@ SourceState: TypeAlias = Literal[
     "connecting", "live", "stalled", "reconnecting", "paused", "ended", "failed",
     "frozen", "dark", "bright", "covered", "defocused", "moved", "no_signal", "seeing",
 ]  # fmt: skip
-GapCause: TypeAlias = Literal["disconnected", "stalled", "dropped", "corrupt", "paused"]
+GapCause: TypeAlias = Literal["disconnected", "stalled", "dropped", "corrupt", "paused", "unwritten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,8 @@ class CameraState:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Camera time from `start_s` to `end_s` (seconds of `time_s`) that was not analysed, and why.
+    """Camera time from `start_s` to `end_s` (seconds of `time_s`) that was not analysed, and why; `unwritten`: it was, but
+    the sink that is told so took nothing.
 
     `frames` counts the frames known to be lost in it, None where nobody can know. `wall_start_s` and `wall_end_s` are
     the same instants in UTC where they are known.
@@ -159,6 +160,20 @@ class Gap:
     wall_start_s: float | None = None
     wall_end_s: float | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Another sink of the camera, `sink` by name, took nothing: what it made lacks the `frames` results of the camera time
+    from `start_s` to before `end_s`. `wall_start_s` and `wall_end_s` are the same instants in UTC where they are known."""
+
+    camera: str
+    sink: str
+    start_s: float
+    end_s: float
+    frames: int
+    wall_start_s: float | None = None
+    wall_end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,5 +215,5 @@ class Counts:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-Control: TypeAlias = CameraState | Gap | Break | Degrade | End
+Control: TypeAlias = CameraState | Gap | Missed | Break | Degrade | End
 """Messages that no policy may drop and that keep their order among the frames."""

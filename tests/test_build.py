@@ -101,6 +101,25 @@ def test_what_cannot_be_is_said_before_anything_is_opened(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("camera", "patience_s"),
+    [
+        ({"url": "test:people?live=1"}, 1.0),
+        ({"url": "test:people"}, None),
+        ({"url": "test:people?live=1", "policy": "lossless"}, None),
+    ],
+)
+def test_only_who_may_lose_frames_passes_over_a_sink_that_hangs(
+    camera: dict[str, str], patience_s: float | None, tmp_path: Path
+) -> None:
+    sinks = [{"jsonl": {"path": f"{tmp_path}/a.jsonl"}}]
+    models: Any = SimpleNamespace(**vars(NEVER_ASKED), facts=dict)
+    models.pose.skeleton.keypoints = ("nose",)
+    models.draw_skeleton = None
+    run = first_reading(validate({"cameras": {"a": camera}, "sinks": sinks}), models).run
+    assert [output._patience_s for output in run.cameras["a"].lane.outputs] == [patience_s]
+
+
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GATE_PASSWORD", "YARD_PASSWORD"):
         monkeypatch.setenv(name, "a word")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streampose.pipeline.lane import Tally
+from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.run import CameraRun
 
 PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
@@ -108,7 +109,14 @@ class Status:
         self._print(
             f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
             f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
+            f"{behind(camera.lane.outputs, now_s)}"
         )
+
+
+def behind(outputs: Sequence[Outlet], now_s: float) -> str:
+    """The sinks that are passed over: `, record behind for 12 s (57 missed)`, or nothing. `now_s` is monotonic."""
+    passed_over = [(output, since_s) for output in outputs if (since_s := output.behind_since_s) is not None]
+    return "".join(f", {o.sink} behind for {now_s - since_s:.0f} s ({o.missed} missed)" for o, since_s in passed_over)
 
 
 def how(tally: Tally) -> str:
@@ -126,10 +134,11 @@ def report(cameras: Sequence[CameraRun]) -> str:
         lost = f", {tally.dropped} dropped" if tally.dropped else ""
         corrupt = f", {tally.counts.corrupt} corrupt" if tally.counts is not None and tally.counts.corrupt else ""
         age = f", age p95 {ages['p95']:.0f} ms" if ages and tally.info is not None and tally.info.live else ""
+        missed = "".join(f", {o.missed} missed by {o.sink}" for o in camera.lane.outputs if o.missed)
         people = len(tally.ids)
         lines.append(
             f"{camera.name}: {tally.frames} {'frame' if tally.frames == 1 else 'frames'}, {tally.time_s:.1f} s, "
-            f"{people} {'person' if people == 1 else 'people'}{lost}{corrupt}{age}"
+            f"{people} {'person' if people == 1 else 'people'}{lost}{corrupt}{missed}{age}"
         )
         lines += [f"  {path}" for path in camera.outputs()]
     return "\n".join(lines)

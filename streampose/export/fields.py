@@ -54,6 +54,7 @@ _NEEDED: Mapping[str, Mapping[str, Rule]] = {
     "header": {"camera": _TEXT, "keypoints": _NAMES},
     "frame": {"index": _COUNT, "time": _NUMBER, "width": _COUNT, "height": _COUNT, "people": _LIST},
     "gap": {"cause": _TEXT, "start": _NUMBER, "end": _NUMBER},
+    "missed": {"sink": _TEXT, "start": _NUMBER, "end": _NUMBER},
     "footer": {},
 }
 _ALLOWED: Mapping[str, Mapping[str, Rule]] = {
@@ -65,7 +66,8 @@ _ALLOWED: Mapping[str, Mapping[str, Rule]] = {
         "wall": _or_null(_TEXT),
         "file": _or_null(_TEXT),
     },
-    "gap": {},
+    "gap": {"frames": _or_null(_COUNT), "wall_start": _or_null(_TEXT), "wall_end": _or_null(_TEXT)},
+    "missed": {},
     "footer": {
         "written": _COUNT,
         "written_here": _COUNT,

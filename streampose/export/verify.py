@@ -31,9 +31,20 @@ _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    """A gap of the record alone: the camera was watched, but the record took nothing. Wall times 0 where not known."""
+
+    start_s: float
+    end_s: float
+    wall_start_s: float
+    wall_end_s: float
+    frames: int
+
+
 @dataclass(slots=True)
 class Watch:
-    """One run of one camera, gathered from the parts of its record."""
+    """One run of one camera, gathered from the parts of its record. `unfilmed`: spans in which the video took nothing."""
 
     camera: str
     run: str
@@ -44,6 +55,8 @@ class Watch:
     segments: list[int] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     gaps: list[tuple[float, float]] = field(default_factory=list)
+    unwritten: list[_Unwritten] = field(default_factory=list)
+    unfilmed: list[tuple[float, float]] = field(default_factory=list)
     footer: Record | None = None
 
 
@@ -114,6 +127,10 @@ def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
     for _, record in reader.records():
         if record["type"] == "gap":
             watch.gaps.append((record["start"], record["end"]))
+            if record["cause"] == "unwritten":
+                watch.unwritten.append(_unwritten(record))
+        elif record["type"] == "missed" and record["sink"] == "record":
+            watch.unfilmed.append((record["start"], record["end"]))
         elif record["type"] == "frame":
             here += 1
             watch.times.append(record["time"])
@@ -128,6 +145,11 @@ def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
             yield f"{reader.path}: the footer counts {reader.footer.get('written_here')} frames, the file holds {here}"
         if reader.footer.get("last", True):
             watch.footer = reader.footer
+
+
+def _unwritten(gap: Record) -> _Unwritten:
+    wall_start_s, wall_end_s = (_wall_s(gap.get(name) or "") for name in ("wall_start", "wall_end"))
+    return _Unwritten(gap["start"], gap["end"], wall_start_s, wall_end_s, gap.get("frames") or 0)
 
 
 def _stamp_s(frame: Record) -> float:
@@ -211,6 +233,9 @@ def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDAr
             yield f"{name}: decoded {decoded} is not written {count} + dropped {dropped} + corrupt {corrupt}"
         if len(indices) and indices[-1] >= decoded - corrupt:
             yield f"{name}: frame {indices[-1]} cannot be among {decoded - corrupt} decoded"
+    unwritten, told = footer.get("dropped", {}).get("unwritten", 0), sum(gap.frames for gap in watch.unwritten)
+    if decoded is not None and unwritten != told:
+        yield f"{name}: the footer counts {unwritten} frames that were not written, the gaps tell of {told}"
     watched_s, missed_s, longest_s = totals(times, watch.gaps)
     for field_name, found in (("watched_s", watched_s), ("gap_s", missed_s), ("longest_gap_s", longest_s)):
         # Each of the lines was rounded to a microsecond before it was summed.
@@ -221,26 +246,29 @@ def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDAr
 
 
 def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
-    """Every frame of the record in a video, at its time, and no picture more."""
+    """Every frame of the record in a video, at its time, and no picture more; but for what one of the two did not take."""
     if not videos:
         return
     times = np.array(watch.times)
+    unwritten = [(gap.start_s, gap.end_s) for gap in watch.unwritten]
     taken = np.zeros(len(times), np.bool_)
     for video in videos:
         found = np.searchsorted(times, video.times_s - video.tolerance_s)
         found = np.minimum(found, len(times) - 1)
         off = np.abs(times[found] - video.times_s) > video.tolerance_s
+        unmatched, off = off, off & ~_within(video.times_s, unwritten, video.tolerance_s)
         if off.any():
             first = int(np.flatnonzero(off)[0])
             yield (
                 f"{video.path}: {int(off.sum())} of {len(off)} pictures have no frame at their time, "
                 f"first picture {first} at {video.times_s[first]:.3f} s"
             )
-        good = found[~off]
+        good = found[~unmatched]
         twice = int(taken[good].sum()) + len(good) - len(np.unique(good))
         if twice:
             yield f"{video.path}: {twice} pictures stand for frames that another picture stands for"
         taken[good] = True
+    taken |= _within(times, watch.unfilmed, _EXACT_S)
     if not taken.all():
         lost = times[~taken]
         yield (
@@ -270,9 +298,26 @@ def _belongs(video: VideoTimes, watch: Watch) -> bool:
     away = np.abs(np.array(watch.times) - video.times_s[0])
     first = int(away.argmin())
     if away[first] > video.tolerance_s:
-        return False
+        return any(_begins_in(video, gap) for gap in watch.unwritten)
     wall_s = watch.walls[first]
     return video.start_wall_s is None or not wall_s or abs(video.start_wall_s - wall_s) < _SAME_WALL_S
+
+
+def _begins_in(video: VideoTimes, gap: _Unwritten) -> bool:
+    """Whether the first picture of the video is among what the record did not take."""
+    if not gap.start_s - video.tolerance_s <= video.times_s[0] <= gap.end_s + video.tolerance_s:
+        return False
+    if video.start_wall_s is None or not gap.wall_start_s or not gap.wall_end_s:
+        return True
+    return gap.wall_start_s - _SAME_WALL_S <= video.start_wall_s <= gap.wall_end_s + _SAME_WALL_S
+
+
+def _within(times: Floats, spans: list[tuple[float, float]], tolerance_s: float) -> npt.NDArray[np.bool_]:
+    """Which of `times` lie in one of `spans`, whose ends belong to them."""
+    inside = np.zeros(len(times), np.bool_)
+    for start, end in spans:
+        inside |= (times >= start - tolerance_s) & (times <= end + tolerance_s)
+    return inside
 
 
 def _left_over(video: VideoTimes, watches: list[Watch]) -> bool:

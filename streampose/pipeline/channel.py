@@ -50,9 +50,9 @@ class Channel(Generic[T]):
         self.capacity = capacity
         self.policy = policy
         self._on_drop = on_drop
-        self.on_ready: Callable[[], None] = lambda: (
-            None
-        )  # called after every put and close, by a reader of many channels
+        # A reader of many channels is told of every put and close, a writer of every item that is taken and of an abort.
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_taken: Callable[[], None] = lambda: None
         self._items: deque[T] = deque()
         self._frames = 0
         self._lock = threading.Lock()  # guards everything below and above
@@ -60,6 +60,7 @@ class Channel(Generic[T]):
         self._writable = threading.Condition(self._lock)
         self._closed = False
         self._put = self._got = self._dropped = self._peak = 0
+        self._taken_s = time.monotonic()  # when the reader last took something, or could have first
 
     def put(self, item: T) -> None:
         """Add `item`: waits for room (lossless) or makes room (latest). Raises ChannelClosed after close or abort."""
@@ -76,6 +77,8 @@ class Channel(Generic[T]):
                 self._frames += 1
             elif self._closed:
                 raise ChannelClosed(self.name)
+            if not self._items:
+                self._taken_s = time.monotonic()
             self._items.append(item)
             self._put += 1
             self._peak = max(self._peak, len(self._items))
@@ -84,24 +87,53 @@ class Channel(Generic[T]):
             self._on_drop(dropped)
         self.on_ready()
 
+    def room(self, patience_s: float | None) -> int:
+        """How many frames the only writer can put without waiting; waits for the first, but gives 0 when the reader has
+        taken nothing of what waits for `patience_s` seconds (None: waits for ever). A `latest` channel takes all.
+
+        Raises ChannelClosed after close or abort.
+        """
+        with self._lock:
+            while self.policy == "lossless" and self._frames >= self.capacity and not self._closed:
+                left = None if patience_s is None else self._taken_s + patience_s - time.monotonic()
+                if left is not None and left <= 0:
+                    return 0
+                self._writable.wait(left)
+            if self._closed:
+                raise ChannelClosed(self.name)
+            return self.capacity if self.policy == "latest" else self.capacity - self._frames
+
+    def idle_s(self) -> float:
+        """Seconds since the reader took something, or since the first of what waits came if that is later."""
+        with self._lock:
+            return time.monotonic() - self._taken_s
+
     def get(self, timeout_s: float | None = None) -> T:
         """The oldest item. Raises ChannelClosed at the end, TimeoutError when nothing came in `timeout_s`."""
         with self._lock:
             self._await_item(timeout_s)
-            return self._take()
+            item = self._take()
+        self.on_taken()
+        return item
 
     def get_batch(self, max_items: int, wait_s: float | None = None) -> list[T]:
         """Everything that waits, at most `max_items`; waits (at most `wait_s`) for the first item only, for no other."""
         with self._lock:
             self._await_item(wait_s)
-            return [self._take() for _ in range(min(max_items, len(self._items)))]
+            items = [self._take() for _ in range(min(max_items, len(self._items)))]
+        self.on_taken()
+        return items
 
     def poll(self) -> T | None:
         """The oldest item, or None when nothing waits. Raises ChannelClosed at the end."""
         with self._lock:
             if not self._items and self._closed:
                 raise ChannelClosed(self.name)
-            return self._take() if self._items else None
+            if not self._items:
+                return None
+            item = self._take()
+        self.on_taken()
+        return item
 
     def close(self) -> None:
         """No more items; the reader drains what waits, then meets ChannelClosed."""
@@ -121,6 +153,7 @@ class Channel(Generic[T]):
             self._readable.notify_all()
             self._writable.notify_all()
         self.on_ready()
+        self.on_taken()
 
     def stats(self) -> ChannelStats:
         with self._lock:
@@ -139,6 +172,7 @@ class Channel(Generic[T]):
     def _take(self) -> T:
         item = self._items.popleft()
         self._got += 1
+        self._taken_s = time.monotonic()
         if not isinstance(item, _CONTROL):
             self._frames -= 1
             self._writable.notify()

@@ -2,6 +2,7 @@
 
 Runs in one thread. Each camera brings at most its share to a batch, in turn, so that a fast recording cannot starve a
 live camera. Frames too old for their camera's `max_age` are dropped here, before anything dear is done with them.
+Nothing is taken of a recording whose sinks have no room: it waits in its own channel, and holds up nobody else.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class DetectStage:
 
     def add(self, lane: Lane) -> None:
         lane.frames.on_ready = self._ready.set
+        for output in lane.outputs:
+            output.when_taken(self._ready.set)
         with self._lock:
             self._lanes.append(lane)
         self._ready.set()
@@ -80,6 +83,9 @@ class DetectStage:
         frames = 0
         while lanes and frames < self._batch:
             for lane in list(lanes):
+                if lane.held():
+                    lanes.remove(lane)
+                    continue
                 try:
                     item = lane.frames.poll()
                 except ChannelClosed:
@@ -91,7 +97,9 @@ class DetectStage:
                     lanes.remove(lane)
                     continue
                 taken.append((lane, item))
-                frames += isinstance(item, Frame)
+                if isinstance(item, Frame):
+                    frames += 1
+                    lane.begun += 1
         with self._lock:
             self._lanes = self._lanes[1:] + self._lanes[:1]
         return taken
@@ -122,12 +130,15 @@ class DetectStage:
 def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
     """Whether the frame is young enough and, under a governor's frame rate, due; what is not is dropped and counted."""
     captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
-    if lane.max_age_s is not None and now_s - captured_s > lane.max_age_s:
-        lane.ledger.drop(frame, "older than max_age")
-        return False
     fps = lane.effort.fps
-    if fps is not None and frame.time_s - lane.last_kept_s < 0.9 / fps:
-        lane.ledger.drop(frame, "frame rate lowered")
+    why = None
+    if lane.max_age_s is not None and now_s - captured_s > lane.max_age_s:
+        why = "older than max_age"
+    elif fps is not None and frame.time_s - lane.last_kept_s < 0.9 / fps:
+        why = "frame rate lowered"
+    if why is not None:
+        lane.ledger.drop(frame, why)
+        lane.begun -= 1
         return False
     lane.last_kept_s = frame.time_s
     return True

@@ -17,10 +17,11 @@ from streampose.messages import (
     PoseResult,
     SourceInfo,
 )
-from streampose.pipeline.channel import Channel, ChannelClosed
+from streampose.pipeline.channel import Channel
 from streampose.pipeline.governor import Effort, LoadGovernor
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.meter import Meter
+from streampose.pipeline.outlet import Outlet
 from streampose.track.tracker import CameraTracker
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class Lane:
     """One camera: its frames on the way in, its tracker, its results on the way out.
 
     `frames` is written by the producer and read by the detect stage; `tracker` and `governor` belong to the pose stage;
-    `effort` is set by the pose stage and read by the detect stage, whole. `outputs` are the channels of the sinks.
+    `effort` is set by the pose stage and read by the detect stage, whole. Frames `begun` are counted by the detect stage,
+    those `done` by the pose stage. `outputs` lead to the sinks.
     `stills`: the frames are pictures that have nothing to do with each other, so nobody is followed from one to the next.
     """
 
@@ -81,22 +83,32 @@ class Lane:
     frames: Channel[Frame | Control]
     ledger: CameraLedger
     tracker: CameraTracker
-    outputs: list[Channel[Result]]
+    outputs: list[Outlet]
     detect_every: int = 1
     max_age_s: float | None = None
     governor: LoadGovernor | None = None
     effort: Effort = field(default_factory=Effort)
     stills: bool = False
+    begun: int = 0
+    done: int = 0
     since_detection: int = 0
     last_kept_s: float = float("-inf")
     age: Meter = field(default_factory=Meter)
     tally: Tally = field(default_factory=Tally)
 
+    def held(self) -> bool:
+        """Whether the next frame must wait, for a sink that is waited for may have no room for its result: the lane waits,
+        so that the shared stages need not."""
+        return any(output.holds(self.begun - self.done + 1) for output in self.outputs)
+
     def put_out(self, message: Result) -> None:
-        """Hand a result or a word of the source to every sink that still takes it."""
+        """Hand a result or a word of the source to every sink that takes it; what one has missed the others hear first."""
         self.tally.note(message)
-        for output in list(self.outputs):
-            try:
-                output.put(message)
-            except ChannelClosed:
-                self.outputs.remove(output)
+        for output in self.outputs:
+            missed = output.admit(message)
+            if missed is not None:
+                for other in self.outputs:
+                    if other is not output:
+                        other.put(missed)
+        for output in self.outputs:
+            output.put(message)

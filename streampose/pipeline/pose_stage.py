@@ -85,6 +85,8 @@ class PoseStage:
                     lane.tracker.pose_every_at_least(lane.effort.pose_every)
                     lane.put_out(change)
             lane.put_out(PoseResult(frame, found, detections.boxes is not None))
+            lane.done += 1
+            lane.frames.on_ready()  # the next frame may have waited for this count
 
     def _control(self, lane: Lane, message: Control) -> None:
         self._lanes.add(lane)

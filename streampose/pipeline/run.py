@@ -20,7 +20,8 @@ from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
 
 log = logging.getLogger(__name__)
-DRAIN_S = 10.0  # what is queued when a run is stopped must be done in this time, then everything is aborted
+DRAIN_S = 10.0  # what is queued when a run is stopped must be done in this time, then everything is aborted; so it is
+# where cameras ended by themselves and sinks of live ones take nothing for as long
 CLOSE_S = 15.0  # a camera that was removed and has not closed its files after this is said to hold up its successor
 
 
@@ -178,6 +179,10 @@ class Run:
                         for camera in self.all_cameras():
                             if camera.main is not None:
                                 camera.main.producer.stop()
+                    if finishing and self._stopped_s is None and (hung := self._hung()):
+                        log.warning("%s: nothing taken for %.0f s: closing the files now", ", ".join(hung), DRAIN_S)
+                        self.abort()
+                        break
                     if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
                         log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
                         self.abort()
@@ -188,6 +193,13 @@ class Run:
             if camera.tap is not None:
                 camera.tap.close()
         tick()
+
+    def _hung(self) -> list[str]:
+        """The sinks that have not ended, where each is of a camera that waits for none and takes nothing; else none."""
+        left = [(camera, worker) for camera in self.all_cameras() for worker in camera.sinks if not worker.ended]
+        if any(c.lane.frames.policy == "lossless" or w.inbox.idle_s() < DRAIN_S for c, w in left):
+            return []
+        return [f"{worker.sink.name} of {camera.name}" for camera, worker in left]
 
     def _all_ended(self) -> bool:
         return not self._waiting and all(

@@ -14,7 +14,19 @@ import numpy as np
 import orjson
 
 from streampose.errors import SinkError
-from streampose.messages import Break, CameraState, Control, Counts, Degrade, End, Gap, Person, PoseResult, SourceInfo
+from streampose.messages import (
+    Break,
+    CameraState,
+    Control,
+    Counts,
+    Degrade,
+    End,
+    Gap,
+    Missed,
+    Person,
+    PoseResult,
+    SourceInfo,
+)
 from streampose.sinks.ledger import Ledger
 from streampose.sinks.paths import Names, cannot_write, fill, make_folder, unused
 from streampose.sinks.roll import Roller, WallClock
@@ -96,7 +108,7 @@ def _points(poses: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> list[list
     return rows
 
 
-def control_record(message: Gap | CameraState | Break | Degrade) -> dict[str, Any]:
+def control_record(message: Gap | Missed | CameraState | Break | Degrade) -> dict[str, Any]:
     """A control message as plain data."""
     if isinstance(message, Gap):
         return {
@@ -109,6 +121,17 @@ def control_record(message: Gap | CameraState | Break | Degrade) -> dict[str, An
             "wall_start": rfc3339(message.wall_start_s),
             "wall_end": rfc3339(message.wall_end_s),
             "detail": message.detail,
+        }
+    if isinstance(message, Missed):
+        return {
+            "type": "missed",
+            "camera": message.camera,
+            "sink": message.sink,
+            "start": round(message.start_s, 6),
+            "end": round(message.end_s, 6),
+            "frames": message.frames,
+            "wall_start": rfc3339(message.wall_start_s),
+            "wall_end": rfc3339(message.wall_end_s),
         }
     if isinstance(message, CameraState):
         return {

@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_results import make_info, make_person, make_result
 
 from streampose.errors import DataError
 from streampose.export.verify import verify_folder
 from streampose.export.video_times import read_video
+from streampose.messages import Break, Counts, End, Gap
+from streampose.pipeline.channel import Channel
+from streampose.pipeline.lane import Result
+from streampose.pipeline.outlet import Outlet
+from streampose.pose.skeleton import load_skeleton
+from streampose.sinks.draw import DrawSkeleton
+from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.record import RecordSink
+from tests.pipeline.test_stages import make_lane
 
 
 def edit(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
@@ -244,3 +254,63 @@ def test_the_times_in_a_video_are_camera_times(recorded: Callable[..., Path]) ->
     assert (first.camera, first.mode) == ("gate", "annotated")
     assert first.times_s[0] == 0.0
     assert last.times_s[-1] == pytest.approx(7.36, abs=last.tolerance_s)
+
+
+@pytest.fixture
+def hung(tmp_path: Path) -> Path:
+    """Record and video of a camera whose disk hung twice: 100 frames at 25 a second; the record lacks 20 to 49 and the
+    video 40 to 69, and the camera connected anew at frame 30."""
+    coco = load_skeleton("coco17")
+    header = {"version": "0", "source": "test", "models": {}, "keypoints": list(coco.keypoints), "config": {}}
+    folder = tmp_path / "hung"
+    lane, _, _ = make_lane("gate", "latest")
+    sinks = (
+        JsonlSink(folder / "gate.jsonl", "gate", header),
+        RecordSink(folder / "gate.mp4", "gate", DrawSkeleton(coco.sides, coco.edges)),
+    )
+    channels: list[Channel[Result]] = [Channel(sink.name, 1, "lossless") for sink in sinks]
+    lane.outputs[:] = [Outlet("gate", sink.name, c, 0.0) for sink, c in zip(sinks, channels, strict=True)]
+
+    def take(number: int) -> None:
+        while channels[number].stats().waiting:
+            sinks[number].write(channels[number].get())
+
+    lane.put_out(Break("gate", 0, make_info(live=True)))
+    for index in range(100):
+        if index == 30:
+            lane.put_out(Gap("gate", "disconnected", 1.2, 2.2, None, 1.8e9 + 1.2, 1.8e9 + 2.2))
+            lane.put_out(Break("gate", 1, make_info(live=True), "reconnected"))
+        time_s = index / 25 + (index >= 30)
+        lane.put_out(make_result(index, time_s, [make_person(1)], wall_s=1.8e9 + time_s, segment=int(index >= 30)))
+        if not 19 <= index < 49:
+            take(0)
+        if not 39 <= index < 69:
+            take(1)
+    lane.put_out(End("gate", Counts(decoded=100)))
+    for number, sink in enumerate(sinks):
+        take(number)
+        sink.close()
+    return folder
+
+
+def test_what_a_sink_that_hung_lacks_is_no_disagreement(hung: Path) -> None:
+    verdict = verify_folder(hung)
+    assert verdict.disagreements == ()
+    assert "70 frames in 1 record, 70 pictures in 2 videos" in verdict.facts[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without("missed"), "20 of 70 frames are in no video, first at 3.000 s, last at 3.760 s"),
+        (without("gap"), "frames between 0.760 and 3.000 s are in neither the frames nor the gaps"),
+        (without("gap"), "no record here has a frame at its beginning (gate)"),
+        (put(-1, dropped={"unwritten": 29}), "the footer counts 29 frames that were not written, the gaps tell of 30"),
+    ],
+)
+def test_what_a_sink_that_hung_lacks_must_be_told(
+    change: Callable[[list[dict[str, Any]]], None], words: str, hung: Path
+) -> None:
+    edit(hung / "gate.jsonl", change)
+    lines = verify_folder(hung).disagreements
+    assert any(words in line for line in lines), lines

@@ -20,6 +20,7 @@ from streampose.pipeline.governor import LADDER, LoadGovernor
 from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.outlet import PATIENCE_S, Outlet
 from streampose.pipeline.pose_stage import PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.workers import WorkerGroup
@@ -117,7 +118,7 @@ def run(seconds: float = 20.0) -> Overload:
         frames,
         ledger,
         CameraTracker(np.full(17, 0.07, np.float32), TrackOptions(), SmoothOptions()),
-        [results],
+        [Outlet("gate", "results", results, PATIENCE_S)],
         max_age_s=MAX_AGE_S,
         governor=LoadGovernor("gate", MAX_AGE_S, LADDER),
     )

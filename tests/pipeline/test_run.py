@@ -14,6 +14,7 @@ from streampose.messages import Array, Image, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected, DetectStage
 from streampose.pipeline.lane import Result
+from streampose.pipeline.outlet import PATIENCE_S, Outlet
 from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
@@ -125,7 +126,7 @@ def test_a_camera_whose_file_never_closes_is_said_once_not_to_begin_and_begins_w
     stuck = make_camera(run, "gate", [1, 60.0])
     inbox: Channel[Result] = Channel("jsonl:gate", 8, "lossless")
     stuck.sinks.append(SinkWorker("gate", JsonlSink(pipe, "gate", {}), inbox))
-    stuck.lane.outputs.append(inbox)
+    stuck.lane.outputs.append(Outlet("gate", "jsonl", inbox, PATIENCE_S))
     run.cameras = {"gate": stuck, "yard": make_camera(run, "yard")}
 
     def change() -> None:

@@ -14,6 +14,7 @@ from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectsPeople, DetectStage
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
@@ -51,7 +52,7 @@ def make_lane(camera: str, policy: Policy = "lossless", **options: float) -> tup
     sink = MemorySink()
     worker = SinkWorker(camera, sink, Channel[Result](f"memory:{camera}", 8, "lossless"))
     tracker = CameraTracker(np.full(17, 0.07, np.float32), TrackOptions(), SmoothOptions())
-    return Lane(camera, frames, ledger, tracker, [worker.inbox], **options), sink, worker  # type: ignore[arg-type]
+    return Lane(camera, frames, ledger, tracker, [Outlet(camera, sink.name, worker.inbox)], **options), sink, worker  # type: ignore[arg-type]
 
 
 def feed(lane: Lane, frames: Sequence[Frame]) -> None:
@@ -161,7 +162,7 @@ def test_a_sink_that_fails_ends_alone() -> None:
     lane, sink, worker = make_lane("a")
     full = Full()
     bad = SinkWorker("a", full, Channel[Result]("full:a", 2, "lossless"))
-    lane.outputs.append(bad.inbox)
+    lane.outputs.append(Outlet("a", "full", bad.inbox))
     with WorkerGroup() as group:
         group.start("full:a", bad.run)
         run_stages([(lane, worker, [make_frame("a", i) for i in range(20)])])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from made_results import make_info, make_person, make_result
 
 from streampose.errors import SinkError
-from streampose.messages import Break, CameraState, Counts, Degrade, End, Gap
+from streampose.messages import Break, CameraState, Counts, Degrade, End, Gap, Missed
 from streampose.sinks.jsonl import JsonlSink, rfc3339
 
 HEADER = {
@@ -55,9 +55,11 @@ def full_run(path: Path) -> list[dict[str, Any]]:
     sink.write(Break("gate", 1, make_info((320, 240)), "resolution changed"))
     sink.write(Degrade("gate", 1, "detect_every 2", "age 620 ms", 1.3))
     sink.write(Gap("gate", "dropped", 1.4, 1.6, 5))
+    sink.write(Gap("gate", "unwritten", 1.6, 1.8, 3, None, None, "jsonl took nothing"))
+    sink.write(Missed("gate", "record", 0.12, 0.2, 2, 1.79e9 + 0.12, 1.79e9 + 0.2))
     for index in range(10, 15):
         sink.write(make_result(index, 1.8 + index / 25, size=(320, 240), segment=1))
-    sink.write(End("gate", Counts(decoded=16, corrupt=1, dropped={"latest": 5})))
+    sink.write(End("gate", Counts(decoded=19, corrupt=1, dropped={"latest": 5, "unwritten": 3})))
     sink.close()
     sink.close()
     assert sink.outputs() == (str(path),)
@@ -92,12 +94,12 @@ def test_header_first_footer_last_and_the_counts_reconcile(tmp_path: Path) -> No
     assert footer["written"] == len(frames) == 10
     assert footer["decoded"] == footer["written"] + sum(footer["dropped"].values()) + footer["corrupt"]
     assert footer["complete"] is True
-    assert footer["gaps"] == 2
-    assert footer["gap_s"] == pytest.approx(1.2)
+    assert footer["gaps"] == 3
+    assert footer["gap_s"] == pytest.approx(1.4)
     assert footer["longest_gap_s"] == pytest.approx(1.0)
     assert footer["watched_s"] == pytest.approx(frames[-1]["time"])
-    assert footer["coverage"] == pytest.approx(1 - 1.2 / footer["watched_s"], abs=1e-6)
-    assert footer["text"] == "coverage 49.1 %, 2 gaps, longest 1.0 s"
+    assert footer["coverage"] == pytest.approx(1 - 1.4 / footer["watched_s"], abs=1e-6)
+    assert footer["text"] == "coverage 40.6 %, 3 gaps, longest 1.0 s"
     assert footer["latency_ms"] == {"p50": 41.0}
 
 

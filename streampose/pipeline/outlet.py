@@ -1,0 +1,151 @@
+"""The way out to one sink: who reads a live camera waits for no sink that hangs, and what that sink missed is told.
+
+A recording waits, for nothing of it may be lost. A live camera gives a sink that has no room `PATIENCE_S` seconds to take
+something; then its results are passed over until it does. What it misses is a gap of its record with the cause
+`unwritten`, so that the record still adds up, and a `Missed` for the other sinks of the camera. Nobody waits for it again
+until it has caught up, so that one which takes a result now and then does not slow the cameras down.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from streampose.messages import Control, End, Frame, Gap, GapCause, Missed, PoseResult
+from streampose.pipeline.channel import Channel, ChannelClosed
+
+log = logging.getLogger(__name__)
+PATIENCE_S = 1.0  # a sink of a live camera that takes nothing for so long is passed over
+UNWRITTEN: GapCause = "unwritten"  # the cause of the gaps, and the word by which the counts tell of their results
+
+
+@dataclass(slots=True)
+class _Stretch:
+    """Results that follow each other and were all missed; it ends at the next that was not, or where a gap begins."""
+
+    start_s: float
+    wall_start_s: float | None
+    last_s: float
+    wall_last_s: float | None
+    frames: int
+
+
+class Outlet:
+    """Hands the results and words of one camera to one sink. Written by one thread; others may read the attributes.
+
+    `patience_s` None: the sink is waited for. `missed` counts the results that it was not given; `behind_since_s` is the
+    monotonic time since when it is passed over, None while it keeps up. `closed`: it takes nothing more.
+    """
+
+    def __init__(
+        self, camera: str, sink: str, channel: Channel[PoseResult | Control], patience_s: float | None = None
+    ) -> None:
+        self.camera = camera
+        self.sink = sink
+        self.missed = 0
+        self.behind_since_s: float | None = None
+        self.closed = False
+        self._channel = channel
+        self._patience_s = patience_s
+        self._admitted = True
+        self._stretch: _Stretch | None = None
+        self._missed_before = 0  # when it was last passed over
+
+    def admit(self, message: PoseResult | Control) -> Missed | None:
+        """See whether the sink gets `message`, waiting for room where it is waited for; `put` follows. Gives what it missed
+        before, for the other sinks, where that ends here: with a result that it gets, a gap, or the end."""
+        if self.closed:
+            return None
+        if isinstance(message, PoseResult):
+            frame = message.frame
+            self._admitted = self._has_room()
+            if not self._admitted:
+                self._miss(frame)
+                return None
+            return self._told(frame.time_s, frame.wall_s)
+        stretch = self._stretch
+        if isinstance(message, Gap) and stretch is not None and message.start_s >= stretch.last_s:
+            return self._told(message.start_s, message.wall_start_s)
+        if isinstance(message, End):
+            self._caught_up("had not caught up when the camera ended")
+            if stretch is not None:
+                return self._told(stretch.last_s, stretch.wall_last_s)
+        return None
+
+    def put(self, message: PoseResult | Control) -> None:
+        """Hand `message` on, unless it is a result that was not admitted. Words never wait and are never lost."""
+        if self.closed or (isinstance(message, PoseResult) and not self._admitted):
+            return
+        if isinstance(message, End) and self.missed:
+            counts = message.counts
+            message = replace(message, counts=replace(counts, dropped={**counts.dropped, UNWRITTEN: self.missed}))
+        try:
+            self._channel.put(message)
+        except ChannelClosed:
+            self.closed = True
+
+    def holds(self, frames: int) -> bool:
+        """Whether the sink is waited for and has no room for so many results. Any thread may ask."""
+        if self._patience_s is not None:
+            return False
+        try:
+            return self._channel.room(0.0) < frames
+        except ChannelClosed:
+            return False
+
+    def when_taken(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called whenever `holds` may have changed."""
+        if self._patience_s is None:
+            self._channel.on_taken = tell
+
+    def close(self) -> None:
+        """Nothing more comes; the sink takes what waits and ends."""
+        self._channel.close()
+
+    def _has_room(self) -> bool:
+        try:
+            room = self._channel.room(self._patience_s if self.behind_since_s is None else 0.0)
+        except ChannelClosed:
+            self.closed = True
+            return False
+        if room == self._channel.capacity:
+            self._caught_up("has caught up")
+        return room > 0
+
+    def _miss(self, frame: Frame) -> None:
+        if self.closed:
+            return
+        if self.behind_since_s is None:
+            idle_s = self._channel.idle_s()
+            self.behind_since_s = time.monotonic() - idle_s
+            self._missed_before = self.missed
+            log.warning(
+                "%s of %s: has taken nothing for %.1f s; results go on without it until it does: see to the disk",
+                self.sink, self.camera, idle_s,
+            )  # fmt: skip
+        self.missed += 1
+        stretch = self._stretch
+        if stretch is None:
+            self._stretch = _Stretch(frame.time_s, frame.wall_s, frame.time_s, frame.wall_s, 1)
+        else:
+            stretch.last_s, stretch.wall_last_s = frame.time_s, frame.wall_s
+            stretch.frames += 1
+
+    def _caught_up(self, how: str) -> None:
+        if self.behind_since_s is not None:
+            log.warning(
+                "%s of %s: %s; it missed %d results in %.1f s",
+                self.sink, self.camera, how, self.missed - self._missed_before, time.monotonic() - self.behind_since_s,
+            )  # fmt: skip
+            self.behind_since_s = None
+
+    def _told(self, end_s: float, wall_end_s: float | None) -> Missed | None:
+        """Tell the sink of the stretch that ends at `end_s`, where there is one; gives the same for the others."""
+        stretch, self._stretch = self._stretch, None
+        if stretch is None:
+            return None
+        span = (stretch.start_s, end_s, stretch.frames, stretch.wall_start_s, wall_end_s)
+        self.put(Gap(self.camera, UNWRITTEN, *span, f"{self.sink} took nothing"))
+        return Missed(self.camera, self.sink, *span)
