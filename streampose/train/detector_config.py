@@ -38,6 +38,7 @@ class Recipe(_Strict):
     """All of it; `streampose train detector RECIPE.yaml`."""
 
     name: str
+    file: str = Field("", exclude=True, description="the recipe's own file name; filled in when it is read")
     out: str = Field(description="folder of the run: checkpoints, metrics, and the best weights with their manifest")
     licence: str = Field("AGPL-3.0", description="of the weights that are made; those of ultralytics pass on theirs")
     origin: str = ""
@@ -88,4 +89,4 @@ def read_recipe(path: str | Path) -> Recipe:
     for width, height in recipe.canvases:
         if width % 32 or height % 32:
             raise ConfigError(f"{path}: canvases: {width}x{height} is not made of multiples of 32")
-    return recipe
+    return recipe.model_copy(update={"file": Path(path).name})

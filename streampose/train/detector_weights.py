@@ -42,7 +42,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
             },
             measured={
                 **cost_of(network, recipe.size, recipe.size),
-                "command": "streampose train detector configs/train/detector.yaml",
+                "command": f"streampose train detector {recipe.file}",
                 "size": recipe.size,
                 **{name: round(float(value), 3) for name, value in figures.items()},
             },

@@ -54,7 +54,7 @@ def quiet(*_: Any) -> None:
 def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     make_set(tmp_path / "set")
     losses: list[float] = []
-    plan = recipe(tmp_path, steps=25, lr=2e-3)
+    plan = recipe(tmp_path, steps=25, lr=2e-3, file="tiny.yaml")
     training = train_detector(
         plan, resume=False, say=quiet, progress=lambda _, parts: losses.append(sum(parts.values()))
     )
@@ -65,6 +65,7 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     assert manifest.training["pictures"] in (0, 50)  # of the best: the start or the end
     assert set(manifest.measured) >= {"command", "held_out_ap50_all", "held_out_ap50_64"}
     assert manifest.measured["parameters_m"] == 3.01
+    assert manifest.measured["command"] == "streampose train detector tiny.yaml"
     with torch.inference_mode():
         assert build(manifest, weights)(torch.zeros(1, 3, 96, 96)).shape == (1, 5, 189)
     assert training.step == 25
@@ -159,6 +160,8 @@ def test_recipes(tmp_path: Path, text: str, message: str) -> None:
 
 def test_the_shipped_recipe_reads() -> None:
     plan = read_recipe(Path(__file__).parents[2] / "configs" / "train" / "detector.yaml")
+    assert plan.file == "detector.yaml"
+    assert "file" not in plan.model_dump()
     assert plan.architecture["tower_classes"] == 80
     with pytest.raises(ConfigError, match="no such recipe"):
         read_recipe("nowhere.yaml")
