@@ -58,6 +58,17 @@ def test_a_recording_is_smoothed_with_hindsight(tmp_path: Path, short_clip: Path
     assert jitter(offline) < jitter(live)
 
 
+def test_what_is_said_of_a_recording_is_one_line_however_long(tmp_path: Path, pictures: Path) -> None:
+    far = tmp_path / ("a folder with a long name " * 4)
+    far.mkdir()
+    (far / "one.jpg").write_bytes((pictures / "one.jpg").read_bytes())
+    done = CliRunner().invoke(app, ["annotate", str(far), "--out", str(tmp_path / "out"), "--no-overlay", *FAST])
+    assert done.exit_code == 0, done.output
+    (line,) = [line for line in done.stderr.splitlines() if "policy" in line]
+    assert str(far) in line
+    assert line.endswith("images, policy lossless")
+
+
 def jitter(frames: list[dict[str, object]]) -> float:
     """Mean second difference of all key points that are seen in three frames on end, in pixels a frame squared."""
     tracks: dict[int, dict[int, np.ndarray]] = {}

@@ -56,7 +56,9 @@ class Status:
             self._last_s = now_s
 
     def _print(self, text: str) -> None:
-        (self._bar.console if self._bar is not None else self._console).print(text, highlight=False, markup=False)
+        (self._bar.console if self._bar is not None else self._console).print(
+            text, highlight=False, markup=False, soft_wrap=True
+        )
 
     def _announce(self, camera: CameraRun) -> None:
         tally = camera.lane.tally
