@@ -1,7 +1,10 @@
-"""What several tests share: a short real clip, cut without encoding anew."""
+"""What several tests share: a short real clip, cut without encoding anew, and what the product makes of the bundled one."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -23,3 +26,23 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             packet.stream = copied
             target.mux(packet)
     return path
+
+
+@dataclass(frozen=True)
+class BundledRun:
+    """What `streampose run configs/cctv.yaml` left in `folder` (gate.mp4, gate.jsonl) and said on standard output."""
+
+    folder: Path
+    said: str
+
+
+@pytest.fixture(scope="session")
+def bundled_run(tmp_path_factory: pytest.TempPathFactory) -> BundledRun:
+    """The bundled clip through the whole pipeline, as a user starts it; a minute where the networks are slow."""
+    folder = tmp_path_factory.mktemp("bundled")
+    command = [sys.executable, "-m", "streampose", "run", "configs/cctv.yaml"]
+    for sink, ending in (("record", "mp4"), ("jsonl", "jsonl")):
+        command += ["--set", f"sinks.{sink}.path={folder}/{{camera}}.{ending}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+    assert done.returncode == 0, done.stderr
+    return BundledRun(folder, done.stdout)

@@ -18,6 +18,8 @@ from typing import Any
 import av
 import pytest
 
+from tests.conftest import BundledRun
+
 ROOT = Path(__file__).parent.parent
 LIVE = "test:people?live=1&fps=10&size=320x240&people=2"
 
@@ -91,18 +93,17 @@ def camera_of(path: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_bundled_clip_becomes_video_and_record(tmp_path: Path) -> None:
-    code, out, err = call("run", "configs/cctv.yaml", "--set", f"sinks.record.path={tmp_path}/{{camera}}.mp4",
-                          "--set", f"sinks.jsonl.path={tmp_path}/{{camera}}.jsonl")  # fmt: skip
-    assert code == 0, err
-    assert str(tmp_path / "gate.mp4") in out
-    lines = records(tmp_path / "gate.jsonl")
+@pytest.mark.timeout(580)
+def test_the_bundled_clip_becomes_video_and_record(bundled_run: BundledRun) -> None:
+    folder = bundled_run.folder
+    assert str(folder / "gate.mp4") in bundled_run.said
+    lines = records(folder / "gate.jsonl")
     frames = [line for line in lines if line["type"] == "frame"]
     assert lines[0]["type"] == "header"
     assert lines[-1]["type"] == "footer"
     assert lines[-1]["decoded"] == len(frames) == 200
     assert [frame["index"] for frame in frames] == list(range(200))
-    assert video_times(tmp_path / "gate.mp4") == pytest.approx([frame["time"] for frame in frames], abs=1e-3)
+    assert video_times(folder / "gate.mp4") == pytest.approx([frame["time"] for frame in frames], abs=1e-3)
     confirmed = [p for frame in frames for p in frame["people"] if p["state"] == "confirmed"]
     assert len(confirmed) > 500  # up to eight people, most of the time several
     assert all(len(person["keypoints"]) == 17 for person in confirmed)
