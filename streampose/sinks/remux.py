@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from streampose.sinks.video_file import check_extension, close_container, descri
 
 log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
+_DEEPEST_REORDER = 16  # pictures that H.264 and H.265 may hold back; a stream that has no DTS by then never has any
 
 
 def source_template(template: str) -> str:
@@ -50,6 +51,16 @@ def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes |
     else:
         sets = [unit for unit in units if unit and unit[0] >> 1 & 63 in (32, 33, 34)]
     return b"".join(b"\0\0\0\1" + unit for unit in sets) or None
+
+
+def dts_before(known: int | None, pts: Sequence[int], duration: int) -> list[int]:
+    """Decoding times of the packets that a stream begins with and that have none, as Matroska's with B-frames; all in ticks.
+
+    `pts` are theirs in the order of decoding, `known` is the DTS of the packet behind them. They grow by `duration` up to
+    `known`, or tick by tick where it is None, and none is after a PTS.
+    """
+    last, step = (min(pts), 1) if known is None else (min(known, *pts), max(duration, 1))
+    return [last - step * (len(pts) - place) for place in range(len(pts))]
 
 
 class Remuxer:
@@ -89,6 +100,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
+        self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
         self._names = names or Names()
         self._outputs: list[str] = []
 
@@ -109,7 +121,7 @@ class Remuxer:
             return
         try:
             self._finish()
-        except SinkError as error:
+        except (SinkError, av.error.FFmpegError) as error:
             self._fail(error)
         finally:
             self._lock.release()
@@ -121,17 +133,39 @@ class Remuxer:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None or packet.time_base is None:
             return  # a packet without any time cannot be placed; the next key frame begins anew
-        other = self._container is None or stream is not self._source or self._clock_set(dts, packet.time_base)
+        set_back = not self._held and self._clock_set(dts, packet.time_base)
+        other = self._container is None or stream is not self._source or set_back
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
         if packet.is_keyframe and (other or resized or (self._roller is not None and self._roller.due(wall_s))):
             self._finish()
             if self._given_up():
                 return  # while it closed the file before
-            self._begin(packet, stream, dts, wall_s)
+            self._begin(packet, stream, wall_s)
         elif other:
             return  # nothing can be decoded before the first key frame
+        copy = self._copy(packet, packet.time_base)
+        if packet.dts is None and self._last_dts < 0 and len(self._held) < _DEEPEST_REORDER:
+            self._held.append(copy)
+            return
+        self._release_held(dts)
+        self._mux(copy, dts)
+
+    def _release_held(self, known: int | None) -> None:
+        """Write what waits for a DTS; `known` is that of the packet behind."""
+        held, self._held = self._held, []
+        if held:
+            pts = [copy.pts for copy in held if copy.pts is not None]
+            for copy, dts in zip(held, dts_before(known, pts, held[0].duration or 0), strict=True):
+                self._mux(copy, dts)
+
+    def _mux(self, copy: av.Packet[av.stream.Stream], dts: int) -> None:
+        """Write a packet of our own, its times counted from the file's beginning."""
         assert self._container is not None
-        self._container.mux(self._copy(packet, dts, packet.time_base))
+        if self._last_dts < 0:
+            self._first_dts = dts
+        copy.dts = dts - self._first_dts
+        copy.pts = copy.dts if copy.pts is None else max(copy.pts - self._first_dts, copy.dts)
+        self._container.mux(copy)
         self._last_dts = dts - self._first_dts
 
     def _clock_set(self, dts: int, time_base: Fraction) -> bool:
@@ -139,7 +173,7 @@ class Remuxer:
         step = dts - self._first_dts - self._last_dts
         return step <= 0 or (self._last_dts >= 0 and step * time_base > _LONGEST_PAUSE_S)
 
-    def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, dts: int, wall_s: float) -> None:
+    def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float) -> None:
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
         else:
@@ -152,7 +186,7 @@ class Remuxer:
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context
-        self._source, self._first_dts, self._last_dts = stream, dts, -1
+        self._source, self._last_dts = stream, -1
         self._size = (context.width, context.height)
         try:
             self._target = self._container.add_stream_from_template(stream)
@@ -163,11 +197,10 @@ class Remuxer:
             self._target.codec_context.extradata = sets
             self._target.codec_context.width, self._target.codec_context.height = self._size
 
-    def _copy(self, packet: av.Packet[av.VideoStream], dts: int, time_base: Fraction) -> av.Packet[av.stream.Stream]:
-        """A packet of our own with times from the file's beginning: muxing changes what it is given."""
+    def _copy(self, packet: av.Packet[av.VideoStream], time_base: Fraction) -> av.Packet[av.stream.Stream]:
+        """A packet of our own, still without a DTS: muxing changes what it is given."""
         copy = av.Packet(bytes(packet))
-        copy.dts = dts - self._first_dts
-        copy.pts = copy.dts if packet.pts is None else max(packet.pts - self._first_dts, copy.dts)
+        copy.pts = packet.pts
         copy.duration = packet.duration or 0
         copy.time_base = time_base
         copy.is_keyframe = packet.is_keyframe
@@ -179,6 +212,7 @@ class Remuxer:
         return SinkError(f"{self._path}: {self._codec} does not fit into {self._path.suffix}; name a .mkv file")
 
     def _finish(self) -> None:
+        self._release_held(None)
         container, self._container = self._container, None
         self._source = self._target = None
         if container is None:
@@ -188,6 +222,7 @@ class Remuxer:
         close_container(container, self._path)
 
     def _fail(self, error: SinkError | av.error.FFmpegError) -> None:
+        self._held = []
         container, self._container = self._container, None
         if isinstance(error, SinkError):
             self.error = error

@@ -7,14 +7,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streampose.sinks import remux
-from streampose.sinks.remux import Remuxer, source_template
+from streampose.sinks.remux import Remuxer, dts_before, source_template
 
 
 def make_video(path: Path, codec: str = "libx264", frames: int = 120, noise: bool = False, **options: str) -> None:
@@ -76,6 +79,58 @@ def test_pictures_and_times_are_those_of_the_source(
     assert len(copied) == 120
     assert all((a == b).all() for a, b in zip(pictures, copied, strict=True))
     assert np.abs(np.diff(times) - np.diff(copied_times)).max() < 2e-3
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 60])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_matroska_source_with_b_frames_loses_no_packet(frames: int, codec: str, ending: str, tmp_path: Path) -> None:
+    """Its first two packets have no DTS; of a clip of two frames none has."""
+    source = tmp_path / "source.mkv"
+    make_video(source, codec, frames, **({"x265-params": "log-level=none"} if codec == "libx265" else {"bf": "3"}))
+    with av.open(str(source)) as container:
+        undecided = [packet.dts is None for packet in container.demux(video=0) if packet.size]
+    assert undecided == [True, True, *[False] * frames][:frames]
+    remuxer = Remuxer(tmp_path / f"out.{ending}", "gate")
+    assert feed(source, remuxer) == frames
+    remuxer.close()
+    assert remuxer.error is None
+    assert remuxer.outputs() == (str(tmp_path / f"out.{ending}"),)
+    assert len(packets(tmp_path / f"out.{ending}")) == len(packets(source)) == frames
+    (times, pictures), (copied_times, copied) = read(source), read(tmp_path / f"out.{ending}")
+    assert all((a == b).all() for a, b in zip(pictures, copied, strict=True))
+    assert np.diff(copied_times) == pytest.approx(np.diff(times), abs=2e-3)
+
+
+@given(
+    st.one_of(st.none(), st.integers(-100, 100)),
+    st.lists(st.integers(-100, 100), min_size=1, max_size=17),
+    st.integers(0, 50),
+)
+def test_times_that_were_missing_grow_up_to_the_first_known_and_are_never_after_their_pictures(
+    known: int | None, pts: list[int], duration: int
+) -> None:
+    found = dts_before(known, pts, duration)
+    assert all(a < b for a, b in pairwise([*found, *([] if known is None else [known])]))
+    assert all(dts <= shown for dts, shown in zip(found, pts, strict=True))
+
+
+def test_a_stream_that_never_has_dts_is_written_by_its_pts(tmp_path: Path) -> None:
+    make_video(tmp_path / "source.mp4", bf="0")
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate")
+    with av.open(str(tmp_path / "source.mp4")) as container:
+        for packet in container.demux(video=0):
+            packet.dts = None
+            remuxer.write(packet, container.streams.video[0], 1.8e9)
+    remuxer.close()
+    (times, pictures), (copied_times, copied) = read(tmp_path / "source.mp4"), read(tmp_path / "out.mp4")
+    assert all((a == b).all() for a, b in zip(pictures, copied, strict=True))
+    assert np.diff(copied_times) == pytest.approx(np.diff(times), abs=1e-3)
 
 
 def test_files_are_cut_at_key_frames_by_the_wall_clock(tmp_path: Path) -> None:
