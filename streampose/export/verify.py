@@ -200,7 +200,7 @@ def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
 def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
     """Every frame lies outside the gaps, and what lies between frames too far apart is told by one."""
     name, spans = watch.camera, merge(watch.gaps)
-    for start, end in spans:
+    for start, end in merge(watch.gaps, touching=False):
         inside = np.flatnonzero((times > start + _EXACT_S) & (times < end - _EXACT_S))
         if len(inside):
             first = inside[0]
@@ -350,11 +350,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def merge(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The union of spans as sorted spans that do not touch."""
+def merge(spans: list[tuple[float, float]], *, touching: bool = True) -> list[tuple[float, float]]:
+    """The union of spans as sorted spans that do not overlap; those that only touch are one too, unless not `touching`:
+    a frame may lie between them."""
     merged: list[tuple[float, float]] = []
     for start, end in sorted(span for span in spans if span[1] > span[0]):
-        if merged and start <= merged[-1][1]:
+        if merged and (start < merged[-1][1] or (touching and start == merged[-1][1])):
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
             merged.append((start, end))

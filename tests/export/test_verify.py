@@ -23,6 +23,7 @@ from streampose.pose.skeleton import load_skeleton
 from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.record import RecordSink
+from tests.export.conftest import HEADER
 from tests.pipeline.test_stages import make_lane
 
 
@@ -102,6 +103,21 @@ def test_every_tampering_is_a_line(
     lines = verify_folder(folder).disagreements
     assert any(words in line for line in lines), lines
     assert all("\n" not in line for line in lines)
+
+
+def test_a_frame_exactly_between_two_gaps_lies_in_neither(tmp_path: Path) -> None:
+    path = tmp_path / "gate.jsonl"
+    sink = JsonlSink(path, "gate", HEADER)
+    sink.write(Break("gate", 0, make_info(live=True)))
+    for time_s, gap in ((0.0, (0.0, 1.5)), (1.5, (1.5, 3.0)), (3.0, None)):
+        sink.write(make_result(int(time_s / 1.5), time_s))
+        if gap is not None:
+            sink.write(Gap("gate", "stalled", *gap))
+    sink.write(End("gate", Counts(decoded=3)))
+    assert verify_folder(tmp_path).disagreements == ()
+    edit(path, lambda records: next(record for record in records if record["type"] == "gap").update(end=1.6))
+    lines = verify_folder(tmp_path).disagreements
+    assert "gate: frame 1 at 1.500 s lies in the gap 0.000 to 3.000 s" in lines
 
 
 def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -> None:
