@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streampose.cli.execute import Signals, _reload
-from streampose.config import Config, validate
+from streampose.config import CameraConfig, Config, validate
 from streampose.errors import InterruptedRun
+from streampose.pipeline.run import CameraRun
 
 
 @dataclass
@@ -29,10 +33,12 @@ class Built:
     def remove(self, name: str) -> None:
         self.asked.append(f"-{name}")
 
-    def add_when_free(self, name: str, make: object) -> None:
+    def add_when_free(self, name: str, make: Callable[[], CameraRun]) -> None:
+        assert isinstance(make, partial)
+        signature(make.func).bind(*make.args, **make.keywords)
         self.asked.append(f"+{name}")
 
-    def make_camera(self, name: str, camera: object, written: object) -> None:
+    def make_camera(self, name: str, camera: CameraConfig) -> CameraRun:
         raise AssertionError("not before the old one's files are closed")
 
 
