@@ -46,12 +46,14 @@ class ResultReader:
         numbered = self._lines()
         next(numbered, None)
         for number, record in numbered:
+            if record["type"] == "header":
+                raise DataError(
+                    f"{self.path}: line {number}: a second header; one file holds one result, split it before this line"
+                )
             if self.footer is not None:
                 raise DataError(
                     f"{self.path}: line {number}: a record behind the footer; a result ends with its footer"
                 )
-            if record["type"] == "header":
-                raise DataError(f"{self.path}: line {number}: a second header; one file holds one result")
             self._check(number, record)
             if record["type"] == "footer":
                 self.footer = record

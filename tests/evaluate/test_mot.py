@@ -10,7 +10,7 @@ import pytest
 
 from streampose.errors import DataError
 from streampose.evaluate.mot import measure_tracking, read_result, read_truth
-from tests.evaluate.results import found, seen, write_lines
+from tests.evaluate.results import HEADER, found, seen, write_lines
 
 
 def box_at(frame: int, lane: int) -> list[float]:
@@ -128,6 +128,8 @@ def test_a_result_that_was_cut_is_read_as_far_as_it_goes(tmp_path: Path, caplog:
         ([[]], "line 2: not a record"),
         ([], "no frame record"),
         ([seen(0, []), seen(0, [])], "frame index 0 stands there twice"),
+        ([seen(0, []), HEADER, seen(0, [])], "line 3: a second header; one file holds one result, split it"),
+        ([seen(0, []), {"type": "footer"}, HEADER, seen(0, [])], "line 4: a second header; one file holds one result"),
     ],
 )
 def test_bad_results_are_one_line(tmp_path: Path, lines: list[Any], word: str) -> None:
