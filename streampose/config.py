@@ -95,7 +95,7 @@ class CameraConfig(Section):
         description="what is given up, in this order, while `max_age` cannot be kept",
     )
     skip: Literal["none", "nonref", "nonkey"] = Field("none", description="frames that are not even decoded")
-    threads: int = Field(0, ge=0, description="decoder threads; 0 lets FFmpeg choose")
+    threads: int = Field(0, ge=0, le=64, description="decoder threads, up to 64; 0 lets FFmpeg choose")
     hwaccel: str = Field("none", description="hardware decoding: auto, cuda, vaapi, …; falls back, and says so")
     blind: bool = Field(True, description="live: watch for a frozen, dark, covered, defocused or moved picture")
     hours: tuple[str, ...] | None = Field(

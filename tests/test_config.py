@@ -58,6 +58,10 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ),
         ("cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: soon}", 'track.lost_after: a duration such as "500ms"'),
         ("cameras: {gate: {url: a.mp4, policy: newest}}", "cameras.gate.policy: input should be"),
+        (
+            "cameras: {gate: {url: a.mp4, threads: 1000}}",
+            "cameras.gate.threads: input should be less than or equal to 64",
+        ),
         ("cameras: {gate: {}}", "cameras.gate.url: missing"),
         ("cameras: {}", "cameras: dictionary should have at least 1 item"),
         ("cameras: {'a b': {url: x}}", '"a b" is no camera name'),
