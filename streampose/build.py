@@ -118,7 +118,9 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
         sinks = partial(make_sinks, config, models, name, display, names)
         made = _camera(config, models, name, camera, sinks, group, names)
-        made.lane.tally.error = first.run.cameras[name].lane.tally.error  # what it did not read is missing here, too
+        before = first.run.cameras[name]
+        made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too
+        made.producer.said = before.producer.said
         kept = first.kept[name]
         people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)

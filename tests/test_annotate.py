@@ -15,7 +15,7 @@ import streampose
 from streampose.annotate import jobs_for
 from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
-from streampose.errors import PermanentSourceError, SinkError, UsageError
+from streampose.errors import PermanentSourceError, SinkError, StreamposeError, UsageError
 from streampose.sources.open import kind_of
 from tests.media import write_video
 
@@ -219,16 +219,20 @@ def test_what_cannot_be_opened_is_said_once_and_costs_no_earlier_result(
         done = CliRunner().invoke(
             app, ["annotate", str(source), "--out", str(tmp_path / "out"), "--print", *FAST, *more]
         )
-        assert isinstance(done.exception, PermanentSourceError)
-        assert str(done.exception).startswith(str(source))
+        assert isinstance(done.exception, StreamposeError)
+        assert (str(done.exception), done.exception.exit_code) == ("1 source failed, as said above", 3)
         assert done.stdout.splitlines() == ["{}"]
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+    said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [next(source for source in (torn, empty) if str(source) in line) for line in said] == [torn, empty]
     assert [path.read_text() for path in earlier] == ["made before"] * 3
 
 
-def test_one_torn_video_does_not_cost_the_others(tmp_path: Path, short_clip: Path) -> None:
+def test_one_torn_video_does_not_cost_the_others(
+    tmp_path: Path, short_clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(short_clip.read_bytes()[:200])
-    with pytest.raises(Exception, match=r"torn\.mp4"):
+    with pytest.raises(StreamposeError, match=r"1 source failed, as said above"):
         annotate(str(torn), str(short_clip), "--out", str(tmp_path / "out"), "--no-overlay")
+    assert [str(torn) in record.message for record in caplog.records if record.levelname == "ERROR"] == [True]
     assert len(frames_of(tmp_path / "out" / "short.jsonl")) == 20

@@ -195,7 +195,9 @@ def test_a_recording_that_cannot_be_read_is_said_once_and_costs_no_earlier_resul
         path.write_bytes(data)
     code, out, err = call("run", str(config))
     assert code == 3, err
-    assert [line for line in err.splitlines() if "torn.mkv" in line] == err.splitlines()[-1:], err
+    (said,) = [line for line in err.splitlines() if "torn.mkv" in line]
+    assert said.startswith("E a: "), err
+    assert err.splitlines()[-1] == "streampose: 1 source failed, as said above"
     assert "Traceback" not in err
     assert {path: path.read_bytes() for path in earlier} == earlier
     assert f"{tmp_path}/a-2.jsonl" in out
@@ -207,11 +209,13 @@ def test_a_recording_that_cannot_be_read_is_said_once_and_costs_no_earlier_resul
     assert sorted(path.name for path in tmp_path.glob("a*")) == ["a.jsonl"]
 
 
-def test_a_sink_that_fails_costs_only_itself(tmp_path: Path, short_clip: Path) -> None:
+def test_a_sink_that_fails_costs_only_itself_and_is_said_once(tmp_path: Path, short_clip: Path) -> None:
     (tmp_path / "a.mp4").symlink_to("/dev/full")
     code, _, err = call("run", str(write_config(tmp_path, {"a": str(short_clip)})))
     assert code == 6
-    assert "a.mp4" in err
+    (said,) = [line for line in err.splitlines() if "a.mp4" in line]
+    assert said.startswith("E record of a ended: "), err
+    assert err.splitlines()[-1] == "streampose: 1 output failed, as said above"
     assert "Traceback" not in err
     assert records(tmp_path / "a.jsonl")[-1]["complete"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from streampose.cli.run import Settings
+
+log = logging.getLogger(__name__)
 
 
 def annotate(
@@ -51,6 +54,7 @@ def annotate(
                 check_recordings(job.config)
                 failures += execute_with(job.config, models, signals, started_s=started_s, others=begun)
             except StreamposeError as error:
+                log.error("%s", error)
                 failures.append(error)
                 continue
             if print_ and job.pictures and job.jsonl.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import time
 from collections.abc import Callable, Set
 from functools import partial
@@ -13,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from streampose.config import Config, validate
-from streampose.errors import InterruptedRun, StreamposeError
+from streampose.errors import InterruptedRun, SinkError, StreamposeError
 
 if TYPE_CHECKING:
     from streampose.build import Built
@@ -79,18 +78,27 @@ def execute(load: Callable[[], Config]) -> None:
 
 
 def finish(failures: list[Exception], signals: Signals) -> None:
-    """Raise the failure that decides the exit code, having said the others."""
+    """Raise what decides the exit code: a bug as it is; of failures, which were said as they came, how many there were."""
     from streampose.pipeline.run import worst
 
     chosen = worst(failures)
-    for failure in failures:
-        if failure is not chosen:
-            print(f"streampose: {failure}", file=sys.stderr)
+    if isinstance(chosen, StreamposeError):
+        failed = StreamposeError(count(failures))
+        failed.exit_code = chosen.exit_code
+        raise failed from chosen
     if chosen is not None:
         raise chosen
     if signals.times:
         name = signal.Signals(signals.last).name
         raise InterruptedRun(f"ended by {name}; every file is closed", 128 + signals.last)
+
+
+def count(failures: list[Exception]) -> str:
+    """How many failed: `2 sources and 1 output failed, as said above`."""
+    outputs = sum(isinstance(failure, SinkError) for failure in failures)
+    numbers = {"source": len(failures) - outputs, "output": outputs}
+    words = [f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items() if number]
+    return f"{' and '.join(words)} failed, as said above"
 
 
 def execute_with(

@@ -101,13 +101,12 @@ class Status:
         span_s = max(now_s - before_s, 1e-3)
         self._seen[camera] = (now_s, put_now, tally.frames)
         rate = (tally.frames - frames) / span_s
-        if tally.info is not None and not tally.info.live:
-            if tally.state not in ("ended", "failed"):
-                whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
-                self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
-            return
-        if tally.state == "ended":
+        if tally.state in ("ended", "failed"):
             return  # it was said, and is in the report
+        if tally.info is not None and not tally.info.live:
+            whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
+            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
+            return
         self._print(
             f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
             f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"

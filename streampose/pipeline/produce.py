@@ -90,6 +90,7 @@ class Producer:
         self._options = options or ProduceOptions()
         self._stop = threading.Event()
         self.ended = False
+        self.said: set[str] = set()  # what was wrong
         self.keeper = Keeper(camera, make_source, group, self._stopped, self._options.keep)
         self._watch = self._options.make_watch() if self._options.make_watch is not None else None
         self._state: tuple[SourceState, str] | None = None
@@ -121,8 +122,7 @@ class Producer:
                 self._produce()
             except StreamposeError as failure:
                 error = str(failure)
-                # That of a recording is said when the run ends, with its exit code; a watch may go on for weeks.
-                log.log(logging.ERROR if self._live else logging.DEBUG, "%s: %s", self.camera, error)
+                self._tell(logging.ERROR, error)
             except ChannelClosed:
                 raise
             except Exception as failure:  # a worker boundary: one camera fails, the others go on
@@ -154,6 +154,12 @@ class Producer:
                 else:
                     self._lost(event)
 
+    def _tell(self, level: int, text: str) -> None:
+        """Log what is wrong, unless it was said before, as in a first reading of the same recording."""
+        if text not in self.said:
+            self.said.add(text)
+            log.log(level, "%s: %s", self.camera, text)
+
     def _corrupt(self, corrupt: Corrupt) -> None:
         self._ledger.corrupt(corrupt.frames)
         again = bool(self._unseen) and self._unseen[-1].cause == "corrupt"
@@ -171,9 +177,9 @@ class Producer:
     def _say_damage(self, corrupt: Corrupt) -> None:
         """Every picture file that cannot be read is named; a video that is damaged in many places is named once."""
         if self._info is not None and self._info.kind == "images":
-            log.warning("%s: %s", self.camera, corrupt.what)
+            self._tell(logging.WARNING, corrupt.what)
         elif not self._damaged:
-            log.warning("%s: %s; the record says where pictures are missing", self.camera, corrupt.what)
+            self._tell(logging.WARNING, f"{corrupt.what}; the record says where pictures are missing")
         self._damaged = True
 
     def _lost(self, lost: Lost) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from streampose.cli.execute import Signals, _reload
+from streampose.cli.execute import Signals, _reload, finish
 from streampose.config import CameraConfig, Config, validate
-from streampose.errors import InterruptedRun
+from streampose.errors import InterruptedRun, SinkError, SourceError, StreamposeError
 from streampose.pipeline.run import CameraRun
 
 
@@ -97,6 +97,30 @@ def test_a_signal_before_anything_is_open_ends_at_once_whoever_catches_exception
     with pytest.raises(InterruptedRun, match="SIGTERM before a camera was opened") as ended:
         load()
     assert ended.value.exit_code == 143
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "words"),
+    [
+        ([SourceError("a")], 3, "1 source failed, as said above"),
+        ([SinkError("b"), SinkError("c")], 6, "2 outputs failed, as said above"),
+        ([SourceError("a"), SinkError("b"), SourceError("c")], 6, "2 sources and 1 output failed, as said above"),
+    ],
+)
+def test_the_last_words_count_what_failed_and_repeat_nothing(
+    failures: list[Exception], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StreamposeError) as ended:
+        finish(failures, Signals())
+    assert (str(ended.value), ended.value.exit_code) == (words, code)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_of_several_failures_a_bug_keeps_its_traceback() -> None:
+    bug = RuntimeError("sink")
+    with pytest.raises(RuntimeError) as ended:
+        finish([SinkError("b"), bug], Signals())
+    assert ended.value is bug
 
 
 def test_a_signal_later_is_only_noted() -> None:
