@@ -8,7 +8,9 @@ for a network, "human12+teacher-face" for people except the face; without it peo
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ import numpy.typing as npt
 
 from streampose.errors import DataError
 
+STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
 
@@ -77,11 +80,11 @@ class KeypointSet:
             else:
                 assert self.folder is not None
                 data = (self.folder / image.file).read_bytes()
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})"
             ) from error
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), STORED) if data else None
         if picture is None:
             raise DataError(f"{self.path}: image {image.id}: {image.file} does not decode as a picture")
         if picture.shape[:2] != (image.height, image.width):
@@ -167,7 +170,7 @@ def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
                 int(entry["id"]), str(entry["file_name"]), int(entry["width"]), int(entry["height"]),
                 str(entry.get("source") or entry.get("split") or ""),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             faults.append(f"image {entry!r:.80} lacks a good id, file_name, width or height")
             continue
         if image.id in images:
@@ -189,7 +192,8 @@ def _read_people(
     faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
     person = _person_categories(raw)
     for entry in entries:
-        if person and entry.get("category_id") not in person:
+        category = entry.get("category_id")
+        if person and not (isinstance(category, int) and category in person):
             continue
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
@@ -209,7 +213,8 @@ def _person_categories(raw: dict[str, Any]) -> set[Any]:
 
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
     name = f"annotation {entry.get('id')}"
-    image = images.get(entry.get("image_id", -1))
+    number = entry.get("image_id")
+    image = images.get(number) if isinstance(number, int) else None
     if image is None:
         raise DataError(f"{name}: no image {entry.get('image_id')!r} in this set")
     try:
@@ -231,7 +236,10 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
     weights = np.ones(joints, np.float32)
     for key in ("scores", "agreement"):
         if key in entry:
-            factor = np.asarray(entry[key], np.float32)
+            try:
+                factor = np.asarray(entry[key], np.float32)
+            except (TypeError, ValueError):
+                factor = np.zeros(0, np.float32)
             if factor.shape != (joints,) or not (np.isfinite(factor).all() and (factor >= 0).all()):
                 raise DataError(f"{name}: {key} must be {joints} numbers in 0..1")
             weights *= np.minimum(factor, 1.0)  # a heatmap's peak may pass 1 a little
@@ -241,6 +249,8 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
         human[:FACE] = False
     weights[human] = 1.0
     weights[keypoints[:, 2] == 0] = 0.0
-    area = float(entry.get("area") or 0.505 * float((box[2] - box[0]) * (box[3] - box[1])))
+    area = entry.get("area") or 0.505 * float((box[2] - box[0]) * (box[3] - box[1]))
+    if not isinstance(area, int | float) or not (math.isfinite(area) and area > 0):
+        raise DataError(f"{name}: area {area!r:.40}: a number above zero is wanted")
     crowd = bool(entry.get("iscrowd", 0))
-    return LabelledPerson(int(entry["id"]), image, box, keypoints, area, crowd, weights, human)
+    return LabelledPerson(int(entry["id"]), image, box, keypoints, float(area), crowd, weights, human)

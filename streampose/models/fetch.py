@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -45,7 +46,11 @@ def fetch(
     known = catalogue().get(name)
     if known is None:
         raise UsageError(f"{name}: not a known model; `streampose models list` shows them")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UsageError(f"--sha256 {sha256}: a whole sha256 is wanted, 64 hexadecimal digits")
     wanted = (sha256 or known.sha256).lower()
+    if not wanted.startswith(known.sha256.lower()):
+        raise UsageError(f"--sha256 {wanted[:16]}…: the published {name} has {known.sha256[:16]}")
     if not wanted and not unverified:
         raise UsageError(
             f"{name}: its publisher states no sha256; give --sha256 HEX from a source you trust, or --unverified"
@@ -54,7 +59,7 @@ def fetch(
     file_name = known.file_name or (source.name if source else f"{name}.pth")
     target = folder / file_name
     if target.is_file() and (not wanted or sha256_of(target).startswith(wanted)):
-        return _save(_describe(name, known, target, bool(wanted)), target)
+        return _save(_describe(name, known, target, len(wanted) == 64), target)
     part = target.with_name(target.name + ".part")
     address = url or known.url
     if source is None and not address:
@@ -72,7 +77,7 @@ def fetch(
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
-        manifest = _describe(name, known, target, bool(wanted))
+        manifest = _describe(name, known, target, len(wanted) == 64)
     except ModelError:
         target.unlink()  # what nobody vouched for and what is no such model goes
         raise

@@ -72,8 +72,10 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
     manifest, weights = found
     if manifest.task != task:
         raise ModelError(f"{path}: is a {manifest.task} model; a {task} model is wanted here")
-    if trust and manifest.architecture.get("builder") == "ultralytics-pt":
-        manifest = manifest.model_copy(update={"architecture": {**manifest.architecture, "trust": True}})
+    if manifest.architecture.get("builder") == "ultralytics-pt":
+        # What a manifest says of its own pickle is nobody's word, but where `fetch` wrote it after checking the file.
+        vouched = manifest.architecture.get("trust") is True and weights.resolve().parent == fetched_folder().resolve()
+        manifest = manifest.model_copy(update={"architecture": {**manifest.architecture, "trust": trust or vouched}})
     return manifest, weights
 
 

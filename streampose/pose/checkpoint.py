@@ -10,8 +10,9 @@ from __future__ import annotations
 import pickle
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -30,7 +31,7 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_arrays()):
             warnings.simplefilter("ignore")  # of pickle's version: the one line below says all
             raw = (
                 load_file(path)
@@ -58,6 +59,17 @@ def read_state(path: str | Path) -> State:
     if not state:
         raise ModelError(f"{path}: not a checkpoint: no tensors in it")
     return state
+
+
+def _arrays() -> list[Any]:
+    """What a pickled NumPy array of numbers is made of, by its names of old and new: MMPose keeps some beside tensors."""
+    from numpy._core import multiarray
+
+    reconstruct, scalar = multiarray._reconstruct, multiarray.scalar
+    parts: list[Any] = [np.ndarray, np.dtype]
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        parts += [(reconstruct, f"{module}._reconstruct"), (scalar, f"{module}.scalar")]
+    return parts + [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?")]
 
 
 def layout_of(state: State) -> Layout | None:

@@ -6,6 +6,7 @@ compared with what was got, and a difference is an error.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,11 @@ class OnnxRuntime:
         self.device = choice.device.lower()
         self._waste = WASTE if kind == "cpu" else 1.0
         try:
-            self._session = ort.InferenceSession(model, options, providers=provider_list(kind, index))
+            if kind in ("cuda", "tensorrt"):
+                ort.preload_dlls()  # CUDA's libraries may lie in Python packages, where nothing else looks for them
+            providers = provider_list(kind, index, hashlib.sha256(model).hexdigest())
+            self._session = ort.InferenceSession(model, options, providers=providers)
+            self._session.disable_fallback()  # nor while it runs
             got = self._session.get_providers()
             if got[0] != wanted:
                 raise ModelError(
@@ -95,13 +100,20 @@ class OnnxRuntime:
         del self._session
 
 
-def provider_list(kind: str, index: str) -> list[Any]:
-    """The provider asked for with its options; for TensorRT, CUDA behind it runs what TensorRT cannot."""
+def provider_list(kind: str, index: str, digest: str) -> list[Any]:
+    """The provider asked for with its options; for TensorRT, CUDA behind it runs what TensorRT cannot.
+
+    TensorRT names the engines that it keeps by the structure of a network, not by its weights, so each model, told by its
+    `digest`, has a folder of its own.
+    """
     options: dict[str, str] = {"device_id": index} if index else {}
     if kind != "tensorrt":
         return [(PROVIDERS[kind], options)]
-    engines = cache.cache_folder() / "tensorrt"
-    kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(engines)}  # an engine takes minutes to build
+    engines = cache.cache_folder() / "tensorrt" / digest[:16]
+    kept = {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(engines),
+    }  # an engine takes minutes to build
     return [(PROVIDERS["tensorrt"], {**options, **kept}), (PROVIDERS["cuda"], options)]
 
 

@@ -66,7 +66,9 @@ class CameraTracker:
         self._tracks: list[Track] = []
         self._bodies = Bodies()
         self._next_id = 1
-        self._frame = 0
+        self._detections = 0
+        self._since = 0  # frames since the last detection
+        self._interval = 1  # frames from one detection to the next, as it was last
         self._pose_every = self.options.pose_every
         self._time_s: float | None = None
 
@@ -88,6 +90,7 @@ class CameraTracker:
         before the last one counts as the last one.
         """
         time_s = self._advance(time_s)
+        self._count(boxes is not None)
         detections, weights = candidates.clean(boxes, scores, self.options.low_threshold)
         kept = association.suppress(detections, np.arange(len(detections)), self.options.duplicate_iou)
         detections, weights = detections[kept], weights[kept]
@@ -144,7 +147,6 @@ class CameraTracker:
     def _advance(self, time_s: float) -> float:
         dt = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s if self._time_s is None else self._time_s + dt
-        self._frame += 1
         self._bodies.predict(dt, [person.unseen and person.missed_s is not None for person in self._tracks])
         self._smoother.predict(dt, self._bodies.sizes, self._bodies.drift)
         return self._time_s
@@ -167,8 +169,20 @@ class CameraTracker:
             if row not in covered and person.may_be_carried(self._time_s or 0.0, self.options)
         ]
 
+    def _count(self, detected: bool) -> None:
+        if detected:
+            self._interval = self._since + 1 if self._detections else 1
+            self._detections, self._since = self._detections + 1, 0
+        else:
+            self._since += 1
+
     def _is_due(self, row: int) -> bool:
-        return (self._frame + self._tracks[row].id) % self._pose_every == 0
+        """Whether this person's pose is asked for. Detections vouch for boxes, so poses rarer than they are taken of
+        detected people, in turn; poses more frequent than they are taken with each detection and in equal steps after."""
+        every, interval = self._pose_every, max(self._interval, self._since + 1)
+        if every < interval:
+            return self._since % every == 0
+        return self._since == 0 and (self._detections + self._tracks[row].id) % -(-every // interval) == 0
 
     def _widened(self, boxes: Floats, owners: list[int | None]) -> Floats:
         """The `boxes` (C, 4), each grown to hold the joints that are known well of the track in its row of `owners`."""

@@ -272,6 +272,11 @@ def test_without_a_published_hash_somebody_must_answer_for_it(content: bytes, tm
         fetch("unsigned", folder=tmp_path)
     with pytest.raises(ModelError, match="is not the published file"):
         fetch("unsigned", folder=tmp_path, sha256="0" * 64)
+    for short in ("", "3", hashlib.sha256(content).hexdigest()[:63], "g" * 64):
+        with pytest.raises(UsageError, match="a whole sha256 is wanted"):
+            fetch("unsigned", folder=tmp_path, sha256=short)
+    with pytest.raises(UsageError, match="the published tiny has"):
+        fetch("tiny", folder=tmp_path, sha256="0" * 64)
     fetch("unsigned", folder=tmp_path, sha256=hashlib.sha256(content).hexdigest())
     fetch("unsigned", folder=tmp_path / "again", unverified=True)
 

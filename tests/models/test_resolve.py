@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError
-from streampose.models.manifest import InputSpec, Manifest, OutputSpec
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.resolve import published_output, resolve, size_in_name
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
@@ -133,3 +134,29 @@ def test_a_pickle_is_not_opened_unless_trusted(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         resolve(path, "pose")
     assert not (tmp_path / "sprung").exists()
+
+
+def test_no_manifest_vouches_for_its_own_pickle(tmp_path: Path) -> None:
+    """Whoever can lay a file beside another can write `trust: true` into it."""
+    path = tmp_path / "yolo.pt"
+    torch.save({"model": 1}, path)
+    manifest = Manifest(
+        name="yolo", task="detect", architecture={"builder": "ultralytics-pt", "trust": True}, weights=path.name,
+        sha256=sha256_of(path), input=InputSpec(width=640, height=640), output=OutputSpec(kind="yolo"), licence="?",
+    )  # fmt: skip
+    save(manifest, path.with_suffix(".yaml"))
+    assert resolve(path, "detect")[0].architecture["trust"] is False
+    assert resolve(path.with_suffix(".yaml"), "detect")[0].architecture["trust"] is False
+    assert resolve(path, "detect", trust=True)[0].architecture["trust"] is True
+
+
+def test_trust_is_for_the_call_that_gives_it(tmp_path: Path) -> None:
+    silence_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    model.names = {0: "person"}
+    path = tmp_path / "yolo.pt"
+    torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
+    assert resolve(path, "detect", trust=True)[0].architecture["trust"] is True
+    assert resolve(path, "detect")[0].architecture["trust"] is False

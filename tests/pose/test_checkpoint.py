@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -23,7 +24,9 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("kind", ["bare", "state_dict", "module", "mmpose", "old mmpose", "safetensors"])
+@pytest.mark.parametrize(
+    "kind", ["bare", "state_dict", "module", "mmpose", "mmpose with arrays", "old mmpose", "safetensors"]
+)
 def test_every_layout_of_hrnet(tmp_path: Path, kind: str) -> None:
     source, target = HRNet("hrnet_tiny"), HRNet("hrnet_tiny")
     state = source.state_dict()
@@ -36,6 +39,16 @@ def test_every_layout_of_hrnet(tmp_path: Path, kind: str) -> None:
             "state_dict": {"state_dict": state, "meta": {"epoch": 3}},
             "module": {f"module.{name}": value for name, value in state.items()},
             "mmpose": {"state_dict": as_mmpose(state, "head")},
+            "mmpose with arrays": {
+                "state_dict": as_mmpose(state, "head"),
+                "meta": {
+                    "dataset_meta": {
+                        "sigmas": np.linspace(0.1, 0.9, 17),
+                        "flip": np.arange(17),
+                        "share": np.float32(0.5),
+                    }
+                },
+            },
             "old mmpose": {"state_dict": as_mmpose(state, "keypoint_head")},
         }[kind]
         torch.save(made, path)

@@ -177,11 +177,12 @@ def test_a_provider_that_is_not_there_is_no_silent_cpu() -> None:
 
 def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMPOSE_CACHE", "/kept")
-    first, second = provider_list("tensorrt", "1")
+    first, second = provider_list("tensorrt", "1", "ab" * 32)
     assert first[0] == "TensorrtExecutionProvider"
-    assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "1", "trt_engine_cache_path": "/kept/tensorrt"}
+    engines = f"/kept/tensorrt/{'ab' * 8}"  # engines of other weights are others
+    assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "True", "trt_engine_cache_path": engines}
     assert second == ("CUDAExecutionProvider", {"device_id": "1"})
-    assert provider_list("cpu", "") == [("CPUExecutionProvider", {})]
+    assert provider_list("cpu", "", "") == [("CPUExecutionProvider", {})]
 
 
 def test_a_yolo_head_makes_its_anchors_anew_and_the_old_ones_can_be_held() -> None:

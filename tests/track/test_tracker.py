@@ -205,6 +205,23 @@ def test_pose_every_third_frame_is_staggered_and_said() -> None:
     assert asked[9:] == [2] * 15
 
 
+@pytest.mark.parametrize(("detect", "every"), [(2, 2), (3, 3), (4, 2), (4, 4), (2, 4), (2, 3), (3, 1)])
+def test_everybody_is_posed_in_turn_however_rare_detection_is(detect: int, every: int) -> None:
+    """People who turn, so that an old pose soon says nothing of them: whoever is only posed between detections is lost."""
+    tracker = make(pose_every=every)
+    posed: dict[int, int] = {}
+    for n in range(96):
+        boxes = [box(150 + 180 * k + 3 * n, 300) for k in range(4)]
+        turned = [np.roll(pose(b), 4 * (n // 6), axis=0) for b in boxes]
+        look = lambda b, boxes=boxes, turned=turned: turned[int(np.argmin([abs(b - o).sum() for o in boxes]))]  # noqa: E731
+        people = step(tracker, n / 15, boxes if n % detect == 0 else None, look=look)
+        for person in people:
+            posed[person.id] = posed.get(person.id, 0) + (person.raw is not None)
+    steps = detect * -(-every // detect) if every >= detect else every
+    assert sorted(posed) == [1, 2, 3, 4]
+    assert all(count >= 0.8 * 96 / steps if every >= detect else count >= 0.5 * 96 / steps for count in posed.values())
+
+
 def test_pose_every_can_be_raised_and_goes_back() -> None:
     tracker = make()
     boxes = np.array([box(150 + 180 * k, 300) for k in range(4)])

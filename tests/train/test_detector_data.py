@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from streampose.errors import DataError
 from streampose.train.detector_data import BoxPicture, read_set, split_held_out, with_guesses
@@ -55,6 +56,28 @@ def test_boxes_are_cut_to_the_picture_and_crowds_are_ignored(tmp_path: Path) -> 
     (picture,) = read_set(write_folder(tmp_path / "set", data))
     assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [49.5, 39.5, 63.5, 47.5]]
     assert picture.ignored.tolist() == [[-0.5, -0.5, 63.5, 9.5]]
+
+
+def test_other_things_than_people_are_left_out(tmp_path: Path) -> None:
+    data = coco(1, categories=[{"id": 1, "name": "person"}, {"id": 3, "name": "car"}])
+    data["annotations"].append({"id": 7, "image_id": 0, "category_id": 3, "iscrowd": 0, "bbox": [1, 1, 20, 20]})
+    (picture,) = read_set(write_folder(tmp_path / "set", data))
+    assert len(picture.boxes) == 1
+    only_cars = coco(1, categories=data["categories"], annotations=data["annotations"][1:])
+    with pytest.raises(DataError, match="no person is labelled"):
+        read_set(write_folder(tmp_path / "cars", only_cars))
+
+
+def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    """Labels are of the stored pixels, whatever a camera wrote about its orientation."""
+    folder = write_folder(tmp_path / "set", coco(1))
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24] = 250
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.fromarray(picture).save(folder / "000.png", format="JPEG", exif=exif)
+    (read,) = read_set(folder)
+    assert read.decode()[:20].mean() > 200
 
 
 def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:
