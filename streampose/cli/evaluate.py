@@ -54,6 +54,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, openvino:GPU …")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino or onnx.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
+    trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
 ) -> None:
     """Measure accuracy on labelled pictures, or identity on labelled video.
 
@@ -90,7 +91,7 @@ def evaluate(
         samples = select(sets, split=split, last=last, limit=limit)
         finder = None
         if boxes == "detector":
-            finder = _detector(detector, threshold, size, asked, samples)
+            finder = _detector(detector, threshold, size, asked | {"trust": trust}, samples)
             open_files.callback(finder.close)
             boxes_of = lambda _, pictures: finder(pictures)  # noqa: E731
         elif boxes == "gt":
@@ -179,7 +180,7 @@ def _detector(
     from streampose.models.resolve import resolve
 
     ref = model or DEFAULT_DETECTOR
-    manifest, weights = resolve(ref, "detect")
+    manifest, weights = resolve(ref, "detect", trust=asked["trust"])
     long_side = size or max(manifest.input.width, manifest.input.height)
     shapes = {letterbox.plan(s.image.width, s.image.height, long_side).size for s in samples}
     converted_often = len(shapes) > 2 and not takes_any_size(manifest, weights)

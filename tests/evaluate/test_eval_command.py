@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import pytest
 
+from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import DataError
 from streampose.evaluate.dataset import open_keypoint_set
 from streampose.models import manifest as manifests
@@ -80,6 +81,29 @@ def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: 
     assert picture is not None
     assert picture.std() > 5
     assert "labelled boxes, flip test" in told
+
+
+def test_a_detector_of_unknown_origin_wants_trust(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    silence_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    model.names = {0: "person"}
+    path = tmp_path / "mine.pt"
+    torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
+    asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--limit", "1"]
+    asked += ["--boxes", "detector", "--detector", path, "--size", "64", "--threshold", "0.9"]
+    code, _, said = command(*asked)
+    assert code == 4, said
+    assert "is a pickle" in said
+    code, told, said = command(*asked, "--trust")
+    assert code == 0, said
+    assert "in 1 pictures" in told
+    assert command(*asked)[0] == 4  # trust is for the one call
 
 
 def test_an_expectation_that_does_not_hold(command: Command, folder: Path, untrained: Path) -> None:
