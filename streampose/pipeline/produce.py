@@ -105,6 +105,7 @@ class Producer:
         self._last: _Mark | None = None  # the last frame
         self._usual_step_s: float | None = None  # between two frames of a run of pictures
         self._unseen: list[_Unseen] = []  # since the last frame, in order
+        self._ends_s = 0.0  # where a recording that is cut would have ended
         self._damaged = False  # whether it was said of a recording
 
     def stop(self) -> None:
@@ -162,6 +163,8 @@ class Producer:
 
     def _corrupt(self, corrupt: Corrupt) -> None:
         self._ledger.corrupt(corrupt.frames)
+        if corrupt.until_s is not None:
+            self._ends_s = corrupt.until_s + (self._offset_s or 0.0)
         again = bool(self._unseen) and self._unseen[-1].cause == "corrupt"
         if not self._live:
             self._say_damage(corrupt)
@@ -313,6 +316,8 @@ class Producer:
         if self._live and (self._stalls() or self._last is None) and not self._unseen:
             self._note_outage(error or "stopped before a picture came")
         now = self._now()
+        if not self._live:
+            now = replace(now, time_s=max(now.time_s, self._ends_s))
         self._account(now)
         self._say("ended" if error is None else "failed", error or "", at=now)
         self._out.put(End(self.camera, self._ledger.counts, error))

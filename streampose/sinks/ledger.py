@@ -75,8 +75,8 @@ class Ledger:
         }
 
     def __str__(self) -> str:
-        # Rounded down: a watch with a gap in it must not read as complete.
-        percent = int(self.coverage * 1000 + 1e-9) / 10
+        # Rounded down: a watch with a gap in it must not read as complete, however short that is.
+        percent = min(int(self.coverage * 1000 + 1e-9) / 10, 99.9 if self.gaps else 100.0)
         if not self.gaps:
             return f"coverage {percent:.1f} %, no gaps"
         noun = "gap" if self.gaps == 1 else "gaps"

@@ -54,11 +54,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A frame or file that could not be decoded, at about `time_s`; `what` names it in one line."""
+    """A frame or file that could not be decoded, at about `time_s`; `what` names it in one line.
+
+    `until_s`: where the recording would have ended, for what is missing at its end.
+    """
 
     what: str
     time_s: float
     frames: int = 1
+    until_s: float | None = None
 
 
 class Source(Protocol):

@@ -167,7 +167,7 @@ class PacketDecoder:
         if missing_s <= CUT_SHORT_S:
             return None
         text = f"{self._info.url} is cut: it ends at {self._end_s:.2f} s of {promised_s:.2f} s"
-        return Corrupt(text, self.clock.time_s, self.missing_frames() or 1)
+        return Corrupt(text, self.clock.time_s, self.missing_frames() or 1, self.clock.time_s + missing_s)
 
     def missing_frames(self) -> int:
         """How many pictures the container promises beyond those it held, 0 where it does not say."""

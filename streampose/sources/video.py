@@ -172,9 +172,11 @@ class VideoSource:
                 raise failure or TransientSourceError(f"{self.name} ended the stream", kind="ended")
             if failure is not None and self._network:
                 raise failure
+            cut = decoder.cut_short()
             if failure is not None:
-                yield Corrupt(str(failure), decoder.clock.time_s, decoder.missing_frames() or 1)
-            elif (cut := decoder.cut_short()) is not None:
+                until_s = None if cut is None else cut.until_s
+                yield Corrupt(str(failure), decoder.clock.time_s, decoder.missing_frames() or 1, until_s)
+            elif cut is not None:
                 yield cut
             return
 

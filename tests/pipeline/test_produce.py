@@ -123,6 +123,15 @@ def test_damaged_pictures_are_counted_and_their_time_is_a_gap() -> None:
     assert [f.index for f in frames(said)] == [0, 1, 2, 3]
 
 
+def test_what_is_cut_off_a_recording_is_a_gap_to_where_it_would_have_ended() -> None:
+    cut = Corrupt("the film is cut", STEP_S, frames=3, until_s=4 * STEP_S)
+    said, _, ledger = produce(lambda: ScriptedSource([picture(0), picture(1), cut], live=False), RECORDING)
+    (gap,) = gaps(said)
+    assert (gap.start_s, gap.end_s, gap.frames) == (pytest.approx(STEP_S), pytest.approx(4 * STEP_S), 3)
+    assert (ledger.counts.decoded, ledger.counts.corrupt) == (5, 3)
+    assert states(said)[-1] == "ended"
+
+
 def test_every_bad_picture_of_a_folder_is_named_and_a_damaged_video_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
