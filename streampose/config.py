@@ -45,7 +45,7 @@ def parse_size(value: object) -> int:
     return int(float(match[1]) * _BYTES[match[2].upper()])
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Rung = Literal["detect_every", "pose_every", "resolution", "fps"]
 
@@ -110,6 +110,13 @@ class CameraConfig(Section):
     @classmethod
     def _number_is_a_webcam(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("url")
+    @classmethod
+    def _is_given(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("empty; a file, a folder, an address, 0 for a webcam or test:people is wanted")
+        return value
 
     @field_validator("hours")
     @classmethod
@@ -300,8 +307,9 @@ def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first error of a validation, as `key.path: what is wrong, what would be right`."""
-    first = error.errors()[0]
+    """The first error of a validation, as `key.path: what is wrong, what would be right`. An unknown key goes before a
+    missing one, which it may be with a letter wrong."""
+    first = min(error.errors(), key=lambda found: (found["type"] == "missing", found["type"] != "extra_forbidden"))
     location = [str(part) for part in first["loc"]]
     path = ".".join(location) or "the configuration"
     if first["type"] == "extra_forbidden":
@@ -310,6 +318,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{path}: missing; it must be given"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = "a mapping is wanted, keys with values"
     if first["type"] == "value_error" and not first["loc"]:
         return message
     given = first.get("input")

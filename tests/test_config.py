@@ -63,6 +63,18 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras.gate.threads: input should be less than or equal to 64",
         ),
         ("cameras: {gate: {}}", "cameras.gate.url: missing"),
+        ("cameras: {gate: {ulr: a.mp4}}", 'cameras.gate.ulr: unknown key; did you mean "url"?'),
+        ("cameras: {gate: {url: ''}}", "cameras.gate.url: empty; a file, a folder"),
+        ("cameras: {gate: a.mp4}", "cameras.gate: a mapping is wanted"),
+        ("cameras: {gate: {url: a.mp4}}\ndetect:", "detect: a mapping is wanted"),
+        (
+            "cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: .inf}",
+            "track.lost_after: input should be a finite number",
+        ),
+        (
+            "cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: {path: 'o/{camera}.jsonl', segment: .inf}}]",
+            "segment: input should be a finite number",
+        ),
         ("cameras: {}", "cameras: dictionary should have at least 1 item"),
         ("cameras: {'a b': {url: x}}", '"a b" is no camera name'),
         ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsnl: {}}]", '"jsnl" is no sink; did you mean "jsonl"?'),
