@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 
 import pytest
 
@@ -13,7 +12,7 @@ from streampose.pipeline.channel import Channel
 from streampose.pipeline.workers import WorkerGroup
 
 
-def test_a_failure_wakes_everybody_and_is_raised_here() -> None:
+def test_a_failure_wakes_everybody_and_is_raised_here(caplog: pytest.LogCaptureFixture) -> None:
     channel: Channel[int] = Channel("c", 1, "lossless")
     ended: list[str] = []
 
@@ -32,11 +31,10 @@ def test_a_failure_wakes_everybody_and_is_raised_here() -> None:
             group.start("reader", reader)
             group.start("fails", fails)
 
-    start_s = time.monotonic()
     with pytest.raises(SourceError, match="the cable is cut"):
         run()
     assert ended == ["reader"]
-    assert time.monotonic() - start_s < 3
+    assert caplog.text == "", "nobody had to be left behind"
     assert not [t for t in threading.enumerate() if t.name in ("reader", "fails")]
 
 
@@ -99,13 +97,13 @@ def test_a_thread_can_tell_that_it_was_given_up() -> None:
 
 def test_a_stuck_thread_is_named_and_left_behind_after_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
-    start_s = time.monotonic()
     with caplog.at_level(logging.ERROR), WorkerGroup(deadline_s=0.2) as group:
-        group.start("decode:stuck", lambda: release.wait(30) and None)
+        stuck = group.start("decode:stuck", lambda: release.wait(60) and None)
         group.stop()
-    assert time.monotonic() - start_s < 5
+    assert stuck.running, "the block waited for it"
     assert "decode:stuck" in caplog.text
     release.set()
+    stuck.thread.join()
 
 
 def test_an_abandoned_worker_is_not_waited_for_and_its_error_is_ignored() -> None:

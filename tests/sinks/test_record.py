@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -334,9 +333,7 @@ def test_the_fragments_are_on_disk_while_it_records(tmp_path: Path) -> None:
     file = VideoFile(path, (64, 48), start_s=0.0, metadata=describe("a", 0.0, None, "annotated"))
     for index in range(100):
         file.add(np.full((48, 64, 3), index, np.uint8), index / 25)
-    began_s = time.monotonic()
     seen = len(times_of(path))
     file.close()
     assert seen >= 50, f"only {seen} of 100 frames can be read before the end"
-    assert time.monotonic() - began_s < 60
     assert len(times_of(path)) == 100
