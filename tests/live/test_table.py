@@ -40,13 +40,17 @@ def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_a_short_run_prints_every_row(rtsp: None) -> None:
+def test_a_short_run_of_chaos_holds(rtsp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other parts of the table have tests of their own: overload, watch, fuzz."""
+    whole = table.parts(40.0, 3, busy=True)
+    assert list(whole) == ["chaos", "overload", "bar codes", "fuzz"]
+    monkeypatch.setattr(table, "parts", lambda seconds, seed, busy: {"chaos": whole["chaos"]})
     said: list[str] = []
     rows = table.run(40.0, 3, said.append, busy=True)
     text = written(rows)
     print(text)
-    for what in ("chaos", "memory", "overload", "bar codes", "streampose verify", "fuzz, files", "fuzz, rtsp"):
+    for what in ("chaos", "memory"):
         assert any(row.what.startswith(what) for row in rows), what
-    assert len(said) == 4
+    assert len(said) == 1
     assert not broken(rows), text
     assert sum(row.verdict == "not judged" for row in rows) == 1, "only the memory of a short run is not judged"
