@@ -109,14 +109,6 @@ def test_the_bundled_clip_becomes_video_and_record(bundled_run: BundledRun) -> N
     assert all(len(person["keypoints"]) == 17 for person in confirmed)
 
 
-def test_a_file_has_exactly_one_line_for_every_frame_and_says_where(tmp_path: Path, short_clip: Path) -> None:
-    code, out, err = call("run", str(write_config(tmp_path, {"a": str(short_clip)})))
-    assert code == 0, err
-    frames = [line for line in records(tmp_path / "a.jsonl") if line["type"] == "frame"]
-    assert len(frames) == len(video_times(short_clip)) == len(video_times(tmp_path / "a.mp4"))
-    assert f"{tmp_path}/a.jsonl" in out
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path, number: int, code: int) -> None:
     process = start(["run", str(write_config(tmp_path, {"gate": LIVE}))])
@@ -157,15 +149,18 @@ def test_kill_9_leaves_whole_lines_and_a_video_that_plays(tmp_path: Path) -> Non
     assert times == pytest.approx([frame["time"] - frames[0]["time"] for frame in frames[: len(times)]], abs=1e-3)
 
 
-def test_of_two_cameras_one_dies_and_the_other_goes_on(tmp_path: Path, short_clip: Path) -> None:
+def test_of_two_cameras_one_dies_and_the_other_has_a_line_for_every_frame(tmp_path: Path, short_clip: Path) -> None:
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(b"not a video at all")
-    code, _, err = call("run", str(write_config(tmp_path, {"good": str(short_clip), "bad": str(torn)})))
+    code, out, err = call("run", str(write_config(tmp_path, {"good": str(short_clip), "bad": str(torn)})))
     assert code == 3
     assert "torn.mp4" in err
     assert "Traceback" not in err
-    assert records(tmp_path / "good.jsonl")[-1]["complete"]
-    assert len(video_times(tmp_path / "good.mp4")) == len(video_times(short_clip))
+    lines = records(tmp_path / "good.jsonl")
+    assert lines[-1]["complete"]
+    frames = [line for line in lines if line["type"] == "frame"]
+    assert len(frames) == len(video_times(tmp_path / "good.mp4")) == len(video_times(short_clip))
+    assert f"{tmp_path}/good.jsonl" in out
 
 
 def undecodable(path: Path) -> Path:
@@ -181,32 +176,35 @@ def undecodable(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["no video", "no picture", "not there", "no picture, smoothed offline"])
-def test_a_recording_that_cannot_be_read_is_said_once_and_costs_no_earlier_result(tmp_path: Path, kind: str) -> None:
-    source = tmp_path / "torn.mkv"
-    if kind == "no video":
-        source.write_bytes(b"not a video at all")
-    elif kind != "not there":
-        undecodable(source)
-    config = write_config(tmp_path, {"a": str(source)}, f"smooth: {{offline: {'offline' in kind}}}")
+@pytest.mark.parametrize("offline", [False, True], ids=["at once", "smoothed offline"])
+def test_recordings_that_cannot_be_read_are_said_once_and_cost_no_earlier_result(tmp_path: Path, offline: bool) -> None:
+    (tmp_path / "text.mkv").write_bytes(b"not a video at all")
+    undecodable(tmp_path / "torn.mkv")
+    names = ["text", "torn", "gone"]
+    cameras = {name: f"{tmp_path}/{name}.mkv" for name in names}
+    out = tmp_path / "out"
+    out.mkdir()
+    config = write_config(out, cameras, f"smooth: {{offline: {offline}}}")
     config.write_text(config.read_text().replace('.mp4"}', '.mkv", mode: both}'))
-    earlier = {tmp_path / name: name.encode() for name in ("a.jsonl", "a.mkv", "a.source.mkv")}
+    earlier = {out / f"{name}{ending}": name.encode() for name in names for ending in (".jsonl", ".mkv", ".source.mkv")}
     for path, data in earlier.items():
         path.write_bytes(data)
-    code, out, err = call("run", str(config))
+    code, told, err = call("run", str(config))
     assert code == 3, err
-    (said,) = [line for line in err.splitlines() if "torn.mkv" in line]
-    assert said.startswith("E a: "), err
-    assert err.splitlines()[-1] == "streampose: 1 source failed, as said above"
+    for name, url in cameras.items():
+        (said,) = [line for line in err.splitlines() if url in line]
+        assert said.startswith(f"E {name}: "), err
+        assert f"{out}/{name}-2.jsonl" in told
+        assert f"{name}.mkv" in records(out / f"{name}-2.jsonl")[-1]["error"]
+    assert err.splitlines()[-1] == "streampose: 3 sources failed, as said above"
     assert "Traceback" not in err
     assert {path: path.read_bytes() for path in earlier} == earlier
-    assert f"{tmp_path}/a-2.jsonl" in out
-    assert "torn.mkv" in records(tmp_path / "a-2.jsonl")[-1]["error"]
-    for path in (*earlier, tmp_path / "a-2.jsonl"):
-        path.unlink()
-    assert call("run", str(config))[0] == 3
-    assert records(tmp_path / "a.jsonl")[-1]["decoded"] == 0
-    assert sorted(path.name for path in tmp_path.glob("a*")) == ["a.jsonl"]
+    if not offline:
+        for path in (*earlier, *out.glob("*-2.jsonl")):
+            path.unlink()
+        assert call("run", str(config))[0] == 3
+        assert [records(out / f"{name}.jsonl")[-1]["decoded"] for name in names] == [0, 0, 0]
+        assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "gone.jsonl", "text.jsonl", "torn.jsonl"]
 
 
 def test_a_sink_that_fails_costs_only_itself_and_is_said_once(tmp_path: Path, short_clip: Path) -> None:

@@ -1,16 +1,3 @@
-"""One torch thread for these small networks: thread teams cost more than they bring, and far more on a busy machine."""
+"""These networks are small: one torch thread."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.one_thread import _one_torch_thread  # noqa: F401

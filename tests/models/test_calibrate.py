@@ -22,8 +22,7 @@ from tests.made_models import write_detector, write_pose_model
 
 
 @pytest.fixture(autouse=True)
-def _places(tmp_path: Path, short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+def _places(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(short_clip.parent))
 
 
