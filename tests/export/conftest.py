@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,12 +55,23 @@ def pictures(tmp_path: Path) -> Callable[[list[str]], Path]:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Callable[..., Path]:
-    """A folder with the record and video of one camera: 100 frames at 25 a second, 10 dropped and an outage of 3 s."""
+def recorded(tmp_path: Path, written: Callable[..., Path]) -> Callable[..., Path]:
+    """A folder with the record and video of one camera, to spoil: a copy, with its times, of what `written` made."""
 
-    def make(ending: str = "mp4", segment_s: float | None = None, live: bool = True) -> Path:
+    def copy(ending: str = "mp4", segment_s: float | None = None) -> Path:
+        return Path(shutil.copytree(written(ending, segment_s), tmp_path / "out"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """100 frames of one camera at 25 a second, 10 dropped and an outage of 3 s; each kind is made once."""
+
+    @cache
+    def make(ending: str, segment_s: float | None) -> Path:
         coco = load_skeleton("coco17")
-        folder = tmp_path / "out"
+        folder = tmp_path_factory.mktemp("written") / "out"
         sinks = (
             JsonlSink(folder / "{camera}.jsonl", "gate", HEADER, segment_s=segment_s),
             RecordSink(
@@ -76,11 +89,11 @@ def recorded(tmp_path: Path) -> Callable[..., Path]:
                 time_s = start_s + (index - first) / 25
                 send(make_result(index, time_s, [make_person(1)], wall_s=1.8e9 + time_s, segment=segment))
 
-        send(Break("gate", 0, make_info(live=live)))
+        send(Break("gate", 0, make_info(live=True)))
         frames(0, 50, 0.0)
         send(Gap("gate", "dropped", 2.0, 2.4, 10))
         frames(60, 80, 2.4)
-        send(Gap("gate", "disconnected", 3.2, 6.2), Break("gate", 1, make_info(live=live), "reconnected"))
+        send(Gap("gate", "disconnected", 3.2, 6.2), Break("gate", 1, make_info(live=True), "reconnected"))
         frames(80, 110, 6.2, 1)
         send(End("gate", Counts(decoded=112, corrupt=2, dropped={"newest wins": 10})))
         for sink in sinks:
