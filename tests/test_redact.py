@@ -100,6 +100,7 @@ def test_whatever_the_password_it_is_gone_and_the_host_stays(
 @example(password="x://y:z", host="host")
 def test_a_remembered_password_is_gone_from_any_text(password: str, host: str) -> None:
     assume(password.strip() == password and password.strip("*") and password not in "header of realm for")
+    assume(host != "host" or not re.match(r"\d{1,5}[/?#]", password))  # admin:00000?… reads as host and port
     url = f"rtsp://admin:{password}@{host}/x"
     remember(url)
     assert password not in redact(f"said <{password}> in a header of realm '{password}' for {url}")

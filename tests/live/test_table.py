@@ -42,11 +42,11 @@ def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_short_run_of_chaos_holds(rtsp: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other parts of the table have tests of their own: overload, watch, fuzz."""
-    whole = table.parts(40.0, 3, busy=True)
+    whole = table.parts(30.0, 3, busy=True)
     assert list(whole) == ["chaos", "overload", "bar codes", "fuzz"]
     monkeypatch.setattr(table, "parts", lambda seconds, seed, busy: {"chaos": whole["chaos"]})
     said: list[str] = []
-    rows = table.run(40.0, 3, said.append, busy=True)
+    rows = table.run(30.0, 3, said.append, busy=True)
     text = written(rows)
     print(text)
     for what in ("chaos", "memory"):
