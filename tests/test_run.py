@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,17 @@ import av
 import pytest
 
 from tests.conftest import BundledRun
+from tests.made_models import write_pose_model
 
 ROOT = Path(__file__).parent.parent
 LIVE = "test:people?live=1&fps=10&size=320x240&people=2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_pose_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMALL_POSE", str(write_pose_model(tmp_path_factory.mktemp("pose"))))
+        yield
 
 
 def start(arguments: Sequence[str], **options: Any) -> subprocess.Popen[str]:
@@ -50,7 +58,7 @@ def write_config(folder: Path, cameras: dict[str, str], more: str = "") -> Path:
         f'  - jsonl: {{path: "{folder}/{{camera}}.jsonl"}}',
     ]
     path = folder / "config.yaml"
-    lines += ["detect: {size: 320}", more]  # what is tested here is not what the networks see
+    lines += ["detect: {size: 320}", 'pose: {model: "${SMALL_POSE}"}', more]  # not what they see is tested here
     path.write_text("\n".join(lines) + "\n")
     return path
 
