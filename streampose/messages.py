@@ -164,16 +164,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Another sink of the camera, `sink` by name, took nothing: what it made lacks the `frames` results of the camera time
-    from `start_s` to before `end_s`. `wall_start_s` and `wall_end_s` are the same instants in UTC where they are known."""
+    """Another sink of the camera, `sink` by name, took nothing: what it made lacks the results of `gap`."""
 
-    camera: str
     sink: str
-    start_s: float
-    end_s: float
-    frames: int
-    wall_start_s: float | None = None
-    wall_end_s: float | None = None
+    gap: Gap
+
+    @property
+    def camera(self) -> str:
+        """The camera's name, as in every other word."""
+        return self.gap.camera
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import math
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,11 +190,7 @@ def _read_people(
     if len(entries) < len(annotations):
         faults.append(f"{len(annotations) - len(entries)} annotations are no objects with a whole number as id")
     faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
-    person = _person_categories(raw)
-    for entry in entries:
-        category = entry.get("category_id")
-        if person and not (isinstance(category, int) and category in person):
-            continue
+    for entry in of_people(raw, entries):
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
@@ -204,11 +200,18 @@ def _read_people(
     return people
 
 
-def _person_categories(raw: dict[str, Any]) -> set[Any]:
-    """Ids of the categories called person; empty where the set has none, and everything in it is a person."""
-    categories = raw.get("categories")
-    listed = categories if isinstance(categories, list) else []
-    return {entry.get("id") for entry in listed if isinstance(entry, dict) and entry.get("name") == "person"}
+def of_people(raw: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those annotations of a COCO set that are of the category called person, or of none.
+
+    A set that lists no such category holds people alone.
+    """
+    listed = raw.get("categories")
+    entries = listed if isinstance(listed, list) else []
+    person = [entry.get("id") for entry in entries if isinstance(entry, dict) and entry.get("name") == "person"]
+    for annotation in annotations:
+        category = annotation.get("category_id")
+        if not person or category is None or category in person:
+            yield annotation
 
 
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:

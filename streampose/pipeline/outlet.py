@@ -146,6 +146,9 @@ class Outlet:
         stretch, self._stretch = self._stretch, None
         if stretch is None:
             return None
-        span = (stretch.start_s, end_s, stretch.frames, stretch.wall_start_s, wall_end_s)
-        self.put(Gap(self.camera, UNWRITTEN, *span, f"{self.sink} took nothing"))
-        return Missed(self.camera, self.sink, *span)
+        gap = Gap(
+            self.camera, UNWRITTEN, stretch.start_s, end_s, stretch.frames, stretch.wall_start_s, wall_end_s,
+            f"{self.sink} took nothing",
+        )  # fmt: skip
+        self.put(gap)
+        return Missed(self.sink, gap)

@@ -108,31 +108,23 @@ def _points(poses: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> list[list
     return rows
 
 
+def _span(gap: Gap) -> dict[str, Any]:
+    return {
+        "camera": gap.camera,
+        "start": round(gap.start_s, 6),
+        "end": round(gap.end_s, 6),
+        "frames": gap.frames,
+        "wall_start": rfc3339(gap.wall_start_s),
+        "wall_end": rfc3339(gap.wall_end_s),
+    }
+
+
 def control_record(message: Gap | Missed | CameraState | Break | Degrade) -> dict[str, Any]:
     """A control message as plain data."""
     if isinstance(message, Gap):
-        return {
-            "type": "gap",
-            "camera": message.camera,
-            "cause": message.cause,
-            "start": round(message.start_s, 6),
-            "end": round(message.end_s, 6),
-            "frames": message.frames,
-            "wall_start": rfc3339(message.wall_start_s),
-            "wall_end": rfc3339(message.wall_end_s),
-            "detail": message.detail,
-        }
+        return {"type": "gap", "cause": message.cause, "detail": message.detail, **_span(message)}
     if isinstance(message, Missed):
-        return {
-            "type": "missed",
-            "camera": message.camera,
-            "sink": message.sink,
-            "start": round(message.start_s, 6),
-            "end": round(message.end_s, 6),
-            "frames": message.frames,
-            "wall_start": rfc3339(message.wall_start_s),
-            "wall_end": rfc3339(message.wall_end_s),
-        }
+        return {"type": "missed", "sink": message.sink, **_span(message.gap)}
     if isinstance(message, CameraState):
         return {
             "type": "camera",

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError
-from streampose.evaluate.dataset import STORED
+from streampose.evaluate.dataset import STORED, of_people
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -90,23 +90,14 @@ def _pictures(path: Path, data: dict[str, Any], archive: zipfile.ZipFile | None)
     people: dict[int, list[dict[str, Any]]] = defaultdict(list)
     _complete(path, "image", data["images"], {"id": int, "file_name": str, "width": int, "height": int})
     _complete(path, "annotation", data["annotations"], {"id": int, "image_id": int, "bbox": list})
-    person = {entry.get("id") for entry in _categories(data) if entry.get("name") == "person"}
-    for annotation in data["annotations"]:
-        category = annotation.get("category_id")
-        if not person or category is None or category in person:
-            people[annotation["image_id"]].append(annotation)
+    for annotation in of_people(data, data["annotations"]):
+        people[annotation["image_id"]].append(annotation)
     ids = [image["id"] for image in data["images"]]
     if orphans := people.keys() - set(ids):
         raise DataError(f"{path}: {len(orphans)} annotations name pictures that are not listed (id {min(orphans)} …)")
     if not people:
         raise DataError(f"{path}: no person is labelled in it")
     return [_picture(path, image, people[image["id"]], archive) for image in data["images"]]
-
-
-def _categories(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The set's categories; a set that lists none, or no person among them, holds people alone."""
-    listed = data.get("categories")
-    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
 
 
 def _complete(path: Path, kind: str, entries: list[Any], wanted: dict[str, type]) -> None:

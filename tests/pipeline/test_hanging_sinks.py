@@ -136,7 +136,7 @@ def test_a_record_that_hangs_misses_results_and_no_camera_waits(
     gaps = [line for line in lines if line["type"] == "gap" and line["cause"] == "unwritten"]
     assert sum(gap["frames"] for gap in gaps) == len(lacking)
     told = [message for message in said(gate) if isinstance(message, Missed)]
-    assert [(m.sink, m.frames) for m in told] == [("jsonl", gap["frames"]) for gap in gaps]
+    assert [(m.sink, m.gap.frames) for m in told] == [("jsonl", gap["frames"]) for gap in gaps]
 
     words = [message for message in said(gate) if not isinstance(message, PoseResult | Missed | End)]
     kinds = {"Gap": "gap", "CameraState": "camera", "Break": "segment"}

@@ -90,7 +90,7 @@ def test_words_are_never_lost_and_every_missed_result_is_told_once(capacity: int
     assert end == End("gate", Counts(decoded, 0, {"unwritten": len(lacking)} if lacking else {}))
     assert sum(gap.frames or 0 for gap in gaps) == len(lacking) == outlet.missed
     assert seconds_of([(gap.start_s, gap.end_s) for gap in gaps]) == seconds_covered(said, lacking)
-    assert [(m.start_s, m.end_s, m.frames) for m in told] == [(gap.start_s, gap.end_s, gap.frames) for gap in gaps]
+    assert [missed.gap for missed in told] == gaps
 
 
 def test_what_was_missed_comes_before_the_next_result_and_says_when() -> None:
@@ -100,8 +100,8 @@ def test_what_was_missed_comes_before_the_next_result_and_says_when() -> None:
     for message in (first, result(1, 1), word, result(2, 2)):
         assert tell(outlet, message) == []
     assert channel.get() is first
-    assert tell(outlet, last) == [Missed("gate", "jsonl", 1, 3, 2, 1e9 + 1, 1e9 + 3)]
     gap = Gap("gate", "unwritten", 1, 3, 2, 1e9 + 1, 1e9 + 3, "jsonl took nothing")
+    assert tell(outlet, last) == [Missed("jsonl", gap)]
     assert channel.get_batch(10) == [word, gap, last]
 
 

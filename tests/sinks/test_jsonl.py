@@ -56,7 +56,7 @@ def full_run(path: Path) -> list[dict[str, Any]]:
     sink.write(Degrade("gate", 1, "detect_every 2", "age 620 ms", 1.3))
     sink.write(Gap("gate", "dropped", 1.4, 1.6, 5))
     sink.write(Gap("gate", "unwritten", 1.6, 1.8, 3, None, None, "jsonl took nothing"))
-    sink.write(Missed("gate", "record", 0.12, 0.2, 2, 1.79e9 + 0.12, 1.79e9 + 0.2))
+    sink.write(Missed("record", Gap("gate", "unwritten", 0.12, 0.2, 2, 1.79e9 + 0.12, 1.79e9 + 0.2)))
     for index in range(10, 15):
         sink.write(make_result(index, 1.8 + index / 25, size=(320, 240), segment=1))
     sink.write(End("gate", Counts(decoded=19, corrupt=1, dropped={"latest": 5, "unwritten": 3})))

@@ -60,7 +60,10 @@ def test_boxes_are_cut_to_the_picture_and_crowds_are_ignored(tmp_path: Path) -> 
 
 def test_other_things_than_people_are_left_out(tmp_path: Path) -> None:
     data = coco(1, categories=[{"id": 1, "name": "person"}, {"id": 3, "name": "car"}])
-    data["annotations"].append({"id": 7, "image_id": 0, "category_id": 3, "iscrowd": 0, "bbox": [1, 1, 20, 20]})
+    for number, category in enumerate((3, [1], {"id": 1})):
+        data["annotations"].append(
+            {"id": 7 + number, "image_id": 0, "category_id": category, "iscrowd": 0, "bbox": [1, 1, 20, 20]}
+        )
     (picture,) = read_set(write_folder(tmp_path / "set", data))
     assert len(picture.boxes) == 1
     only_cars = coco(1, categories=data["categories"], annotations=data["annotations"][1:])
