@@ -55,11 +55,12 @@ def fetch(
         raise UsageError(
             f"{name}: its publisher states no sha256; give --sha256 HEX from a source you trust, or --unverified"
         )
+    verified = len(wanted) == 64  # by a whole hash, not by the few digits of a published file name
     folder = folder or fetched_folder()
     file_name = known.file_name or (source.name if source else f"{name}.pth")
     target = folder / file_name
     if target.is_file() and (not wanted or sha256_of(target).startswith(wanted)):
-        return _save(_describe(name, known, target, len(wanted) == 64), target)
+        return _save(_describe(name, known, target, verified), target)
     part = target.with_name(target.name + ".part")
     address = url or known.url
     if source is None and not address:
@@ -77,7 +78,7 @@ def fetch(
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
     try:
-        manifest = _describe(name, known, target, len(wanted) == 64)
+        manifest = _describe(name, known, target, verified)
     except ModelError:
         target.unlink()  # what nobody vouched for and what is no such model goes
         raise

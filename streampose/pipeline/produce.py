@@ -90,7 +90,7 @@ class Producer:
         self._options = options or ProduceOptions()
         self._stop = threading.Event()
         self.ended = False
-        self.said: set[str] = set()  # what was wrong
+        self.said: set[str] = set()  # what was wrong, or what it was about
         self.keeper = Keeper(camera, make_source, group, self._stopped, self._options.keep)
         self._watch = self._options.make_watch() if self._options.make_watch is not None else None
         self._state: tuple[SourceState, str] | None = None
@@ -106,7 +106,6 @@ class Producer:
         self._usual_step_s: float | None = None  # between two frames of a run of pictures
         self._unseen: list[_Unseen] = []  # since the last frame, in order
         self._ends_s = 0.0  # where a recording that is cut would have ended
-        self._damaged = False  # whether it was said of a recording
 
     def stop(self) -> None:
         """End this camera; heard within three seconds in every state."""
@@ -155,10 +154,10 @@ class Producer:
                 else:
                     self._lost(event)
 
-    def _tell(self, level: int, text: str) -> None:
-        """Log what is wrong, unless it was said before, as in a first reading of the same recording."""
-        if text not in self.said:
-            self.said.add(text)
+    def _tell(self, level: int, text: str, about: str = "") -> None:
+        """Log what is wrong, unless this, or something `about` the same, was said before, as in a first reading."""
+        if (about or text) not in self.said:
+            self.said.add(about or text)
             log.log(level, "%s: %s", self.camera, text)
 
     def _corrupt(self, corrupt: Corrupt) -> None:
@@ -181,9 +180,8 @@ class Producer:
         """Every picture file that cannot be read is named; a video that is damaged in many places is named once."""
         if self._info is not None and self._info.kind == "images":
             self._tell(logging.WARNING, corrupt.what)
-        elif not self._damaged:
-            self._tell(logging.WARNING, f"{corrupt.what}; the record says where pictures are missing")
-        self._damaged = True
+        else:
+            self._tell(logging.WARNING, f"{corrupt.what}; the record says where pictures are missing", "damage")
 
     def _lost(self, lost: Lost) -> None:
         self._note_outage(lost.reason)

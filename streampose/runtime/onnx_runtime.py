@@ -110,10 +110,8 @@ def provider_list(kind: str, index: str, digest: str) -> list[Any]:
     if kind != "tensorrt":
         return [(PROVIDERS[kind], options)]
     engines = cache.cache_folder() / "tensorrt" / digest[:16]
-    kept = {
-        "trt_engine_cache_enable": "True",
-        "trt_engine_cache_path": str(engines),
-    }  # an engine takes minutes to build
+    # An engine takes minutes to build, so it is kept.
+    kept = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
     return [(PROVIDERS["tensorrt"], {**options, **kept}), (PROVIDERS["cuda"], options)]
 
 

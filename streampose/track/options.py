@@ -13,7 +13,8 @@ class TrackOptions:
     from `new_threshold` on may begin a track. A track is confirmed by `confirm_after` sightings that span at least
     `confirm_after_s`; it is coasting while unseen and not reported any more after `lost_after_s`. For `recall_s` longer
     it is remembered, so that somebody who comes out from behind a tree keeps the id (after two seconds by the clothes).
-    `pose_every`: each person's pose is asked for on every N-th frame, the others coast. For `carry_s` a pose of
+    `pose_every`: each person's pose is asked for on every N-th frame, the others coast; where that is rarer than the
+    detector looks, poses are taken of detected people in turn. For `carry_s` a pose of
     `min_carry_score` or more carries a person whom the detector misses; a new person's pose has at least
     `min_pose_score` (mean of the surer half).
     """
