@@ -2,7 +2,8 @@
 
 Users put passwords into URLs as they are (`rtsp://admin:p@ss/w%rd:@10.0.0.2/`), so no URL parser can be trusted to find
 where they end: all before the last @ of the word goes. Too much may be hidden that way, never too little. What was said
-to `remember` is taken out of any text besides, also where only a part of the URL is quoted (truncated log lines, headers).
+to `remember` is taken out of any text besides, also where only a part of the URL is quoted (truncated log lines, headers);
+there, too, every @ may be the one behind the password.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ _secrets: dict[str, re.Pattern[str]] = {}
 
 def redact(text: str) -> str:
     """`text` with the credentials of every URL in it, of headers, and all remembered secrets replaced by ***."""
-    for pattern in tuple(_secrets.values()):
-        text = pattern.sub(MARK, text)
+    for secret in sorted(_secrets, key=len, reverse=True):  # a short one may be the begin of a longer one
+        text = _secrets[secret].sub(MARK, text)
     if "://" in text:
         text = _URL.sub(lambda found: found[1] + _clean(found[2]), text)
     text = _HEADER.sub(rf"\g<1>{MARK}", text)
@@ -123,10 +124,19 @@ def _host_likeness(text: str) -> int:
 
 
 def remember(url: str) -> None:
-    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote."""
-    _, userinfo, _ = split_credentials(url)
-    if userinfo is None:
-        return
+    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote.
+
+    Which @ ends them cannot always be told (`admin:554/cam@hd` may be a host, its port and path, or a user and a password
+    of a camera `hd`): so what stands between the first colon and any @ is taken for a password.
+    """
+    scheme, userinfo, _ = split_credentials(url)
+    rest = url.removeprefix(scheme)
+    for end in (found.start() for found in re.finditer("@", rest) if scheme):
+        if ":" in rest[:end] or rest[:end] == userinfo:
+            _remember(rest[:end])
+
+
+def _remember(userinfo: str) -> None:
     user, _, password = userinfo.partition(":")
     plain = f"{unquote(user)}:{unquote(password)}"
     spellings = {userinfo, password, unquote(password), quote(unquote(password), safe=""), plain}
