@@ -157,12 +157,19 @@ def test_a_record_that_hangs_misses_results_and_no_camera_waits(
     assert verify_folder(kept.parent).disagreements == ()
 
 
-def test_a_record_that_hangs_for_good_does_not_hold_up_the_stop(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def short_run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run that waits at its end for what hangs, but not for long."""
     monkeypatch.setattr("streampose.pipeline.run.DRAIN_S", 0.3)
     run = make_run()
     run.group.deadline_s = 0.3
+    return run
+
+
+def test_a_record_that_hangs_for_good_does_not_hold_up_the_stop(
+    pipe: Pipe, short_run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = short_run
     gate, yard = make_camera(run, "gate"), make_camera(run, "yard")
     record = add_record(gate, pipe.path)
     run.cameras = {"gate": gate, "yard": yard}
@@ -177,11 +184,9 @@ def test_a_record_that_hangs_for_good_does_not_hold_up_the_stop(
 
 
 def test_a_record_that_hangs_for_good_does_not_hold_up_the_end_of_its_camera(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pipe: Pipe, short_run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("streampose.pipeline.run.DRAIN_S", 0.3)
-    run = make_run()
-    run.group.deadline_s = 0.3
+    run = short_run
     gone = PermanentSourceError("the camera is gone", kind="usage")
     gate = make_camera(run, "gate", [item for _ in range(MANY) for item in (1, 0.01)] + [gone])
     add_record(gate, pipe.path, 0.1)
