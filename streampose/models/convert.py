@@ -19,6 +19,7 @@ from torch import nn
 from streampose.errors import ModelError
 from streampose.models.absorb import absorb_shuffles
 from streampose.models.manifest import InputSpec
+from streampose.models.networks import running
 from streampose.runtime.preprocess import for_pictures
 
 OPSET = 17
@@ -46,15 +47,22 @@ def _pictures(width: int, height: int) -> torch.Tensor:
     return torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=generator)
 
 
+def _run_once(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple[nn.Module, torch.Tensor]:
+    """`network` behind its pre-processing, having run once on the pictures returned: some make their anchors then."""
+    pictures = _pictures(width, height)
+    with running(width, height):
+        whole = _whole(network, spec)
+        with torch.inference_mode(), _one_thread():
+            whole(pictures)
+    return whole, pictures
+
+
 def trace(network: nn.Module, spec: InputSpec, width: int, height: int) -> tuple[Any, torch.Tensor]:
     """TorchScript of `network` behind its pre-processing, and the pictures (2, height, width, 3) it was traced on.
 
-    The network is run once on the shape before: some make their anchors on first use.
+    Raises ModelError where it does not take pictures of that size.
     """
-    whole = _whole(network, spec)
-    pictures = _pictures(width, height)
-    with torch.inference_mode(), _one_thread():
-        whole(pictures)
+    whole, pictures = _run_once(network, spec, width, height)
     with torch.no_grad(), _one_thread():
         return torch.jit.trace(whole, pictures, check_trace=False), pictures
 
@@ -90,10 +98,7 @@ def to_openvino(network: Any, spec: InputSpec, width: int, height: int, *, any_s
 
 def to_onnx(network: nn.Module, spec: InputSpec, width: int, height: int) -> bytes:
     """The same as an ONNX file's content: input `pictures`, outputs `output`, batch dimension free."""
-    whole = _whole(network, spec)
-    pictures = _pictures(width, height)
-    with torch.inference_mode(), _one_thread():
-        whole(pictures)
+    whole, pictures = _run_once(network, spec, width, height)
     file = io.BytesIO()
     with torch.no_grad(), _one_thread():
         torch.onnx.export(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from streampose.errors import ModelError
+from streampose.models.networks import running
 from streampose.pose.checkpoint import State, head_name, layout_of, our_names, read_state
 from streampose.pose.network import build_pose_network, list_networks
 
@@ -43,8 +44,9 @@ def _fits(name: str, tensors: State) -> int | None:
 
 def cost_of(network: nn.Module, width: int, height: int) -> dict[str, float]:
     """What a manifest's `measured` says of a network's cost: `parameters_m` in millions, `gmacs` in 10^9 a picture, both
-    to three digits."""
-    cost = {"parameters_m": count_parameters(network) / 1e6, "gmacs": count_gmacs(network.eval(), width, height)}
+    to three digits. Raises ModelError where it does not take pictures of that size."""
+    with running(width, height):
+        cost = {"parameters_m": count_parameters(network) / 1e6, "gmacs": count_gmacs(network.eval(), width, height)}
     return {name: float(f"{value:.3g}") for name, value in cost.items()}
 
 

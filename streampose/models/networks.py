@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
 
 from streampose.errors import ModelError
 from streampose.models.manifest import Manifest
+
+
+@contextlib.contextmanager
+def running(width: int, height: int) -> Iterator[None]:
+    """Around running a torch network on pictures of that size: what torch cannot do is a ModelError in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:160]
+        raise ModelError(f"the network cannot run on pictures of {width}x{height} ({reason})") from error
 
 
 def network_of(manifest: Manifest, weights: Path) -> nn.Module:

@@ -194,9 +194,14 @@ def _export(model: Any, path: Path) -> None:
 def _precision_got(model: Any, choice: Choice) -> str:
     if choice.precision == "int8":
         return "int8"
-    got = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if "INFERENCE_PRECISION_HINT" in model.get_property("SUPPORTED_PROPERTIES"):
+        hints = [model.get_property("INFERENCE_PRECISION_HINT")]
+    else:  # AUTO, HETERO and MULTI only know what the devices behind them say
+        behind = model.get_property("DEVICE_PROPERTIES").values()
+        hints = [device["INFERENCE_PRECISION_HINT"] for device in behind if "INFERENCE_PRECISION_HINT" in device]
     names = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
-    name = names.get(str(got), str(got))
+    got = [hint.get_type_name() for hint in hints]
+    name = "/".join(sorted({names.get(each, each) for each in got}))
     if name != choice.precision:
         log.warning("openvino on %s runs %s, not %s", choice.device, name, choice.precision)
     return name

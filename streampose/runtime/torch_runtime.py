@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from streampose.errors import ModelError
 from streampose.models.manifest import InputSpec
+from streampose.models.networks import running
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.preprocess import WithPreprocessing
 from streampose.runtime.select import Choice
@@ -26,7 +27,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class TorchRuntime:
     """A torch network with its pre-processing on one device; for one thread at a time.
 
-    `size` is (width, height) of the pictures. Raises ModelError where the device is not there.
+    `size` is (width, height) of the pictures. Raises ModelError where the device is not there or cannot run it.
     """
 
     name = "torch"
@@ -49,7 +50,7 @@ class TorchRuntime:
         self._waste = WASTE if self._device.type == "cpu" else 1.0
         width, height = size
         self._graphs: dict[int, _Graph] = {}
-        with torch.inference_mode():
+        with running(width, height), torch.inference_mode():
             for batch in self.batch_sizes if self._device.type != "cpu" else self.batch_sizes[:1]:
                 pictures = torch.zeros((batch, height, width, 3), dtype=torch.uint8, device=self._device)
                 if self._device.type == "cuda":
@@ -121,7 +122,12 @@ def _as_tuple(found: Any) -> tuple[Tensor, ...]:
 
 
 def _device(name: str) -> torch.device:
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ModelError(f"device: {name!r}: torch runs networks on cpu, cuda, cuda:1 or mps here")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise ModelError(f"device: {name}: torch sees no CUDA device here; use device: cpu or auto")

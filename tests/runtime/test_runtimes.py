@@ -25,7 +25,7 @@ from streampose.runtime.openvino_runtime import read_foreign, shared_core
 from streampose.runtime.preprocess import Pictures, WithPreprocessing, for_pictures
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
 from streampose.runtime.torch_runtime import held_tensors
-from tests.made_models import INPUT, seeded_pose_network, write_pose_model
+from tests.made_models import INPUT, seeded_pose_network, write_detector, write_pose_model
 
 PICTURES = parity_pictures(INPUT.width, INPUT.height, 5)
 
@@ -205,6 +205,27 @@ def test_a_device_that_is_not_there_is_said(model: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="no CUDA device"):
             open_runtime(*manifests.load(model), choose("cuda"))
+    for device in ("foo", "cuda:x", "xpu", ""):
+        with pytest.raises(ModelError, match=f"device: '{device}': torch runs networks on cpu"):
+            open_runtime(*manifests.load(model), choose(f"torch:{device}"))
+
+
+@pytest.mark.parametrize("device", ["AUTO", "HETERO:CPU", "MULTI:CPU"])
+def test_devices_behind_devices_say_what_they_run(device: str, model: Path) -> None:
+    for _ in ("compiled", "from the cache where it can be kept"):
+        opened = open_runtime(*manifests.load(model), choose(f"openvino:{device}"), batch_sizes=(1,))
+        assert opened.device == device.lower()
+        assert opened.precision in ("fp32", "bf16", "fp16")
+        wanted = expected()[:1]
+        assert np.abs(opened(PICTURES[:1])[0] - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx"])
+def test_a_size_that_a_network_does_not_take_is_one_line(runtime: str, tmp_path: Path) -> None:
+    found = manifests.load(write_detector(tmp_path))
+    with pytest.raises(ModelError, match="cannot run on pictures of 100x100") as caught:
+        open_runtime(*found, choose("cpu", runtime, "fp32"), size=(100, 100), batch_sizes=(1,))
+    assert "\n" not in str(caught.value)
 
 
 def test_openvino_writes_nothing_home_and_reports_nothing(tmp_path: Path) -> None:
