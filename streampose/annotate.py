@@ -6,40 +6,65 @@ Each video is a job of its own; pictures are gathered by their folder, since one
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from streampose.config import Config, validate
 from streampose.config_file import apply_overrides
 from streampose.errors import PermanentSourceError, UsageError
+from streampose.redact import redact_url
 from streampose.sinks.paths import check_apart, fill
 from streampose.sinks.pictures import picture_name
-from streampose.sources.open import PICTURE_SUFFIXES, kind_of
+from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, kind_of
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_VIDEOS = (RECORDED - PICTURE_SUFFIXES) | {".ts", ".mts", ".m2ts", ".flv", ".asf"}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the configuration that annotates it. `jsonl` is where its record goes, `files` are its pictures."""
+    """One input and the configuration that annotates it. `jsonl` is where its record goes; `folder` is that of its
+    pictures, None for a recording, and `files` are the pictures."""
 
     config: Config
     jsonl: Path
-    pictures: bool
+    folder: Path | None
     files: tuple[Path, ...] = ()
 
 
+def recorded(text: str | Path) -> Path:
+    """The file or folder that `text` names. Raises PermanentSourceError where there is none, UsageError for a stream, a
+    webcam or a test pattern: those go on, and what is annotated has an end."""
+    path = Path(text)
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
+    if path.exists():
+        return path
+    if kind_of(str(text)) in ("stream", "webcam", "synthetic"):
+        raise UsageError(
+            f"{redact_url(str(text))}: no file or folder; annotate takes recordings and pictures, "
+            "`streampose run` with a configuration watches streams, webcams and test patterns"
+        )
+    raise PermanentSourceError(f"{path}: no such file or folder")
+
+
 def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Sequence[str]) -> list[Job]:
-    """A job for each video and for each folder of pictures; raises where a path is missing or two results collide."""
+    """A job for each video and for each folder of pictures; raises UsageError where two results collide. Says which videos
+    of a folder are left out."""
     grouped: dict[Path, list[Path]] = {}
     jobs: list[Job] = []
     taken: dict[str, Path] = {}
     for path in paths:
-        if not path.exists():
-            raise PermanentSourceError(f"{path}: no such file or folder")
         if path.is_dir():
+            _say_left_out(path)
             jobs.append(_job(_claim(path.resolve().name, path, taken), path, out, None, overlay, settings))
         elif kind_of(str(path)) == "images":
             grouped.setdefault(path.parent, []).append(path)
@@ -51,6 +76,15 @@ def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Seque
     if overlay:
         _check_pictures(jobs, out)
     return jobs
+
+
+def _say_left_out(folder: Path) -> None:
+    videos = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _VIDEOS)
+    if videos:
+        more = f" and {len(videos) - 1} more" if len(videos) > 1 else ""
+        log.warning(
+            "%s: of a folder pictures are taken; %s%s left out, name videos one by one", folder, videos[0], more
+        )
 
 
 def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
@@ -101,24 +135,35 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
         "sinks": sinks,
     }
     apply_overrides(data, settings)
+    if pictures and isinstance(data["smooth"], dict):
+        data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
     names = only if only is not None else sorted(p.name for p in path.iterdir()) if pictures else ()
     files = tuple(path / name for name in dict.fromkeys(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES)
-    return Job(validate(data), fill(str(jsonl), camera), pictures, files)
+    return Job(validate(data), fill(str(jsonl), camera), path if pictures else None, files)
 
 
-def people_of_pictures(jsonl: Path) -> dict[str, dict[str, Any]]:
-    """The origin's dictionary from a record of pictures: `{name: {"bounding_box": N×4, "key_points": N×17×3}}`.
+def people_of_pictures(job: Job) -> dict[Path, dict[str, Any]]:
+    """What the record of a job of pictures holds, by file: `{"bounding_box": N×4, "key_points": N×17×3}`, nothing where
+    it was not written.
 
     Boxes are xyxy pixels, key points x, y, score, both as nested lists.
     """
-    found: dict[str, dict[str, Any]] = {}
-    with jsonl.open() as lines:
+    found: dict[Path, dict[str, Any]] = {}
+    if job.folder is None or not job.jsonl.is_file():
+        return found
+    with job.jsonl.open() as lines:
         for line in lines:
             record = json.loads(line)
             if record["type"] == "frame":
                 people = record["people"]
-                found[record.get("file") or str(record["index"])] = {
+                found[job.folder / record["file"]] = {
                     "bounding_box": [person["box"] for person in people],
                     "key_points": [person["keypoints"] for person in people],
                 }
     return found
+
+
+def by_name(found: Mapping[Path, T]) -> dict[str, T]:
+    """The origin's dictionary: keyed by the name of the picture, and by its path where several have that name."""
+    names = Counter(path.name for path in found)
+    return {path.name if names[path.name] == 1 else str(path): people for path, people in found.items()}

@@ -10,16 +10,23 @@ for frame in streampose.open_source("samples/cctv.mp4"):
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from streampose.errors import ConfigError, SourceError, UsageError
 from streampose.messages import Array, Detections, Frame, Person
 from streampose.sources.base import Picture
+
+if TYPE_CHECKING:
+    from streampose.annotate import Job
+
+log = logging.getLogger(__name__)
 
 
 def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
@@ -47,6 +54,7 @@ class Watcher:
     """Detector, key points, identity and smoothing for one camera; call it with each frame in turn.
 
     `settings` are those of the configuration as `"detect.threshold=0.5"`; one Watcher a camera, since it remembers.
+    Raises ConfigError for a setting that cannot be, `smooth.offline` among them: frames come once here, with no hindsight.
     """
 
     def __init__(self, *settings: str) -> None:
@@ -57,12 +65,15 @@ class Watcher:
         from streampose.track.tracker import CameraTracker
 
         data: dict[str, Any] = {"cameras": {"camera": {"url": "0"}}}
-        apply_overrides(data, settings)
+        apply_overrides(data, _checked(settings))
         config = validate(data)
+        if config.smooth.offline:
+            raise ConfigError("smooth.offline: a Watcher sees each frame once; `streampose annotate` has hindsight")
         models = load_models(config)
         self._detector, self._pose = models.detectors[1.0], models.pose
         self._tracker = CameraTracker(models.pose.skeleton.sigmas, track_options(config), smooth_options(config))
         self._segment = 0
+        self._detect_every, self._since_reset = config.detect.every, 0
         self.keypoint_names: tuple[str, ...] = tuple(models.pose.skeleton.keypoints)
 
     def __call__(self, frame: Frame) -> tuple[Person, ...]:
@@ -71,35 +82,80 @@ class Watcher:
 
         if frame.segment != self._segment:
             self._tracker.reset()
-            self._segment = frame.segment
-        ((boxes, scores),) = self._detector([frame.image])
+            self._segment, self._since_reset = frame.segment, 0
+        boxes, scores = None, None
+        if self._since_reset % self._detect_every == 0:
+            ((boxes, scores),) = self._detector([frame.image])
+        self._since_reset += 1
         return analyse(self._pose, [(self._tracker, Detections(frame, boxes, scores))])[0]
 
 
 def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[str, dict[str, Array]]:
     """People in pictures and folders of pictures: `{name: {"bounding_box": (N, 4), "key_points": (N, 17, 3)}}`.
 
-    Boxes are xyxy pixels, key points x, y, score, both float32. Nothing is written.
+    Boxes are xyxy pixels, key points x, y, score, both float32. Where several pictures have one name, their paths are the
+    keys. A picture that cannot be read is named in the log and left out; SourceError where none can be read, and where a
+    path does not exist. UsageError for no path, for recordings, and for `settings` that are no tuple of texts. Nothing is
+    written.
     """
-    from streampose.annotate import jobs_for, people_of_pictures
-    from streampose.build import first_reading
+    from streampose.annotate import by_name, people_of_pictures
+    from streampose.build import check_recordings, first_reading
     from streampose.build_models import load_models
 
-    found: dict[str, dict[str, Array]] = {}
+    found: dict[Path, dict[str, Any]] = {}
+    failures: list[Exception] = []
     with tempfile.TemporaryDirectory() as folder:
-        jobs = jobs_for([Path(path) for path in paths], Path(folder), overlay=False, settings=settings)
+        jobs = _picture_jobs(paths, Path(folder), _checked(settings))
         models = load_models(jobs[0].config)
         for job in jobs:
+            try:
+                check_recordings(job.config)
+            except SourceError as error:
+                log.error("%s", error)
+                failures.append(error)
+                continue
             built = first_reading(job.config, models)
             built.run.execute(lambda: None)
-            failures = built.run.failures()
-            if failures:
-                raise failures[0]
-            for name, people in people_of_pictures(job.jsonl).items():
-                found[name] = {
-                    "bounding_box": np.array(people["bounding_box"], np.float32).reshape(-1, 4),
-                    "key_points": np.array(people["key_points"], np.float32).reshape(
-                        len(people["key_points"]), len(models.pose.skeleton.keypoints), 3
-                    ),
-                }
-    return found
+            failures += built.run.failures()
+            if not job.jsonl.is_file():
+                raise UsageError("settings: sinks cannot be set for annotate_images, which writes nothing")
+            found.update(people_of_pictures(job))
+    if failures and not found:
+        raise failures[0]
+    joints = len(models.pose.skeleton.keypoints)
+    return {
+        name: {
+            "bounding_box": np.array(people["bounding_box"], np.float32).reshape(-1, 4),
+            "key_points": np.array(people["key_points"], np.float32).reshape(-1, joints, 3),
+        }
+        for name, people in by_name(found).items()
+    }
+
+
+def _picture_jobs(paths: Iterable[str | Path], out: Path, settings: Sequence[str]) -> list[Job]:
+    """The jobs of `paths`, those of each folder with a place of their own in `out`: folders may have the same name."""
+    from streampose.annotate import jobs_for, recorded
+    from streampose.sources.open import kind_of
+
+    groups: dict[tuple[Path, bool], list[Path]] = {}
+    for path in map(recorded, paths):
+        if kind_of(str(path)) != "images":
+            raise UsageError(
+                f"{path}: no picture and no folder of them; a video is for `streampose annotate`, or open_source and Watcher"
+            )
+        whole = path.is_dir()
+        groups.setdefault((path if whole else path.parent, whole), []).append(path)
+    if not groups:
+        raise UsageError("annotate_images: name a picture or a folder of pictures")
+    return [
+        job
+        for number, group in enumerate(groups.values())
+        for job in jobs_for(list(dict.fromkeys(group)), out / str(number), overlay=False, settings=settings)
+    ]
+
+
+def _checked(settings: object) -> Sequence[str]:
+    """`settings` where they are a sequence of texts; raises UsageError."""
+    if isinstance(settings, list | tuple) and all(isinstance(setting, str) for setting in settings):
+        return settings
+    raise UsageError(f'settings: texts such as ("detect.threshold=0.5",) are wanted, not {settings!r}')

@@ -1,4 +1,4 @@
-"""`streampose annotate` and the Python API on real footage: recordings smoothed without lag, pictures one by one."""
+"""`streampose annotate` on real footage: recordings smoothed without lag, pictures one by one."""
 
 from __future__ import annotations
 
@@ -112,16 +112,6 @@ def test_a_folder_gives_one_record_and_a_picture_each(tmp_path: Path, pictures: 
     assert footer["corrupt"] == 1
 
 
-def test_the_call_of_the_origin(pictures: Path) -> None:
-    found = streampose.annotate_images(pictures / "one.jpg", settings=("detect.size=320",))
-    assert list(found) == ["one.jpg"]
-    boxes, points = found["one.jpg"]["bounding_box"], found["one.jpg"]["key_points"]
-    assert boxes.shape == (len(points), 4)
-    assert points.shape[1:] == (17, 3)
-    inside = (points[..., 0].mean(axis=1) > boxes[:, 0]) & (points[..., 0].mean(axis=1) < boxes[:, 2])
-    assert inside.all()
-
-
 def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -> None:
     other = tmp_path / "short.mp4"
     other.write_bytes(short_clip.read_bytes())
@@ -141,14 +131,16 @@ def test_nothing_that_is_read_is_written_over(tmp_path: Path, short_clip: Path, 
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path: Path, pictures: Path) -> None:
+def test_two_pictures_of_one_name_are_not_drawn_over_each_other(tmp_path: Path, pictures: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "one.jpg").write_bytes((pictures / "one.jpg").read_bytes())
     for asked in ([str(pictures), str(other)], [str(pictures / "one.jpg"), str(other / "one.jpg")]):
         with pytest.raises(UsageError, match=r"one\.jpg would both become .*out/one\.jpg"):
             annotate(*asked, "--out", str(tmp_path / "out"))
-    jobs_for([pictures, other], tmp_path / "out", overlay=False, settings=[])
+    asked = [str(pictures), str(other), "--out", str(tmp_path / "out"), "--no-overlay", "--print"]
+    printed = json.loads(annotate(*asked).splitlines()[-1])
+    assert set(printed) == {str(pictures / "one.jpg"), str(other / "one.jpg"), "ten.webp", "two.PNG"}
     jobs_for([pictures / "one.jpg", pictures / "one.jpg"], tmp_path / "out", overlay=True, settings=[])
 
 
@@ -192,6 +184,24 @@ def test_a_folder_is_found_where_its_template_leads(tmp_path: Path, pictures: Pa
 def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(PermanentSourceError, match="no such file"):
         annotate(str(tmp_path / "none.mp4"), "--out", str(tmp_path))
+    with pytest.raises(
+        UsageError, match=r"rtsp://\*\*\*@cam/1: no file or folder; annotate takes recordings and pictures"
+    ):
+        annotate("rtsp://me:secret@cam/1", "--out", str(tmp_path))
+
+
+def test_videos_in_a_folder_of_pictures_are_said_to_be_left_out(
+    tmp_path: Path, pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs_for([pictures], tmp_path / "out", overlay=True, settings=[])
+    assert caplog.messages == []
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("b.MP4", "a.mkv", "one.jpg", "moving.gif"):
+        (folder / name).write_bytes(b"")
+    jobs_for([folder], tmp_path / "out", overlay=True, settings=[])
+    (said,) = caplog.messages
+    assert said == f"{folder}: of a folder pictures are taken; a.mkv and 1 more left out, name videos one by one"
 
 
 def test_the_second_file_of_a_recording_is_not_that_of_another(tmp_path: Path) -> None:

@@ -17,12 +17,16 @@ log = logging.getLogger(__name__)
 
 
 def annotate(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, pictures, or folders of pictures.")],
+    paths: Annotated[list[str], typer.Argument(help="Videos, pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made where it is missing.")],
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Also draw: a video or pictures.")] = True,
     print_: Annotated[
         bool,
-        typer.Option("--print", help="Print {name: {bounding_box: N×4, key_points: N×17×3}} of pictures as JSON."),
+        typer.Option(
+            "--print",
+            help="Print {name: {bounding_box: N×4, key_points: N×17×3}} of pictures as JSON; "
+            "where several have one name, their paths are the keys.",
+        ),
     ] = False,
     settings: Settings = None,
 ) -> None:
@@ -31,7 +35,7 @@ def annotate(
     A video gives OUT/<stem>.jsonl and OUT/<stem>.mp4, smoothed without lag (--set smooth.offline=false turns that off).
     Pictures and folders give one OUT/<folder>.jsonl and a picture each.
     """
-    from streampose.annotate import jobs_for, people_of_pictures
+    from streampose.annotate import by_name, jobs_for, people_of_pictures, recorded
     from streampose.build import check_recordings
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs, first_files
@@ -39,12 +43,12 @@ def annotate(
     from streampose.errors import StreamposeError
 
     started_s = time.monotonic()
-    jobs = jobs_for(paths, out, overlay=overlay, settings=settings or [])
+    jobs = jobs_for([recorded(path) for path in paths], out, overlay=overlay, settings=settings or [])
     for job in jobs:
         check_outputs(job.config)
     begun = frozenset(path for job in jobs for path in first_files(job.config))
     failures: list[Exception] = []
-    printed: dict[str, Any] = {}
+    printed: dict[Path, Any] = {}
     models = load_models(jobs[0].config)
     with Signals() as signals:
         for job in jobs:
@@ -57,9 +61,9 @@ def annotate(
                 log.error("%s", error)
                 failures.append(error)
                 continue
-            if print_ and job.pictures and job.jsonl.is_file():
-                printed.update(people_of_pictures(job.jsonl))
+            if print_:
+                printed.update(people_of_pictures(job))
     if print_:
-        json.dump(printed, sys.stdout)
+        json.dump(by_name(printed), sys.stdout)
         print()
     finish(failures, signals)

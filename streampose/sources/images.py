@@ -44,25 +44,23 @@ class ImageSource:
     def open(self) -> SourceInfo:
         """List the pictures; size and codec are those of the first that decodes. Raises PermanentSourceError."""
         self._files = self._list()
-        if self._path.is_file():
-            self._files = [self._path]
         size: tuple[int, int] | None = None
-        first_fault = ""
+        fault = ""
         for file in self._files:
             try:
                 height, width = read_picture(file)[0].shape[:2]
             except (OSError, ValueError, SyntaxError) as error:
-                first_fault = first_fault or _reason(error)
+                fault = fault or _reason(error)
                 continue
             size = (width, height)
             break
         if size is None:
-            what = (
-                "is not a picture that can be decoded"
-                if self._path.is_file()
-                else "holds no picture that can be decoded"
+            first = self._files[0]
+            if len(self._files) == 1:
+                raise PermanentSourceError(f"{first} is not a picture that can be decoded ({fault})", kind="codec")
+            raise PermanentSourceError(
+                f"{self._path} holds no picture that can be decoded ({first.name}: {fault})", kind="codec"
             )
-            raise PermanentSourceError(f"{self._path} {what} ({first_fault})", kind="codec")
         return SourceInfo(
             url=str(self._path),
             kind="images",

@@ -148,9 +148,13 @@ def test_nothing_to_see_is_one_line(tmp_path: Path, make: object, says: str) -> 
 
 
 def test_only_bad_pictures_are_an_error_at_open(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_text("x")
-    with pytest.raises(PermanentSourceError, match="holds no picture that can be decoded"):
-        ImageSource(tmp_path).open()
+    for name, said in (
+        ("a.jpg", "a.jpg is not a picture"),
+        ("b.jpg", "holds no picture that can be decoded .a.jpg: not"),
+    ):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(PermanentSourceError, match=said):
+            ImageSource(tmp_path).open()
 
 
 @given(st.lists(st.integers(0, 10_000), unique=True, max_size=30))

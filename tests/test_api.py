@@ -1,0 +1,85 @@
+"""The Python API: which pictures come back under which keys, what a Watcher honours, and misuse in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+import streampose
+from streampose.errors import ConfigError, PermanentSourceError, StreamposeError, UsageError
+
+SMALL = ("detect.size=320",)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, short_clip: Path) -> Path:
+    """Folders `a/yard` and `b/yard` with a picture of one name, and one that is none."""
+    frame = next(streampose.open_source(str(short_clip)))
+    for name in ("a/yard/one.jpg", "b/yard/one.jpg", "b/yard/two.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), frame.image[::2, ::2] if name.startswith("b") else frame.image)
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return tmp_path
+
+
+def test_no_picture_is_lost_to_another_of_its_name_or_to_one_that_is_torn(
+    folders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b, torn = folders / "a" / "yard", folders / "b" / "yard", folders / "torn.jpg"
+    found = streampose.annotate_images(torn, a, b, b / "two.jpg", settings=SMALL)
+    assert set(found) == {str(a / "one.jpg"), str(b / "one.jpg"), "two.jpg"}
+    large, small = found[str(a / "one.jpg")], found[str(b / "one.jpg")]
+    assert large["bounding_box"][:, 2].max() > 384
+    assert (small["bounding_box"][:, 2] <= 384).all(), "people of the smaller picture, under its own key"
+    boxes, points = large["bounding_box"], large["key_points"]
+    assert (boxes.shape, points.shape) == ((len(points), 4), (len(boxes), 17, 3))
+    inside = (points[..., 0].mean(axis=1) > boxes[:, 0]) & (points[..., 0].mean(axis=1) < boxes[:, 2])
+    assert inside.all()
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith(f"{torn} is not a picture that can be decoded")
+
+
+def test_where_no_picture_can_be_read_the_file_is_named(folders: Path) -> None:
+    with pytest.raises(PermanentSourceError, match=r"torn\.jpg is not a picture that can be decoded"):
+        streampose.annotate_images(folders / "torn.jpg", settings=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda f: streampose.annotate_images(), UsageError, "name a picture or a folder"),
+        (lambda f: streampose.annotate_images(Path(__file__)), UsageError, "no picture and no folder of them"),
+        (lambda f: streampose.annotate_images(f / "none.jpg"), PermanentSourceError, "none.jpg: no such file or folder"),
+        (lambda f: streampose.annotate_images("rtsp://me:secret@cam/1"), UsageError, r"rtsp://\*\*\*@cam/1: no file or"),
+        (lambda f: streampose.annotate_images(f, settings="detect.size=320"), UsageError, "settings: texts such as"),
+        (lambda f: streampose.annotate_images(f, settings=("sinks=[]",)), UsageError, "settings: sinks cannot be set"),
+        (lambda f: streampose.Watcher(["detect.size=320"]), UsageError, "settings: texts such as"),  # type: ignore[arg-type]
+        (lambda f: streampose.Watcher("smooth.offline=true"), ConfigError, "smooth.offline: a Watcher sees each frame"),
+    ],
+)  # fmt: skip
+def test_misuse_is_one_line(
+    call: Callable[[Path], Any], error: type[StreamposeError], words: str, folders: Path
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        call(folders / "a" / "yard")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_watcher_detects_as_rarely_as_it_is_told(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = streampose.Watcher(*SMALL, "detect.every=3", "track.confirm_after=1")
+    asked: list[int] = []
+    detector = watch._detector
+
+    def counted(images: list[Any]) -> Any:
+        asked.append(index)
+        return detector(images)
+
+    monkeypatch.setattr(watch, "_detector", counted)
+    for index, frame in zip(range(5), streampose.open_source(str(short_clip)), strict=False):  # noqa: B007
+        assert watch(frame), "between detections the tracks carry their people"
+    assert asked == [0, 3]
