@@ -102,7 +102,8 @@ def load_weights(network: nn.Module, path: str | Path, *, remake_head: bool = Fa
     """Load a checkpoint of any known layout into `network`.
 
     Where the number of joints differs and `remake_head` is set, the head keeps its random weights, and the sentence that
-    says so is returned. Raises ModelError, in one line, for a file that is no checkpoint or one of another preset.
+    says so is returned. Raises ModelError, in one line, for a file that is no checkpoint, or one of other joints or of
+    another preset.
     """
     return load_state(network, our_names(read_state(path)), path, remake_head=remake_head)
 
@@ -112,8 +113,11 @@ def load_state(network: nn.Module, state: State, path: str | Path, *, remake_hea
     own, head = network.state_dict(), head_name(network)
     note = None
     found, wanted = state.get(f"{head}.weight"), own[f"{head}.weight"]
-    if remake_head and found is not None and found.shape[0] != wanted.shape[0]:
-        note = f"{path}: has {found.shape[0]} joints, {wanted.shape[0]} are wanted: the head starts from random weights"
+    if found is not None and found.shape[1:] == wanted.shape[1:] and found.shape != wanted.shape:
+        note = f"{path}: has {found.shape[0]} joints, {wanted.shape[0]} are wanted"
+        if not remake_head:
+            raise ModelError(note)
+        note += ": the head starts from random weights"
         state = {**state, f"{head}.weight": wanted, f"{head}.bias": own[f"{head}.bias"]}
     counters = {name: own[name] for name in own if name.endswith("num_batches_tracked") and name not in state}
     state = {**state, **counters}

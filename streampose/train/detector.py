@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_weights
-from streampose.errors import DataError, UsageError
+from streampose.errors import DataError
 from streampose.runtime.select import cpu_multiplies_bf16
 from streampose.train.detector_augment import Sample
 from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
@@ -237,8 +237,8 @@ class DetectorTraining:
 def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
     """All of `streampose train detector`: data, precision, steps, curves. Raises a StreamposeError child, in one line."""
     folder = RunFolder(recipe.out)
-    if not resume and folder.last.exists():
-        raise UsageError(f"{folder.path} holds a run already; go on with --resume, or name another `out`")
+    if not resume:
+        folder.refuse_another_run()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(0)

@@ -64,10 +64,12 @@ class PoseTraining:
         self.device = pick_device(recipe.device)
         self.skeleton = load_skeleton(recipe.skeleton)
         self.folder = RunFolder(recipe.out)
+        if not resume:
+            self.folder.refuse_another_run()
         resumed = self.folder.load(**KEPT) if resume else None
         torch.manual_seed(recipe.seed)
         self.student = self._build(recipe.init if resumed is None else None)
-        self.teacher = self._build(recipe.teacher).eval().requires_grad_(False) if recipe.teacher else None
+        self.teacher = self._build_teacher(recipe.teacher) if recipe.teacher else None
         if recipe.freeze_norms:
             self.say(f"batch norms frozen, {freeze_norms(self.student)} fused with their convolutions")
         if self.teacher is not None:
@@ -100,6 +102,12 @@ class PoseTraining:
         if weights is not None and (note := load_weights(network, self.recipe.found(weights), remake_head=True)):
             self.say(note)
         return network.to(self.device)
+
+    def _build_teacher(self, weights: Path) -> nn.Module:
+        """The teacher, frozen; one of other joints cannot teach. Raises ModelError."""
+        teacher = self._build(None)
+        load_weights(teacher, self.recipe.found(weights))
+        return teacher.eval().requires_grad_(False)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for the convolutions' weights only."""

@@ -107,8 +107,13 @@ class RunFolder:
             raise DataError(f"{self.last}: does not fit this recipe's network ({reason})") from error
         self._write_lines([line for line in self.read_metrics() if line["step"] <= step])
 
+    def refuse_another_run(self) -> None:
+        """Raise UsageError where a run has left a checkpoint: without --resume another would write over its files."""
+        if self.last.exists():
+            raise UsageError(f"{self.path} holds a run already; go on with --resume, or name another `out`")
+
     def start_fresh(self) -> None:
-        """Forget an earlier run's metrics."""
+        """Forget the metrics of a run that was ended before its first checkpoint."""
         with _writing(self.metrics_file):
             self.metrics_file.unlink(missing_ok=True)
 

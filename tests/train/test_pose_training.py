@@ -146,6 +146,17 @@ def test_fine_tuning_from_weights_of_other_joints_says_so(tmp_path: Path) -> Non
     assert any("ms" in line and "fp32" in line for line in said)
     assert result.steps == 4
 
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(UsageError, match="holds a run already; go on with --resume, or name another `out`"):
+        PoseTraining(recipe, said.append)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_teacher_of_other_joints_is_refused(tmp_path: Path) -> None:
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 17}).state_dict(), tmp_path / "coco.pth")
+    with pytest.raises(ModelError, match=r"coco\.pth: has 17 joints, 6 are wanted$"):
+        PoseTraining(recipe_for(tmp_path, teacher=tmp_path / "coco.pth"), quiet)
+
 
 def test_resuming_nothing_or_something_else_is_one_line(tmp_path: Path) -> None:
     stick_set(tmp_path / "set", 4)
@@ -398,7 +409,7 @@ def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: 
     with pytest.raises(ConfigError, match="names none of the same input"):
         export_pose(recipe_for(tmp_path), best, target, licence="MIT", blend=0.5)
     torch.save({"network": build_pose_network({"network": "litehrnet_tiny", "joints": 5}).state_dict()}, best)
-    with pytest.raises(ModelError, match="of another preset"):
+    with pytest.raises(ModelError, match="has 5 joints, 6 are wanted"):
         export_pose(recipe, best, target, licence="MIT")
     with pytest.raises(DataError, match="no good `step`"):
         training_summary(recipe, best)
