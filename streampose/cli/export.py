@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,12 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to; beside the result if not given. openpose: a folder.")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to; beside the result if not given; a pipe or /dev/stdout is written through. openpose: a folder.",
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option("--images", help="coco: an annotation file whose image ids to use, by file name.")
@@ -52,6 +58,7 @@ def export(
     ] = "confirmed",
 ) -> None:
     """Write RESULT in another format."""
+    from streampose.export.output import is_written_through
     from streampose.export.reader import ResultReader
     from streampose.sinks.paths import check_apart
 
@@ -80,7 +87,7 @@ def export(
         from streampose.export.parquet import export_parquet
 
         written = export_parquet(reader, target)
-    print(written)
+    print(written, file=sys.stderr if is_written_through(written) else sys.stdout)  # where the result itself may go
 
 
 def _states(text: str) -> set[str]:

@@ -7,6 +7,7 @@ which readers call COCO_17); a point that nobody knows is 0, 0, 0.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,24 @@ def export_openpose(reader: ResultReader, out: Path) -> Path:
     """Write `out/<stem>_<index>_keypoints.json` for every frame; gives the folder.
 
     `<stem>` is the picture's name, or the result's; the index has 12 digits, as OpenPose counts. Pictures of one name in
-    different folders stay apart by the index.
+    different folders stay apart by the index. Numbered files of the same result that are there from an earlier, longer
+    export are removed: they would be read as its end.
     """
     stems: set[str] = set()
+    written: set[str] = set()
     for frame in reader.frames():
         name = f"{reader.path.stem}_{frame['index']:012d}"
         if frame.get("file"):
             stem = Path(frame["file"]).stem
             name = stem if stem not in stems else f"{stem}_{frame['index']:012d}"
             stems.add(stem)
-        write_text(out / f"{name}_keypoints.json", _pieces(frame))
+        written.add(write_text(out / f"{name}_keypoints.json", _pieces(frame)).name)
+    numbered = re.compile(re.escape(reader.path.stem) + r"_\d{12}_keypoints\.json")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for old in list(out.iterdir()):
+            if numbered.fullmatch(old.name) and old.name not in written:
+                old.unlink()
     except OSError as error:
         raise cannot_write(out, error) from error
     return out

@@ -8,7 +8,7 @@ from typing import Any
 
 from streampose.errors import UsageError
 from streampose.export.csv_table import COLUMNS, rows
-from streampose.export.output import cannot_write, remove
+from streampose.export.output import whole
 from streampose.export.reader import ResultReader
 
 _ROWS_PER_GROUP = 100_000
@@ -23,19 +23,11 @@ def export_parquet(reader: ResultReader, out: Path) -> Path:
         raise UsageError('Parquet needs pyarrow: pip install "streampose[parquet]"') from None
     kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
-    part = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with pyarrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
-            for group in _groups(reader):
-                columns = zip(*group, strict=True)
-                arrays = [pyarrow.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
-                writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
-        part.replace(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    finally:
-        remove(part)
+    with whole(out) as part, pyarrow.parquet.ParquetWriter(part, schema, compression="zstd") as writer:
+        for group in _groups(reader):
+            columns = zip(*group, strict=True)
+            arrays = [pyarrow.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
     return out
 
 

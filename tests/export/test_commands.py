@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from streampose.cli.export import export
+from streampose.cli.export import Format, export
 from streampose.cli.plot import plot
 from streampose.cli.verify import verify
 from streampose.errors import DataError, SinkError, UsageError
@@ -45,6 +45,15 @@ def test_export_to_a_place(result: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "er" / "x.txt"
     call("export", result, "--format", "mot", "--out", out, "--states", "confirmed, coasting")
     assert len(out.read_text().splitlines()) == 25
+
+
+def test_export_to_standard_output_is_the_export_alone(result: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = Path("/dev/stdout")
+    export(result, Format.mot, out)
+    written = capfd.readouterr()
+    assert written.err.split() == [str(out)]
+    export(result, Format.mot, result.with_name("mot.txt"))
+    assert written.out == result.with_name("mot.txt").read_text()
 
 
 def test_export_options_that_cannot_be(result: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,37 @@ def test_openpose_files_of_pictures_carry_their_names(pictures: Callable[[list[s
     out = export_openpose(ResultReader(pictures(["a/x.jpg", "b/x.png", "y.jpg"])), tmp_path / "op")
     names = sorted(path.name for path in out.iterdir())
     assert names == ["x_000000000001_keypoints.json", "x_keypoints.json", "y_keypoints.json"]
+
+
+def test_openpose_files_of_an_earlier_longer_export_are_gone(result: Path, tmp_path: Path) -> None:
+    others = {"gate_000000000099_keypoints.json", "yard_000000000099_keypoints.json", "gate_notes.json"}
+    for name in others:
+        (tmp_path / "op").mkdir(exist_ok=True)
+        (tmp_path / "op" / name).write_text("{}")
+    names = {path.name for path in export_openpose(ResultReader(result), tmp_path / "op").iterdir()}
+    assert len(names) == 22
+    assert others & names == {"yard_000000000099_keypoints.json", "gate_notes.json"}
+
+
+@pytest.mark.parametrize("export", [export_coco, export_mot, export_csv, export_parquet])
+def test_what_is_no_file_is_written_through_and_a_link_is_followed(
+    export: Callable[[ResultReader, Path], Path], result: Path, tmp_path: Path
+) -> None:
+    reader = ResultReader(result)
+    expected = export(reader, tmp_path / "plain").read_bytes()
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "far" / "target"
+    os.mkfifo(pipe)
+    target.parent.mkdir()
+    link.symlink_to(target)
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(pipe.read_bytes)
+        assert export(reader, pipe) == pipe
+        assert read.result(10) == expected
+    assert pipe.is_fifo()
+    assert export(reader, link) == link
+    assert link.is_symlink()
+    assert target.read_bytes() == expected
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
 
 
 def test_csv_and_parquet_are_read_by_others_and_say_the_same(result: Path, tmp_path: Path) -> None:
