@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from streampose.errors import PermanentSourceError, TransientSourceError
 from streampose.messages import SourceInfo
+from streampose.pipeline import keeper
 from streampose.pipeline.keeper import Event, Keeper, KeepOptions, Lost, Opened, Stalled
 from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.base import Picture
+from tests.clocks import AskedWaits, StillClock
 from tests.pipeline.scripted import FAST, ScriptedSource, picture
 
 REFUSED = TransientSourceError("rtsp://***@gate refuses the connection", "refused")
@@ -139,32 +141,34 @@ def test_who_refuses_is_asked_seldom_and_on_request_not_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["auth", "codec", "bug"])
-def test_who_has_given_pictures_is_asked_again_soon_and_then_ever_less_often(kind: str) -> None:
+def test_who_has_given_pictures_is_asked_again_soon_and_then_ever_less_often(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A camera that starts up refuses for moments what it knows; one whose password was changed does so for ever."""
+    clock = StillClock()
+    monkeypatch.setattr(keeper, "time", clock)
     refusal: Exception = ZeroDivisionError("by zero")
     if kind != "bug":
         refusal = PermanentSourceError("rtsp://***@gate refuses", kind="auth" if kind == "auth" else "codec")
-    keep = KeepOptions(live=True, refused_backoff_s=0.3, refused_grace_s=0.2)
-    kept = Kept(ScriptedSource([3]), *[ScriptedSource([], opening=refusal)] * 30, ScriptedSource([3]), keep=keep)
-    kept.keeper._backoff = Backoff(0.02, 0.05, lambda: 1.0)
-    since_s: float | None = None
-    ended = 0
+    kept = Kept(ScriptedSource([3]), ScriptedSource([], opening=refusal), keep=KeepOptions(live=True))
+    kept.keeper._backoff = Backoff(0.5, 2.5, lambda: 1.0)
+    asked: list[tuple[float, float]] = []  # when it refused and how long it was left alone then
+    ended: list[float] = []
     for event in kept.keeper.events():
-        if not isinstance(event, Lost):
-            continue
-        if event.kind == "ended":
-            ended += 1
-            since_s = None
-            if ended == 2:
-                break
-            continue
-        since_s = time.monotonic() if since_s is None else since_s
-        refused_s = time.monotonic() - since_s
-        assert 0.02 <= event.wait_s <= max(0.05, min(0.3, refused_s - 0.2 + 0.05))
-        if refused_s > 0.2 + 0.3 + 0.05:
-            assert 0.05 < event.wait_s <= 0.3, "as seldom as any that refuses, less what the try took"
+        if isinstance(event, Lost) and event.kind == "ended":
+            ended.append(event.wait_s)
+        elif isinstance(event, Lost):
+            asked.append((clock.now_s, event.wait_s))
+        if len(ended) == 2:
+            break
+        if len(asked) == 40:
             kept.scripts = kept.scripts[:1]  # and now it accepts
-    assert ended == 2
+    since_s = asked[0][0]
+    assert [wait_s for at_s, wait_s in asked if at_s < since_s + 60.0] == pytest.approx([1.0, 2.0, *[2.5] * 23])
+    for at_s, wait_s in asked[25:]:
+        assert wait_s == pytest.approx(min(max(2.5, at_s - since_s - 60.0), 30.0))
+    assert asked[-1][1] == 30.0, "as seldom as any that refuses"
+    assert ended == [0.5, 2.5]
 
 
 def test_a_wrong_way_of_asking_is_no_camera_that_may_come_back() -> None:
@@ -277,24 +281,33 @@ def test_a_recording_is_read_once_and_its_error_is_the_end() -> None:
 
 
 HANGING = threading.Event()
-STATES = {
-    "connecting": ScriptedSource([], opening=HANGING),
-    "live": ScriptedSource([1_000_000]),
-    "stalled": ScriptedSource([1, 60.0]),
-    "stuck": ScriptedSource([1, HANGING]),
-    "backing off": ScriptedSource([], opening=REFUSED),
+STATES: dict[str, tuple[ScriptedSource, type | None]] = {  # and the event that says that it is in it
+    "connecting": (ScriptedSource([], opening=HANGING), None),
+    "live": (ScriptedSource([1_000_000]), Picture),
+    "stalled": (ScriptedSource([1, 60.0]), Stalled),
+    "stuck": (ScriptedSource([1, HANGING]), Stalled),
+    "backing off": (ScriptedSource([], opening=REFUSED), Lost),
 }
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_stop_is_heard_in_every_state(state: str) -> None:
-    """Long before what is waited for: a minute of backoff or silence, an answer that never comes."""
-    keep = KeepOptions(live=True, stall_s=0.1, backoff_first_s=50.0, backoff_cap_s=60.0)
-    kept = Kept(STATES[state], keep=keep)
+def test_the_stop_is_heard_in_every_state_within_three_seconds(state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the keeper asks to wait from then on, whatever a busy machine makes of them."""
+    script, said = STATES[state]
+    kept = Kept(script, keep=KeepOptions(live=True, stall_s=0.1, backoff_first_s=50.0, backoff_cap_s=60.0))
     kept.keeper._backoff = Backoff(50.0, 60.0, lambda: 1.0)
-    consumer = threading.Thread(target=lambda: list(kept.keeper.events()), daemon=True)
+    waits = AskedWaits(monkeypatch, kept.stop.is_set)
+    reached = threading.Event()
+
+    def consume() -> None:
+        for event in kept.keeper.events():
+            if said is not None and isinstance(event, said):
+                reached.set()
+
+    consumer = threading.Thread(target=consume, daemon=True)
     consumer.start()
-    time.sleep(0.3)
+    assert reached.wait(0.3 if said is None else 20) == (said is not None)
     kept.stop.set()
     consumer.join(20)
     assert not consumer.is_alive()
+    assert waits.by_thread[consumer.name] < 3.0
