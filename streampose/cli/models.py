@@ -141,16 +141,11 @@ def export(
     trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
 ) -> None:
     """Write a model for another program, with its difference from torch beside it."""
-    from streampose.errors import ModelError, UsageError
+    from streampose.errors import UsageError
     from streampose.models.export import export as export_model
-    from streampose.models.resolve import resolve
+    from streampose.models.resolve import resolve_any
 
-    try:
-        found = resolve(name, "pose", trust=trust)
-    except ModelError as error:
-        if "is a detect model" not in str(error) and not name.endswith(".pt"):
-            raise
-        found = resolve(name, "detect", trust=trust)
+    found = resolve_any(name, trust=trust)
     parsed = None
     if size is not None:
         sides = size.lower().split("x")

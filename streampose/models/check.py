@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from streampose.errors import ModelError
 from streampose.models import manifest as manifests
 from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
-from streampose.models.resolve import FOREIGN, resolve
+from streampose.models.resolve import FOREIGN, resolve_any
 from streampose.runtime.select import choose
 
 
@@ -19,7 +19,7 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
 
     Raises ModelError, in one line, where it is no model, fits no preset, or does not run.
     """
-    manifest, weights = _resolve_any(path, trust=trust)
+    manifest, weights = resolve_any(path, trust=trust)
     digest = sha256_of(weights)
     published = [name for name, known in catalogue().items() if known.sha256 and digest.startswith(known.sha256)]
     spec, output = manifest.input, manifest.output
@@ -44,24 +44,12 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
     return facts
 
 
-def _resolve_any(path: Path, *, trust: bool) -> tuple[Manifest, Path]:
-    """The model, of whichever task; what its suffix suggests is tried first."""
-    likely: Literal["pose", "detect"] = "detect" if path.suffix == ".pt" else "pose"
-    other: Literal["pose", "detect"] = "pose" if likely == "detect" else "detect"
-    try:
-        return resolve(path, likely, trust=trust)
-    except ModelError as error:
-        if f"is a {other} model" not in str(error):
-            raise
-        return resolve(path, other, trust=trust)
-
-
 def record_cost(path: Path, *, trust: bool = False) -> Path:
     """Compute what the model in `path` costs and write it into its manifest, where `models list` reads it.
 
     Gives the manifest's path. Raises ModelError where there is no manifest, or no torch network to count.
     """
-    manifest, weights = _resolve_any(path, trust=trust)
+    manifest, weights = resolve_any(path, trust=trust)
     target = path if path.suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
     if weights.suffix in FOREIGN or not target.is_file():
         raise ModelError(f"{path}: cost is counted for torch weights that have a manifest beside them")

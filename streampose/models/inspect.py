@@ -16,7 +16,7 @@ from streampose.pose.network import build_pose_network, list_networks
 
 def pose_architecture(path: Path) -> dict[str, Any]:
     """The `architecture` of the pose network whose tensors `path` holds; raises ModelError where it is none we know."""
-    state = read_state(path)
+    state = read_state(path, as_model=True)
     layout = layout_of(state)
     if layout is None:
         raise ModelError(f"{path}: its {len(state)} tensors are of no HRNet or Lite-HRNet ({next(iter(state))} …)")

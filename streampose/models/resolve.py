@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pickle
 import re
 from pathlib import Path
 from typing import Literal
@@ -77,6 +78,16 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
         vouched = manifest.architecture.get("trust") is True and weights.resolve().parent == fetched_folder().resolve()
         manifest = manifest.model_copy(update={"architecture": {**manifest.architecture, "trust": trust or vouched}})
     return manifest, weights
+
+
+def resolve_any(ref: str | Path, *, trust: bool = False) -> tuple[Manifest, Path]:
+    """The same for a model of whichever task. Only what is no plain file of tensors can be a detector's `.pt`."""
+    try:
+        return resolve(ref, "pose", trust=trust)
+    except ModelError as error:
+        if "is a detect model" not in str(error) and not isinstance(error.__cause__, pickle.UnpicklingError):
+            raise
+    return resolve(ref, "detect", trust=trust)
 
 
 def _by_name(name: str) -> Path:

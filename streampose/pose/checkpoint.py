@@ -25,8 +25,11 @@ Layout = Literal["official", "mmpose", "lite"]
 State = dict[str, Tensor]
 
 
-def read_state(path: str | Path) -> State:
-    """The tensors of a checkpoint, float32, names as in the file; raises ModelError where it is none."""
+def read_state(path: str | Path, *, as_model: bool = False) -> State:
+    """The tensors of a checkpoint, float32, names as in the file; raises ModelError where it is none.
+
+    `as_model` refuses what a training keeps for itself: it says nothing of its input, and is made a model by exporting.
+    """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
@@ -46,6 +49,11 @@ def read_state(path: str | Path) -> State:
         raise ModelError(
             f"{path}: not a checkpoint ({(str(error) or type(error).__name__).splitlines()[0]:.90})"
         ) from error
+    if as_model and isinstance(raw, dict) and isinstance(raw.get("step"), int) and {"network", "student"} & raw.keys():
+        raise ModelError(
+            f"{path}: is a training's checkpoint, not a model; for a pose network `streampose train pose RECIPE --export "
+            "NAME.safetensors` makes one of best.pt, a detector's is the .safetensors beside it"
+        )
     for key in ("state_dict", "model", "network"):
         if isinstance(raw, dict) and isinstance(raw.get(key), dict):
             raw = raw[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from streampose.cli.models import app
 from streampose.errors import ModelError, UsageError
 from streampose.models.check import record_cost
 from streampose.models.manifest import load
+from streampose.models.resolve import resolve_any
 from tests.made_models import seeded_pose_network, write_pose_model
 
 
@@ -70,6 +72,22 @@ def test_check_and_export(tmp_path: Path) -> None:
         invoke("export", "tiny", "--size", "100x100")
     with pytest.raises(ModelError, match="no such model file"):
         invoke("check", str(tmp_path / "gone.pth"))
+
+
+def test_a_trainings_checkpoint_is_no_model_but_says_how_to_make_one(tmp_path: Path) -> None:
+    """It says nothing of input size and normalisation, which used to be guessed from the file's name."""
+    state = seeded_pose_network().state_dict()
+    torch.save({"network": state, "step": 3}, tmp_path / "best.pt")
+    torch.save({"student": state, "step": 3}, tmp_path / "last.pt")
+    for name in ("best.pt", "last.pt"):
+        for words in (("check", str(tmp_path / name)), ("export", str(tmp_path / name))):
+            with pytest.raises(ModelError, match=rf"{name}: is a training's checkpoint, .*train pose RECIPE --export"):
+                invoke(*words)
+    torch.save(state, tmp_path / "plain.pt")
+    assert resolve_any(tmp_path / "plain.pt")[0].task == "pose"
+    (tmp_path / "code.pt").write_bytes(pickle.dumps(tmp_path))
+    with pytest.raises(ModelError, match="is a pickle, which can run any code"):
+        invoke("check", str(tmp_path / "code.pt"))
 
 
 def test_fetch_from_a_file_says_where_it_is(tmp_path: Path) -> None:
