@@ -13,7 +13,7 @@ def train_detector_command(
     init: Annotated[Path | None, typer.Option(help="weights to start from, instead of the recipe's")] = None,
     data: Annotated[Path | None, typer.Option(help="folder in which the sets lie, instead of the recipe's")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run, instead of the recipe's")] = None,
-    steps: Annotated[int | None, typer.Option(help="how many steps, instead of the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="how many steps, instead of the recipe's")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
 ) -> None:
     """Train the person detector by a recipe; writes NAME.safetensors, NAME.yaml, metrics.jsonl and curves.png."""

@@ -17,8 +17,8 @@ def train_pose_command(
         Path | None, typer.Option(help="Folder of the recipe's sets and start weights, instead of its `root`.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the recipe's.")] = None,
-    samples: Annotated[int | None, typer.Option(help="How many crops to see, instead of the recipe's.")] = None,
-    subset: Annotated[int | None, typer.Option(help="Train on the first people only, to rehearse.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="How many crops to see, instead of the recipe's.")] = None,
+    subset: Annotated[int | None, typer.Option(min=1, help="Train on the first people only, to rehearse.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in that folder.")] = False,
     export: Annotated[
         Path | None,
@@ -27,7 +27,9 @@ def train_pose_command(
     blend: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="With --export: share of the way back to the recipe's teacher.")
     ] = 0.0,
-    licence: Annotated[str, typer.Option(help="With --export: licence that goes into the manifest.")] = "unstated",
+    licence: Annotated[
+        str | None, typer.Option(help="With --export: licence for the manifest, where not the start's.")
+    ] = None,
 ) -> None:
     """Train a pose network by a recipe; writes best.pt, last.pt, metrics.jsonl and curves.png into the run's folder."""
     from rich.console import Console
@@ -42,9 +44,9 @@ def train_pose_command(
         console.print(line, highlight=False, soft_wrap=True)
 
     if export is not None:
-        from streampose.train.pose_export import export_pose, training_summary
+        from streampose.train.pose_export import export_pose, start_licence, training_summary
 
-        best = plan.out / "best.pt"
+        best, licence = plan.out / "best.pt", licence or start_licence(plan)
         manifest = export_pose(plan, best, export, licence=licence, training=training_summary(plan, best), blend=blend)
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, UsageError
 from streampose.models.inspect import cost_of
-from streampose.models.manifest import Manifest, sha256_of
+from streampose.models.manifest import Manifest, load, sha256_of
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
@@ -71,6 +71,18 @@ def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> 
         for own, other in zip(network.state_dict().values(), start.state_dict().values(), strict=True):
             if own.is_floating_point():
                 own.lerp_(other, share)
+
+
+def start_licence(recipe: PoseRecipe) -> str:
+    """The licence of the weights that the recipe starts from, by the manifest beside them.
+
+    Raises UsageError where there is none, ModelError where it is damaged.
+    """
+    beside = None if recipe.init is None else recipe.found(recipe.init).with_suffix(".yaml")
+    if beside is None or not beside.is_file():
+        missing = "the recipe names no `init`" if beside is None else f"{beside} is missing"
+        raise UsageError(f"--licence: say which the weights have; {missing}, which would say that of the start")
+    return load(beside, verify=False)[0].licence
 
 
 def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:

@@ -17,7 +17,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from streampose.cli.main import app
 from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
 from streampose.models.manifest import load
 from streampose.pose.decode import decode_heatmaps
@@ -28,6 +30,7 @@ from streampose.train.pose_export import export_pose, training_summary
 from streampose.train.precision import pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
+from tests.made_models import write_pose_model
 from tests.train.stick_people import stick_set, write_annotations
 
 
@@ -419,6 +422,31 @@ def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: 
     with pytest.raises(SinkError, match="cannot write the weights"):
         write_weights({"a": torch.zeros(1)}, tmp_path / "file" / "a.safetensors")
     assert target.read_bytes() == before
+
+
+def test_an_exports_licence_is_that_of_the_start_or_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    trained = build_pose_network({"network": "litehrnet_tiny", "joints": 6})
+    torch.save({"network": trained.state_dict(), "step": 1}, tmp_path / "run" / "best.pt")
+    words = ["train", "pose", str(tmp_path / "recipe.yaml"), "--export", str(tmp_path / "made.safetensors")]
+    for start, missing in ((None, "names no `init`"), ("tiny.safetensors", r"tiny\.yaml is missing")):
+        recipe = recipe_for(tmp_path, init=start, root=tmp_path)
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+        with pytest.raises(UsageError, match=f"--licence: say which the weights have; .*{missing}"):
+            CliRunner().invoke(app, words, catch_exceptions=False)
+    write_pose_model(tmp_path)
+    for more, licence in (([], "none: made by a test"), (["--licence", "MIT"], "MIT")):
+        assert CliRunner().invoke(app, words + more, catch_exceptions=False).exit_code == 0
+        assert load(tmp_path / "made.yaml")[0].licence == licence
+
+
+@pytest.mark.parametrize("words", [("pose", "--samples"), ("pose", "--subset"), ("detector", "--steps")])
+@pytest.mark.parametrize("number", ["-3", "0"])
+def test_numbers_of_the_command_line_are_checked_as_those_of_a_recipe(words: tuple[str, str], number: str) -> None:
+    verb, option = words
+    done = CliRunner().invoke(app, ["train", verb, "configs/train/none.yaml", option, number])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}'" in done.output
 
 
 def test_blending_goes_the_said_way_back(tmp_path: Path) -> None:
