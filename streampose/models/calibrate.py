@@ -31,6 +31,13 @@ def calibration_folder() -> Path | None:
     return next((folder for folder in folders if folder.is_dir() and _videos(folder)), None)
 
 
+def calibration_set() -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each video to calibrate on: other ones make another network."""
+    folder = calibration_folder()
+    facts = [(path.name, path.stat()) for path in (_videos(folder) if folder else [])]
+    return [(name, each.st_size, each.st_mtime_ns) for name, each in facts]
+
+
 def calibration_pictures(
     manifest: Manifest, width: int, height: int, count: int = PICTURES, *, any_size: bool = False
 ) -> Sequence[npt.NDArray[np.uint8]]:
@@ -89,22 +96,26 @@ def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
 
 
 def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _spread(folder: Path, count: int) -> Iterator[Image]:
-    """About `count` frames, evenly spread over all videos of a folder."""
+    """About `count` frames, evenly spread over all videos of a folder; raises ModelError where one cannot be read."""
     import av
 
     videos = _videos(folder)
     for path in videos:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            total = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
-            every = max(1, round(total * len(videos) / count))
-            for index, frame in enumerate(container.decode(stream)):
-                if index % every == 0:
-                    yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                total = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
+                every = max(1, round(total * len(videos) / count))
+                for index, frame in enumerate(container.decode(stream)):
+                    if index % every == 0:
+                        yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+        except (av.FFmpegError, IndexError) as error:
+            reason = getattr(error, "strerror", None) or "no video in it"
+            raise ModelError(f"precision int8: {path}: cannot be read to calibrate on ({reason})") from error
 
 
 def _found(frames: Sequence[Image]) -> Iterator[tuple[Image, npt.NDArray[np.float32]]]:

@@ -80,6 +80,10 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
         "size": [width, height],
         "int8": precision == "int8" and ("whole range" if cpu_sums_int8() else "half range"),
     }
+    if precision == "int8":
+        from streampose.models.calibrate import calibration_set
+
+        key["calibration"] = calibration_set()
     if weights.suffix == ".xml":
         key["bin"] = sha256_of(_weights_of_ir(weights))
     return key

@@ -17,6 +17,7 @@ from streampose.models import manifest as manifests
 from streampose.models.calibrate import calibration_folder, calibration_pictures
 from streampose.models.convert import to_openvino
 from streampose.models.networks import network_of
+from streampose.models.open import model_key
 from streampose.runtime.openvino_runtime import shared_core
 from tests.made_models import write_detector, write_pose_model
 
@@ -67,6 +68,23 @@ def test_without_videos_or_without_nncf_it_says_what_to_do(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(ModelError, match=r"pip install 'streampose\[int8\]'"):
         calibrate.quantise(None, np.zeros((1, 96, 64, 3), np.uint8))
+
+
+def test_other_videos_make_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a second set of videos would give the network that was calibrated on the first one."""
+    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    first = [model_key(manifest, weights, 64, 96, precision) for precision in ("int8", "fp32")]
+    (tmp_path / "videos").mkdir()
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(tmp_path / "videos"))
+    (tmp_path / "videos" / "none.mp4").symlink_to("gone.mp4")
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"no video")
+    second = [model_key(manifest, weights, 64, 96, precision) for precision in ("int8", "fp32")]
+    assert first[0] != second[0]
+    assert first[1] == second[1]
+    (tmp_path / "videos" / "a.mp4").write_bytes(b"no video either")
+    assert model_key(manifest, weights, 64, 96, "int8") != second[0]
+    with pytest.raises(ModelError, match=r"a\.mp4: cannot be read to calibrate on \(Invalid data"):
+        calibration_pictures(manifest, 64, 96)
 
 
 def test_the_named_folder_comes_first(short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
