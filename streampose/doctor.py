@@ -237,8 +237,13 @@ def _receive(found: Findings, noted: _Notes) -> None:
     times, arrivals = np.array(noted.times), np.array(noted.arrivals)
     settled = times - times[0] >= SETTLE_S if found.live else np.ones(len(times), np.bool_)
     times, arrivals = times[settled], arrivals[settled]
-    if len(times) < 3:
-        return
+    if len(times) >= 3:
+        _pace(found, noted, times, arrivals)
+    found.loss = (found.corrupt + found.missing) / max(found.frames + found.corrupt + found.missing, 1)
+
+
+def _pace(found: Findings, noted: _Notes, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:
+    """Rate, what is missing in it, jitter and drift, of three pictures at least."""
     steps = np.diff(times)
     usual_s = float(np.median(steps))
     found.fps = (len(times) - 1) / float(times[-1] - times[0])
@@ -247,7 +252,6 @@ def _receive(found: Findings, noted: _Notes) -> None:
         holes = steps[steps > HOLE_STEPS * usual_s]
         found.missing = int(np.sum(np.round(holes / usual_s) - 1))
         _clock(found, times, arrivals)
-    found.loss = (found.corrupt + found.missing) / (found.frames + found.corrupt + found.missing)
 
 
 def _clock(found: Findings, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:

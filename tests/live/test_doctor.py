@@ -15,10 +15,13 @@ from streampose.cli.doctor import table
 from streampose.doctor import Findings, Patient, _clock, examine, exit_code, total_load
 from streampose.errors import TransientSourceError
 from streampose.messages import Array, Image, SourceInfo
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.barcode import read_code
+from streampose.sources.base import Corrupt, Picture, Source
+from streampose.sources.decoder import PacketTap
 from streampose.sources.open import open_source
 from tests.live.camera import CameraProcess
 from tests.live.proxy import Network
+from tests.pipeline.scripted import ScriptedSource
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -99,6 +102,14 @@ def test_more_than_the_machine_can_hold_and_people_too_small_are_problems() -> N
     assert exit_code([found]) == 1
 
 
+def test_a_camera_of_which_hardly_a_picture_is_whole_is_said_to_be_that() -> None:
+    damaged = Corrupt("a damaged frame", 0.1)
+    (found,) = examine([Patient("gate", lambda tap: ScriptedSource([2, *[damaged] * 18]))], 1.0)
+    assert found.loss == pytest.approx(0.9)
+    assert found.problems == ["90.0 % of the pictures are damaged or missing: look at the network, or use TCP"]
+    assert exit_code([found]) == 1
+
+
 @pytest.mark.parametrize("ppm", [-5000.0, 0.0, 300.0, 20_000.0])
 def test_drift_is_found_within_its_own_error_under_delays_that_only_delay(ppm: float) -> None:
     draw = np.random.default_rng(3)
@@ -114,11 +125,32 @@ def test_drift_is_found_within_its_own_error_under_delays_that_only_delay(ppm: f
     assert found.jitter_ms == pytest.approx(10, abs=4)
 
 
+class Watched:
+    """A camera's source; notes how far the time that a picture shows lies behind that of its arrival, ms, once the camera
+    reports its clock."""
+
+    def __init__(self, source: Source, process: CameraProcess) -> None:
+        self.source, self.process = source, process
+        self.open, self.close = source.open, source.close
+        self.offsets_ms: list[float] = []
+
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
+        for item in self.source.frames(stopped):
+            if isinstance(item, Picture) and item.wall_source == "rtcp":
+                code = read_code(item.image)
+                assert code is not None
+                arrival_s = time.time() - time.monotonic() + item.arrival_s
+                self.offsets_ms.append(1e3 * (self.process.began_s + code[1] - arrival_s))
+            yield item
+
+
 @pytest.mark.rtsp
 @pytest.mark.slow
 def test_cameras_are_told_apart(rtsp: None) -> None:
-    def patient(name: str, url: str, **how: Any) -> Patient:
-        return Patient(name, lambda tap: open_source(url, tap=tap, threads=1, **how))
+    watched: list[Watched] = []
+
+    def source(url: str, tap: PacketTap, **how: Any) -> Source:
+        return open_source(url, tap=tap, threads=1, **how)
 
     with (
         CameraProcess({"mount": "/good", "fps": 10}, {"mount": "/b", "bframes": 2, "fps": 15, "gop": 30}) as process,
@@ -126,18 +158,23 @@ def test_cameras_are_told_apart(rtsp: None) -> None:
     ):
         lossy = network.proxy(lambda: process.port)
         lossy.faults.loss = 0.1
+
+        def watch(tap: PacketTap) -> Watched:
+            watched.append(Watched(source(f"rtsp://127.0.0.1:{process.port}/good", tap), process))
+            return watched[0]
+
         good, reordered, bad = examine(
             [
-                patient("good", f"rtsp://127.0.0.1:{process.port}/good"),
-                patient("reordered", f"rtsp://127.0.0.1:{process.port}/b"),
-                patient("bad", lossy.url("/good"), transport="udp"),
+                Patient("good", watch),
+                Patient("reordered", lambda tap: source(f"rtsp://127.0.0.1:{process.port}/b", tap)),
+                Patient("bad", lambda tap: source(lossy.url("/good"), tap, transport="udp")),
             ],
-            6.0,
+            4.0,
         )
     assert good.problems == []
     assert good.fps == pytest.approx(10, rel=0.05)
     assert (good.gop, good.bframes, good.wall_source, good.live) == (10, False, "rtcp", True)
-    assert good.wall_offset_ms is not None
+    assert good.wall_offset_ms == pytest.approx(max(watched[0].offsets_ms), abs=50), "that of the least delayed picture"
     assert good.wall_offset_ms < 50, "a picture is not decoded before it was taken"
     assert good.drift_ppm is not None
     assert good.drift_sigma_ppm is not None
