@@ -128,11 +128,14 @@ def check_options(config: Config) -> None:
     taken: dict[Path, str] = {}
     for name, options in config.sinks:
         if isinstance(options, RecordConfig):
-            check_extension(Path(options.path))
+            _check_path(name, options.path, rolls=options.segment is not None, video=True)
             check_preset(options.preset)
             check_size(_size(options))
+        elif isinstance(options, JsonlConfig):
+            _check_path(name, options.path, rolls=_record_segment(config, options) is not None)
+        elif isinstance(options, PicturesConfig):
+            _check_path(name, options.path, rolls=False)
         if isinstance(options, RecordConfig | JsonlConfig):
-            check_template(options.path)
             if options.segment == 0:
                 raise ConfigError(f"sinks: {name}.segment: 0; a time such as 10m is needed")
             for path in map(Path, _videos(options) if isinstance(options, RecordConfig) else (options.path,)):
@@ -141,6 +144,21 @@ def check_options(config: Config) -> None:
                         f"sinks: {taken[path]} and {name} would both write {path}; give each its own path"
                     )
                 taken[path] = name
+
+
+def _check_path(name: str, template: str, *, rolls: bool, video: bool = False) -> None:
+    """See that the path of sink `name` can be; `rolls`: whether its files do."""
+    try:
+        check_template(template)
+        if video:
+            check_extension(Path(template))
+    except ConfigError as error:
+        raise ConfigError(f"sinks: {name}.path: {error}") from None
+    if not rolls and ("{date}" in template or "{time}" in template):
+        raise ConfigError(
+            f"sinks: {name}.path: {template}: {{date}} and {{time}} are those of files that roll; "
+            "give a `segment`, such as 10m, or leave them out"
+        )
 
 
 def _size(options: RecordConfig) -> tuple[int, int] | None:

@@ -6,14 +6,23 @@ the key. `config_file.py` reads the YAML; components never see these models, `bu
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from streampose.config_errors import WANTED, explain, nearest
 from streampose.errors import ConfigError
 from streampose.hours import Hours
 from streampose.redact import split_credentials
@@ -23,6 +32,8 @@ _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
 _BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|(openvino|onnx|torch):.+")
+_PICTURE_SIZE = re.compile(r"[0-9]+x[0-9]+")
 
 
 def parse_duration(value: object) -> float:
@@ -57,6 +68,15 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """To Python true is 1; who writes it where a number belongs means something else."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float}.intersection(get_args(kind) or (kind,)):
+            raise ValueError("a number is wanted")
+        return value
 
 
 class CameraConfig(Section):
@@ -171,7 +191,12 @@ class TrackConfig(Section):
 
     lost_after: Duration = Field(1.0, description="a person not seen for so long is gone")
     confirm_after: int = Field(3, ge=1, description="sightings before a person is confirmed")
-    low_threshold: float = Field(0.1, gt=0, le=1, description="weak detections from here on may carry a known person")
+    low_threshold: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="weak detections from here on, less than `detect.threshold`, may carry a known person",
+    )
 
 
 class SmoothConfig(Section):
@@ -196,13 +221,20 @@ class RecordConfig(Section):
     path: str = "out/{camera}.mp4"
     crf: int = Field(23, ge=0, le=51)
     preset: str = "superfast"
-    size: str | None = Field(None, pattern=r"^[0-9]+x[0-9]+$", description="WIDTHxHEIGHT of the video; none keeps it")
+    size: str | None = Field(None, description="WIDTHxHEIGHT of the video; none keeps it")
     background: Literal["image", "blur", "black"] = "image"
     segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
     keep: Duration | None = None
     keep_bytes: Bytes | None = None
     min_free: Bytes | None = None
     mode: Literal["annotated", "source", "both"] = "annotated"
+
+    @field_validator("size")
+    @classmethod
+    def _is_width_and_height(cls, value: str | None) -> str | None:
+        if value is not None and not _PICTURE_SIZE.fullmatch(value):
+            raise ValueError("a size is wanted, WIDTHxHEIGHT such as 1280x720")
+        return value
 
 
 class JsonlConfig(Section):
@@ -237,7 +269,7 @@ class Config(Section):
     pose: PoseConfig = PoseConfig()
     track: TrackConfig = TrackConfig()
     smooth: SmoothConfig = SmoothConfig()
-    device: str = Field("auto", description="auto, cpu, cuda, mps")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, or RUNTIME:NAME such as openvino:GPU")
     runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
     precision: Precision = "auto"
     sinks: tuple[tuple[str, Section], ...] = (("jsonl", JsonlConfig()),)
@@ -250,12 +282,26 @@ class Config(Section):
                 raise ValueError(f'"{name}" is no camera name: letters, digits, "_", "-" and "." are')
         return value
 
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError("none of auto, cpu, cuda, cuda:1, mps, openvino:GPU, onnx:tensorrt")
+        return value
+
     @field_validator("sinks", mode="before")
     @classmethod
     def _sinks(cls, value: object) -> object:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ValueError("a list of sinks is wanted, such as [{jsonl: {}}, {display: {}}]")
         return tuple(_read_sink(item, position) for position, item in enumerate(value))
+
+    @model_validator(mode="after")
+    def _weak_is_below_sure(self) -> Config:
+        low, high = self.track.low_threshold, self.detect.threshold
+        if low >= high and "low_threshold" in self.track.model_fields_set:  # the default gives way to a low threshold
+            raise ValueError(f"track.low_threshold: {low:g}; less than detect.threshold, {high:g}, is needed")
+        return self
 
     @model_validator(mode="after")
     def _outputs_are_apart(self) -> Config:
@@ -294,50 +340,13 @@ def _read_sink(item: object, position: int) -> tuple[str, Section]:
         )
     ((name, options),) = item.items()
     if name not in SINKS:
-        raise ValueError(f'"{name}" is no sink{_nearest(str(name), SINKS)}')
+        raise ValueError(f'"{name}" is no sink{nearest(str(name), SINKS)}')
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"{name}: {WANTED['model_type']} (given: {options!r})")
     try:
         return str(name), SINKS[name].model_validate(options or {})
     except ValidationError as error:
-        raise ValueError(f"{name}.{_explain(error, SINKS[name])}") from error
-
-
-def _nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
-
-
-def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first error of a validation, as `key.path: what is wrong, what would be right`. An unknown key goes before a
-    missing one, which it may be with a letter wrong."""
-    first = min(error.errors(), key=lambda found: (found["type"] == "missing", found["type"] != "extra_forbidden"))
-    location = [str(part) for part in first["loc"]]
-    path = ".".join(location) or "the configuration"
-    if first["type"] == "extra_forbidden":
-        fields = _fields_at(model, location[:-1])
-        return f"{path}: unknown key{_nearest(location[-1], fields)}"
-    if first["type"] == "missing":
-        return f"{path}: missing; it must be given"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "model_type":
-        message = "a mapping is wanted, keys with values"
-    if first["type"] == "value_error" and not first["loc"]:
-        return message
-    given = first.get("input")
-    secret = any(word in path for word in ("url", "password", "user"))
-    shown = "" if secret or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
-    return f"{path}: {message[0].lower() + message[1:]}{shown}"
-
-
-def _fields_at(model: type[BaseModel], location: Sequence[str]) -> Sequence[str]:
-    current: Any = model
-    for part in location:
-        if current is Config and part == "cameras":
-            current = dict[str, CameraConfig]
-        elif current == dict[str, CameraConfig]:
-            current = CameraConfig
-        else:
-            current = current.model_fields[part].annotation
-    return list(current.model_fields) if hasattr(current, "model_fields") else []
+        raise ValueError(f"{name}.{explain(error, SINKS[name])}") from error
 
 
 def validate(data: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -345,4 +354,4 @@ def validate(data: Mapping[str, Any], where: str = "configuration") -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, Config)}") from error
+        raise ConfigError(f"{where}: {explain(error, Config)}") from error

@@ -1,14 +1,14 @@
 """Reading a configuration file: YAML, `${VAR}`, `--set key=value`; every fault is one `ConfigError`.
 
 `${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file (for passwords). An unset variable
-without a default is an error that names the key, never an empty string.
+without a default is an error that names the key, never an empty string. YAML's anchors and merge keys (`<<: *gate`) work.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,17 @@ def expand(value: Any, path: str = "") -> Any:
             )
         return match[4]
 
+    if "${" in _VARIABLE.sub("", value) or any("${" in (match[4] or "") for match in _VARIABLE.finditer(value)):
+        raise ConfigError(
+            f"{path}: a ${{ that does not end, or stands within another; "
+            "${VAR}, ${VAR:-default} and ${file:PATH} can be written, one beside the other"
+        )
     return _VARIABLE.sub(replace, value)
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """Apply `key.path=value` settings to parsed YAML, in order; values are YAML. List items are addressed by number,
-    sinks also by their name (`sinks.record.crf=28`)."""
+    sinks also by their name (`sinks.record.crf=28`); null takes an item out of its list (`sinks.display=null`)."""
     for override in overrides:
         key, mark, text = override.partition("=")
         if not mark or not key.strip():
@@ -64,29 +69,41 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
         node: Any = data
         for part in parts[:-1]:
             node = _step(node, part, key)
-        if isinstance(node, list):
-            if not parts[-1].isdigit() or int(parts[-1]) >= len(node):
-                raise ConfigError(f"--set {key}: the list has {len(node)} items; write a number below that")
-            node[int(parts[-1])] = value
-        else:
+        if not isinstance(node, list):
             node[parts[-1]] = value
+            continue
+        place, named = _place(node, parts[-1], key)
+        if value is None:
+            del node[place]
+        else:
+            node[place] = {parts[-1]: value} if named else value
 
 
-def _step(node: Any, part: str, key: str) -> Any:
+def _step(node: Any, part: Any, key: str) -> Any:
+    """What lies under `part` of a mapping or list; made where it is empty."""
+    holder, at = node, part
     if isinstance(node, list):
-        for item in node:
-            if isinstance(item, dict) and part in item:
-                if item[part] is None:
-                    item[part] = {}
-                return item[part]
-        if part.isdigit() and int(part) < len(node):
-            return node[int(part)]
-        raise ConfigError(f'--set {key}: there is no "{part}" in the list')
-    if node.get(part) is None:
-        node[part] = {}
-    if not isinstance(node[part], dict | list):
+        place, named = _place(node, part, key)
+        if named and not isinstance(node[place], dict):
+            node[place] = {part: None}
+        holder, at = (node[place], part) if named else (node, place)
+    elif part not in node:
+        node[part] = None
+    if holder[at] is None:
+        holder[at] = {}
+    if not isinstance(holder[at], dict | list):
         raise ConfigError(f'--set {key}: "{part}" is a value, it has no keys')
-    return node[part]
+    return holder[at]
+
+
+def _place(items: list[Any], part: str, key: str) -> tuple[int, bool]:
+    """Where in a list `part` is, and whether it is the name of what stands there rather than its number."""
+    for place, item in enumerate(items):
+        if item == part or (isinstance(item, dict) and part in item):
+            return place, True
+    if part.isdecimal() and int(part) < len(items):
+        return int(part), False
+    raise ConfigError(f'--set {key}: there is no "{part}" in the list of {len(items)}')
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,7 +113,11 @@ class _Loader(yaml.SafeLoader):
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # construct_mapping puts in what it names, where the mapping itself has no such key
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f'the key "{key}" stands twice', key_node.start_mark)
         seen.add(key)
@@ -122,6 +143,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         line = f" line {mark.line + 1}:" if mark is not None else ""
         raise ConfigError(f"{path}:{line} not YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a mapping with `cameras:` is wanted, this is {type(data).__name__}")
+        found = "empty" if data is None else type(data).__name__
+        raise ConfigError(f"{path}: a mapping with `cameras:` is wanted, this is {found}")
     apply_overrides(data, overrides)
-    return validate(expand(data), str(path))
+    try:
+        data = expand(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return validate(data, str(path))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampose.build import describe, hours_of
+from streampose.build import describe, hours_of, track_options
+from streampose.cli.run import check
 from streampose.config import Config, parse_duration, parse_size, validate
 from streampose.config_file import expand, load
 from streampose.errors import ConfigError
@@ -41,7 +42,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ),
         (
             "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: high}",
-            "detect.threshold: input should be a valid number",
+            "detect.threshold: a number is wanted (given: 'high')",
         ),
         (
             "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 1.5}",
@@ -75,7 +76,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: {path: 'o/{camera}.jsonl', segment: .inf}}]",
             "segment: input should be a finite number",
         ),
-        ("cameras: {}", "cameras: dictionary should have at least 1 item"),
+        ("cameras: {}", "cameras: empty; at least one is wanted"),
         ("cameras: {'a b': {url: x}}", '"a b" is no camera name'),
         ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsnl: {}}]", '"jsnl" is no sink; did you mean "jsonl"?'),
         (
@@ -94,14 +95,69 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ),
         ("cameras: {gate: {url: 'rtsp://cam/1', hours: []}}", "cameras.gate.hours: at least one window"),
         ("cameras: [", "not YAML"),
+        ("{[a]: b}", "line 1: not YAML: a key must be a text"),
+        ("", "a mapping with `cameras:` is wanted, this is empty"),
+        ("cameras: [a.mp4]", "cameras: a mapping is wanted, keys with values"),
+        ("cameras: {2024-01-01: {url: a.mp4}}", "cameras: 2024-01-01 is no text to YAML; write the name in quotes"),
+        ("cameras: {gate: {url: a.mp4, 5: 3}}", "cameras.gate.5: unknown key"),
+        ("cameras: {gate: {url: a.mp4, hours: '6:00-7:00'}}", "cameras.gate.hours: a list is wanted, such as [a, b]"),
+        ("cameras: {gate: {url: a.mp4, password: 5}}", "cameras.gate.password: a text is wanted, in quotes"),
+        ("cameras: {gate: {url: a.mp4}}\ndevice: gpu", "device: none of auto, cpu, cuda"),
+        ("cameras: {gate: {url: a.mp4}}\ndetect: {every: true}", "detect.every: a number is wanted (given: True)"),
+        ("cameras: {gate: {url: a.mp4}}\nsmooth: {gate: true}", "smooth.gate: a number is wanted (given: True)"),
+        ("cameras: {gate: {url: a.mp4}}\ndetect: {every: 1.5}", "detect.every: a whole number is wanted"),
+        ("cameras: {gate: {url: a.mp4}}\nsmooth: {enabled: 5}", "smooth.enabled: true or false is wanted"),
+        (
+            "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0.4}",
+            "track.low_threshold: 0.4; less than detect.thr",
+        ),
+        ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: 5}]", "sinks: jsonl: a mapping is wanted"),
+        (
+            "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {size: '3'}}]",
+            "record.size: a size is wanted, WIDTHxHEIGHT",
+        ),
+        ("cameras: {gate: {url: '${NOPE'}}", "cameras.gate.url: a ${ that does not end"),
+        ("cameras: {gate: {url: '${CAM:-rtsp://u:${PW}@h/1}'}}", "cameras.gate.url: a ${ that does not end, or stands"),
         ("just text", "a mapping with `cameras:` is wanted"),
     ],
 )
 def test_a_wrong_configuration_is_one_line_that_names_the_key(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
-        load(write(tmp_path, text))
+        load(path)
     assert said in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        ("jsonl: {path: 'out/{camera'}", "jsonl.path: out/{camera: a brace without its other one"),
+        ("jsonl: {path: 'out/{dat}.jsonl'}", "jsonl.path: out/{dat}.jsonl: unknown field {dat}"),
+        ("jsonl: {path: ' '}", "jsonl.path: empty; a path is wanted"),
+        ("jsonl: {path: 'out/{date}.jsonl'}", "jsonl.path: out/{date}.jsonl: {date} and {time} are those of files"),
+        ("record: {path: 'out/{time}.mp4'}", "record.path: out/{time}.mp4: {date} and {time} are those of files that roll"),
+        ("record: {path: out.avi}", "record.path: out.avi: a video is written as .mp4 or .mkv"),
+        ("pictures: {path: 'out/{date}'}", "pictures.path: out/{date}: {date} and {time} are those of files that roll"),
+    ],
+)  # fmt: skip
+def test_a_path_that_cannot_be_is_said_with_file_and_key(tmp_path: Path, sink: str, said: str) -> None:
+    path = write(tmp_path, f"cameras: {{gate: {{url: a.mp4}}}}\nsinks: [{{{sink}}}]")
+    with pytest.raises(ConfigError) as caught:
+        check(path)
+    assert str(caught.value).startswith(f"{path}: sinks: {said}")
+
+
+def test_alike_cameras_share_their_keys(tmp_path: Path) -> None:
+    text = "cameras:\n  gate: &gate {url: a.mp4, threads: 2, skip: nonref}\n  yard: {<<: *gate, url: b.mp4, skip: none}"
+    cameras = load(write(tmp_path, text)).cameras
+    assert [(c.url, c.threads, c.skip) for c in cameras.values()] == [("a.mp4", 2, "nonref"), ("b.mp4", 2, "none")]
+
+
+def test_a_default_gives_way_to_a_low_threshold(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.05}"))
+    assert track_options(config).low_threshold == 0.05
 
 
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
@@ -118,9 +174,14 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
     assert config.cameras["gate"].url == "b.mp4"
     assert config.sinks[0][1].crf == 30  # type: ignore[attr-defined]
     assert config.sinks[1][1].path == "y.jsonl"  # type: ignore[attr-defined]
+    config = load(path, ["sinks.record={crf: 28}", "sinks.jsonl=null"])
+    assert [(name, sink.crf) for name, sink in config.sinks] == [("record", 28)]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("setting", ["detect.threshold", "detect.threshold.x=1", "sinks.nothing.path=1", "=3"])
+@pytest.mark.parametrize(
+    "setting",
+    ["detect.threshold", "detect.threshold.x=1", "sinks.nothing.path=1", "sinks.nothing=null", "sinks.7.x=1", "=3"],
+)
 def test_a_wrong_override_is_one_line(tmp_path: Path, setting: str) -> None:
     path = write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.4}\nsinks: [{jsonl: {}}]")
     with pytest.raises(ConfigError, match="--set"):

@@ -63,14 +63,13 @@ class Signals:
 
 
 def execute(load: Callable[[], Config]) -> None:
-    """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code."""
-    from streampose.build import describe
+    """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code. `load` has seen that
+    it can be done: what cannot should not wait for the networks."""
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs
 
     started_s = time.monotonic()
     config = load()
-    describe(config)  # what cannot be done should not wait for the networks
     check_outputs(config)
     with Signals() as signals:
         failures = execute_with(config, load_models(config), signals, reload=load, started_s=started_s)

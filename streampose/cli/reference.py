@@ -33,8 +33,9 @@ Made by `streampose reference`; a test holds that this page is what that command
 
 A configuration is YAML. A duration is a number of seconds or a text such as `500ms`, `1s`, `10m`, `7d`; a size is bytes
 or a text such as `200GB`. `${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file. An unknown
-key is an error that names the nearest right one. `--set key.path=value` overrides a key; sinks are addressed by their name
-(`--set sinks.record.crf=28`).
+key is an error that names the nearest right one. Cameras that are alike share keys by YAML's own means
+(`gate: &gate {…}`, `yard: {<<: *gate, url: …}`). `--set key.path=value` overrides a key; sinks are addressed by their name
+(`--set sinks.record.crf=28`), and null takes one out (`--set sinks.display=null`).
 """
 
 
@@ -50,7 +51,10 @@ def page() -> str:
         parts.append(_table(name, section))
     top = "\n".join(_row(key, Config.model_fields[key]) for key in ("device", "runtime", "precision"))
     parts.append(f"## Top level\n\n| key | values | default | |\n|---|---|---|---|\n{top}\n")
-    parts.append("## sinks\n\nA list; each item is one name with its options. Paths may hold `{camera}`.\n")
+    parts.append(
+        "## sinks\n\nA list; each item is one name with its options. Paths may hold `{camera}`, and\n"
+        "where files roll (`segment`) also `{date}` and `{time}`.\n"
+    )
     parts += [_table(f"- {name}:", section, level="###") for name, section in SINKS.items()]
     return "\n".join(parts)
 

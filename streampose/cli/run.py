@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from streampose.config import Config
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML configuration, such as configs/cctv.yaml.")]
 Settings = Annotated[
@@ -17,19 +20,28 @@ Settings = Annotated[
 def run(config: ConfigPath, settings: Settings = None) -> None:
     """Watch the cameras of CONFIG until they end (recordings) or Ctrl-C (cameras)."""
     from streampose.cli.execute import execute
-    from streampose.config_file import load
 
-    execute(lambda: load(config, settings or []))
+    execute(lambda: _read(config, settings)[0])
 
 
 def check(config: ConfigPath, settings: Settings = None) -> None:
     """Validate CONFIG and say what it would do; open nothing."""
     import yaml
 
-    from streampose.build import describe
-    from streampose.config_file import load
-
-    loaded = load(config, settings or [])
-    lines = describe(loaded)
+    loaded, lines = _read(config, settings)
     print(yaml.safe_dump(loaded.public(), sort_keys=False, allow_unicode=True), end="")
     print("\n".join(f"# {line}" for line in lines))
+
+
+def _read(path: Path, settings: list[str] | None) -> tuple[Config, list[str]]:
+    """The configuration of a file and what it would do; raises ConfigError that names the file, also where every key is
+    right by itself and the whole cannot be done."""
+    from streampose.build import describe
+    from streampose.config_file import load
+    from streampose.errors import ConfigError
+
+    loaded = load(path, settings or [])
+    try:
+        return loaded, describe(loaded)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -24,7 +24,13 @@ _KNOWN = ("camera", "date", "time")
 
 
 def check_template(template: str) -> str:
-    """The template itself; raises ConfigError for a field that is not known."""
+    """The template itself; raises ConfigError for a field that is not known, a brace alone, and nothing at all."""
+    if not template.strip():
+        raise ConfigError("empty; a path is wanted")
+    if re.search(r"[{}]", _FIELD.sub("", template)):
+        raise ConfigError(
+            f"{template}: a brace without its other one; {{camera}}, {{date}} and {{time}} can be written"
+        )
     for field in _FIELD.findall(template):
         if field not in _KNOWN:
             raise ConfigError(f"{template}: unknown field {{{field}}}; known are {{camera}}, {{date}} and {{time}}")

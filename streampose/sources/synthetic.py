@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -23,6 +24,7 @@ from streampose.sources.base import Corrupt, Picture
 from streampose.sources.figures import Figure
 from streampose.sources.paint import draw_figure, scenery
 
+LONGEST_S = 30 * 86400.0  # of a pattern: its bar code has no room for more than 49 days
 NAP_S = 0.05  # how long a paced source sleeps before it looks at `stopped` again
 
 
@@ -50,19 +52,27 @@ class PatternOptions:
         width, height = words.pop("size", f"{cls().width}x{cls().height}").lower().partition("x")[::2]
         known = {"fps": Fraction, "seconds": float, "people": int, "seed": int}
         try:
-            live = bool(int(words.pop("live", "0")))
+            live = bool(_number(int, "live", words.pop("live", "0")))
             if unknown := set(words) - set(known):
                 raise ValueError(f"{', '.join(sorted(unknown))} is not known; known are {', '.join(known)}, size, live")
-            values = {key: known[key](value) for key, value in words.items()}
-            options = cls(width=int(width), height=int(height), live=live, **values)
-        except (ValueError, ZeroDivisionError) as error:
+            values: dict[str, Any] = {key: _number(known[key], key, value) for key, value in words.items()}
+            across, down = _number(int, "size", width), _number(int, "size", height)
+            options = cls(width=across, height=down, live=live, **values)
+        except ValueError as error:
             raise PermanentSourceError(f"{url}: {error}", kind="usage") from None
         least = code_size()
-        if not (0 < options.fps <= 1000 and options.seconds > 0 and 0 <= options.people <= 100):
+        if not (0 < options.fps <= 1000 and 0 < options.seconds <= LONGEST_S and 0 <= options.people <= 100):
             raise PermanentSourceError(f"{url}: fps, seconds and people must be positive and sensible", kind="usage")
         if not (least[0] <= options.width <= 8192 and least[1] <= options.height <= 8192):
             raise PermanentSourceError(f"{url}: size must be between {least[0]}x{least[1]} and 8192x8192", kind="usage")
         return options
+
+
+def _number(kind: Callable[[str], Any], key: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{key}: a number is wanted, not {text!r}") from None
 
 
 class SyntheticSource:

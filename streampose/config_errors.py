@@ -1,0 +1,56 @@
+"""What pydantic finds wrong in a configuration, as one line that names the key and says what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+WANTED = {
+    "string_type": "a text is wanted, in quotes where YAML takes it for something else",
+    "tuple_type": "a list is wanted, such as [a, b]",
+    "too_short": "empty; at least one is wanted",
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping is wanted, keys with values"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is wanted"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is wanted"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number is wanted"),
+}
+"""What is said in place of pydantic's words, by its kinds of errors."""
+
+
+def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """The end of a line about an unknown `word`: the known one that is like it, or all of them."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first error of a validation, as `key.path: what is wrong, what would be right`. An unknown key goes before a
+    missing one, which it may be with a letter wrong."""
+    first = min(error.errors(), key=lambda found: (found["type"] == "missing", found["type"] != "extra_forbidden"))
+    kind, location = first["type"], [str(part) for part in first["loc"]]
+    path = ".".join(location) or "the configuration"
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"{path}: unknown key{nearest(location[-1], _fields_at(model, location[:-1]))}"
+    if location[-1:] == ["[key]"]:
+        return f"{'.'.join(location[:-2])}: {first['input']} is no text to YAML; write the name in quotes"
+    if kind == "missing":
+        return f"{path}: missing; it must be given"
+    message = WANTED.get(kind, first["msg"].removeprefix("Value error, "))
+    if kind == "value_error" and not location:
+        return message
+    given = first.get("input")
+    secret = any(word in path for word in ("url", "password", "user"))
+    shown = "" if secret or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
+    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str]) -> Sequence[str]:
+    """The keys of what lies at `location`; of a mapping of sections each name leads to a section."""
+    current: Any = model
+    for part in location:
+        inner = get_args(current)
+        current = inner[1] if inner else current.model_fields[part].annotation
+    return list(current.model_fields) if hasattr(current, "model_fields") else []
