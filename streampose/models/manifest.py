@@ -77,6 +77,7 @@ class Manifest(_Strict):
     architecture: dict[str, Any]
     weights: str = Field(description="file name, beside the manifest")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256_bin: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="of the .bin beside an .xml")
     input: InputSpec
     output: OutputSpec
     licence: str
@@ -125,12 +126,14 @@ def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
     weights = path.parent / manifest.weights
-    if not weights.is_file():
-        raise ModelError(f"{weights}: the weights that {path.name} names are missing; restore the file")
-    if verify and (found := sha256_of(weights)) != manifest.sha256:
-        raise ModelError(
-            f"{weights}: sha256 is {found[:12]}…, {path.name} says {manifest.sha256[:12]}…; restore the file"
-        )
+    files = {weights: manifest.sha256}
+    if manifest.sha256_bin is not None:
+        files[weights.with_suffix(".bin")] = manifest.sha256_bin
+    for file, wanted in files.items():
+        if not file.is_file():
+            raise ModelError(f"{file}: the weights that {path.name} names are missing; restore the file")
+        if verify and (found := sha256_of(file)) != wanted:
+            raise ModelError(f"{file}: sha256 is {found[:12]}…, {path.name} says {wanted[:12]}…; restore the file")
     return manifest, weights
 
 
@@ -138,7 +141,10 @@ def save(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest: beside, then renamed."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    unused = {"sha256_bin"} if manifest.sha256_bin is None else None
+    text = yaml.safe_dump(
+        manifest.model_dump(mode="json", exclude=unused), sort_keys=False, allow_unicode=True, width=110
+    )
     try:
         part.write_text(text)
         os.replace(part, path)

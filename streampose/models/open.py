@@ -85,7 +85,7 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
 
         key["calibration"] = calibration_set()
     if weights.suffix == ".xml":
-        key["bin"] = sha256_of(_weights_of_ir(weights))
+        key["bin"] = manifest.sha256_bin or sha256_of(_weights_of_ir(weights))
     return key
 
 

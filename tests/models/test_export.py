@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from streampose.errors import ModelError, UsageError
 from streampose.models import export as exporting
 from streampose.models import manifest as manifests
 from streampose.models.check import check_file
-from streampose.models.export import export, parity_pictures
+from streampose.models.export import differences, export, parity_pictures
 from streampose.models.load import load_pose
 from tests.made_models import write_detector, write_pose_model
 
@@ -39,12 +40,20 @@ def test_a_pose_model(runtime: str, suffix: str, tmp_path: Path) -> None:
         return
     got = load_pose(made, device="cpu", precision="fp32", batch_sizes=(1,))([picture], boxes)[0]
     np.testing.assert_allclose(got, wanted, atol=1e-2)
+    if runtime == "openvino":
+        weights = made.with_suffix(".bin")
+        content = bytearray(weights.read_bytes())
+        content[len(content) // 2] ^= 1
+        weights.write_bytes(content)
+        with pytest.raises(ModelError, match=r"tiny-openvino\.bin: sha256 is .*; restore the file"):
+            manifests.load(made.with_suffix(".yaml"))
 
 
 def test_a_detector_at_another_size(tmp_path: Path) -> None:
     found = manifests.load(write_detector(tmp_path))
     record = export(*found, "onnx", tmp_path / "out", (128, 96))
     assert record["size"] == [128, 96]
+    assert set(record["differences"]) == {"boxes", "scores"}
     assert (tmp_path / "out" / "tiny_detector-128x96-onnx.onnx").is_file()
     facts = check_file(tmp_path / "out" / "tiny_detector-128x96-onnx.onnx")
     assert facts["task"] == "detect"
@@ -54,9 +63,49 @@ def test_a_detector_at_another_size(tmp_path: Path) -> None:
 def test_an_export_that_is_far_from_torch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = manifests.load(write_pose_model(tmp_path))
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
-    with pytest.raises(ModelError, match="differs from torch"):
+    with pytest.raises(ModelError, match="its heatmaps differ from torch's"):
         export(*found, "torchscript", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_scores_that_differ_are_seen_beside_boxes_of_many_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is a detector whose boxes are the same, its scores a little higher."""
+    found = manifests.load(write_detector(tmp_path))
+    state = load_file(found[1])
+    for name in state:
+        if ".cv3." in name and name.endswith(".2.bias"):
+            state[name] += 0.01
+    save_file(state, tmp_path / "surer.safetensors")
+    write = exporting._write
+    monkeypatch.setattr(exporting, "_write", lambda m, _, *more: write(m, tmp_path / "surer.safetensors", *more))
+    with pytest.raises(ModelError, match="as torchscript its scores differ from torch's by"):
+        export(*found, "torchscript", tmp_path / "out", (64, 64))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+SAME = {"max": 0.0, "relative": 0.0}
+
+
+def test_differences_of_every_kind_of_output() -> None:
+    rng = np.random.default_rng(2)
+    rows = np.concatenate([rng.uniform(0, 640, (2, 30, 4)), np.sort(rng.random((2, 30, 1)), 1)], 2)
+    for kind, part in (("yolo", rows.swapaxes(1, 2)), ("yolo_end2end", np.concatenate([rows, 0 * rows[..., :1]], 2))):
+        wanted = part.astype(np.float32)
+        assert differences(wanted, wanted, kind) == {"boxes": SAME, "scores": SAME}
+        lower, moved = wanted.copy(), wanted.copy()
+        (lower[:, 4] if kind == "yolo" else lower[..., 4])[:] *= 0.99
+        (moved[:, 0] if kind == "yolo" else moved[..., 0])[:] += 1
+        assert differences(wanted, lower, kind)["scores"]["relative"] == pytest.approx(0.01, rel=1e-3)
+        assert differences(wanted, lower, kind)["boxes"] == SAME
+        assert differences(wanted, moved, kind)["boxes"]["max"] == pytest.approx(1, rel=1e-3)
+        assert differences(wanted, moved, kind)["scores"] == SAME
+    swapped = wanted.copy()
+    swapped[:, [4, 5], :4] = swapped[:, [5, 4], :4]
+    assert differences(wanted, swapped, "yolo_end2end")["boxes"] == SAME
+    heat = rng.random((1, 2, 4, 4)).astype(np.float32)
+    assert np.isnan(differences(heat, heat * np.float32("nan"), "heatmap")["heatmaps"]["relative"])
 
 
 def test_wishes_that_cannot_be(tmp_path: Path) -> None:
