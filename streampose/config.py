@@ -61,6 +61,10 @@ Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Rung = Literal["detect_every", "pose_every", "resolution", "fps"]
 
 
+Background: TypeAlias = Annotated[
+    Literal["image", "blur", "black"],
+    Field(description="what people are drawn on; black: their skeletons, and nothing else"),
+]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
@@ -212,7 +216,7 @@ class SmoothConfig(Section):
 class DisplayConfig(Section):
     """A window, where there is a display."""
 
-    background: Literal["image", "blur", "black"] = "image"
+    background: Background = "image"
 
 
 class RecordConfig(Section):
@@ -222,7 +226,7 @@ class RecordConfig(Section):
     crf: int = Field(23, ge=0, le=51)
     preset: str = "superfast"
     size: str | None = Field(None, description="WIDTHxHEIGHT of the video; none keeps it")
-    background: Literal["image", "blur", "black"] = "image"
+    background: Background = "image"
     segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
     keep: Duration | None = None
     keep_bytes: Bytes | None = None
@@ -250,7 +254,7 @@ class PicturesConfig(Section):
     """One annotated picture for every picture of a folder."""
 
     path: str = "out/{camera}"
-    background: Literal["image", "blur", "black"] = "image"
+    background: Background = "image"
 
 
 SINKS: dict[str, type[Section]] = {

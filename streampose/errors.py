@@ -11,7 +11,8 @@
     ├── SinkError                exit 6   an output cannot be written (no space, no permission)
     └── InterruptedRun           exit 130 ended by SIGINT (143 by SIGTERM) after everything was closed
 
-Anything else that escapes is a bug: exit 70, with its traceback. Exit 0: done.
+Anything else that escapes is a bug: exit 70, with its traceback. Exit 0: done, also where a recording was cut or damaged or
+a picture of several torn: what could be read is written, what could not is said and is a gap in the record.
 """
 
 from __future__ import annotations

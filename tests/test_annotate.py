@@ -17,7 +17,7 @@ from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
 from streampose.errors import PermanentSourceError, SinkError, StreamposeError, UsageError
 from streampose.sources.open import kind_of
-from tests.media import write_video
+from tests.media import cut, write_video
 
 FAST = ["--set", "detect.size=320"]
 
@@ -246,6 +246,16 @@ def test_what_cannot_be_opened_is_said_once_and_costs_no_earlier_result(
     said = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert [next(source for source in (torn, empty) if str(source) in line) for line in said] == [torn, empty]
     assert [path.read_text() for path in earlier] == ["made before"] * 3
+
+
+def test_what_is_cut_is_read_as_far_as_it_goes_and_is_no_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_video(tmp_path / "whole.mkv", frames=24)
+    short = cut(tmp_path / "whole.mkv", 0.6, tmp_path / "cut.mkv")
+    annotate(str(short), "--out", str(tmp_path / "out"), "--no-overlay", "--set", "smooth.offline=false")
+    assert 0 < len(frames_of(tmp_path / "out" / "cut.jsonl")) < 24
+    assert "cut.mkv is cut: it ends at" in caplog.text
 
 
 def test_one_torn_video_does_not_cost_the_others(annotated: tuple[Path, BaseException | None]) -> None:

@@ -336,7 +336,7 @@ def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
         (["run", str(write_config(tmp_path, {"a": str(tmp_path / "none.mp4")}))], 3, "none.mp4"),
         (["annotate", str(tmp_path / "empty.mp4"), "--out", str(tmp_path / "out")], 3, "empty.mp4"),
         (["annotate", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")], 3, "nothing"),
-        (["run"], 2, "config"),
+        (["export", "gate.jsonl"], 2, "Choose from: coco, mot, openpose, csv, parquet (`streampose --help`"),
         (["check", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "scheme foo:// is not known"),
         (["run", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "cameras.gate.url: foo://x"),
         (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),

@@ -14,7 +14,8 @@ from streampose import __version__
 from streampose.errors import EXIT_BUG, StreamposeError
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read · "
+    "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read "
+    "(what is cut or damaged is read as far as it goes, which is said, and is no failure) · "
     "4 a model · 5 data or results · 6 an output cannot be written · 70 a bug, with its traceback · "
     "130 ended by Ctrl-C, 143 by SIGTERM, after every file was closed."
 )
@@ -139,7 +140,7 @@ def _framework(error: Exception) -> int:
     if code is None:
         return _bug(error)
     if hasattr(error, "format_message"):
-        _say(f"{error.format_message()} (`streampose --help` lists what there is)")
+        _say(f"{' '.join(error.format_message().split())} (`streampose --help` lists what there is)")
     return int(code)
 
 

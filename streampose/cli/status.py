@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from streampose.messages import SourceInfo
 from streampose.pipeline.lane import Tally
 from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.run import CameraRun
@@ -26,7 +27,7 @@ class Status:
         self._tty = sys.stderr.isatty()
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._announced: dict[CameraRun, object] = {}
+        self._announced: dict[CameraRun, SourceInfo] = {}
         self._last_s = time.monotonic()
         self._seen: dict[CameraRun, tuple[float, int, int]] = {}
         self.first_result_s: float | None = None
@@ -61,10 +62,14 @@ class Status:
         )
 
     def _announce(self, camera: CameraRun) -> None:
-        tally = camera.lane.tally
-        if tally.info is not None and self._announced.get(camera) is not tally.info:
-            self._announced[camera] = tally.info
-            info = tally.info
+        """Say what was opened: a recording once, a live camera also when it was opened anew. Pictures of another size
+        alone are no opening; a folder of photographs has many."""
+        info, before = camera.lane.tally.info, self._announced.get(camera)
+        if info is None or info is before:
+            return
+        self._announced[camera] = info
+        resized = before is not None and (before.width, before.height) != (info.width, info.height)
+        if before is None or (info.live and not resized):
             rate = f", {info.nominal_fps:g} fps" if info.nominal_fps else ""
             codec = f", {info.codec}" if info.codec else ""
             self._print(
@@ -77,7 +82,7 @@ class Status:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} s  {task.fields[people]} people"),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} s  {task.fields[people]}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 transient=True,
@@ -90,9 +95,11 @@ class Status:
                 continue
             if camera.name not in self._tasks:
                 name = f"{self._title}{camera.name}"
-                self._tasks[camera.name] = self._bar.add_task(name, total=info.duration_s, people=0)
+                self._tasks[camera.name] = self._bar.add_task(name, total=info.duration_s, people=count(0, "person"))
             done_s = info.duration_s if tally.state in ("ended", "failed") else tally.time_s
-            self._bar.update(self._tasks[camera.name], completed=min(done_s, info.duration_s), people=tally.people)
+            self._bar.update(
+                self._tasks[camera.name], completed=min(done_s, info.duration_s), people=count(tally.people, "person")
+            )
 
     def _line(self, camera: CameraRun, now_s: float) -> None:
         tally = camera.lane.tally
@@ -105,13 +112,18 @@ class Status:
             return  # it was said, and is in the report
         if tally.info is not None and not tally.info.live:
             whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
-            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {tally.people} people")
+            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {count(tally.people, 'person')}")
             return
         self._print(
             f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
-            f"{tally.people} people, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
+            f"{count(tally.people, 'person')}, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
             f"{behind(camera.lane.outputs, now_s)}"
         )
+
+
+def count(number: int, what: str) -> str:
+    """`1 frame`, `2 frames`, `1 person`, `2 people`."""
+    return f"{number} {what if number == 1 else 'people' if what == 'person' else what + 's'}"
 
 
 def behind(outputs: Sequence[Outlet], now_s: float) -> str:
@@ -136,10 +148,9 @@ def report(cameras: Sequence[CameraRun]) -> str:
         corrupt = f", {tally.counts.corrupt} corrupt" if tally.counts is not None and tally.counts.corrupt else ""
         age = f", age p95 {ages['p95']:.0f} ms" if ages and tally.info is not None and tally.info.live else ""
         missed = "".join(f", {o.missed} missed by {o.sink}" for o in camera.lane.outputs if o.missed)
-        people = len(tally.ids)
         lines.append(
-            f"{camera.name}: {tally.frames} {'frame' if tally.frames == 1 else 'frames'}, {tally.time_s:.1f} s, "
-            f"{people} {'person' if people == 1 else 'people'}{lost}{corrupt}{missed}{age}"
+            f"{camera.name}: {count(tally.frames, 'frame')}, {tally.time_s:.1f} s, "
+            f"{count(len(tally.ids), 'person')}{lost}{corrupt}{missed}{age}"
         )
         lines += [f"  {path}" for path in camera.outputs()]
     return "\n".join(lines)

@@ -65,7 +65,8 @@ def _text_size(text: str, scale: float) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """How to draw. Joints scored below `solid_score` are hollow, below `hide_score` left out.
+    """How to draw. On a black background skeletons stand alone, whatever `boxes` and `labels` say. Joints scored below
+    `solid_score` are hollow, below `hide_score` left out.
 
     A joint whose standard deviation exceeds `hide_std` of the box height is left out too: nobody knows where it is.
     """
@@ -119,15 +120,16 @@ def draw_people(
         canvas = background.copy() if background is image else background
     else:
         np.copyto(canvas, background)
+    alone = options.background == "black"
     placed = sorted(people, key=lambda one: float(one.box[3]))  # nearer people, lower in the image, on top
     limbs = _limbs(placed, skeleton, options) if options.skeletons and placed else None
     for index, person in enumerate(placed):
         pen = _pen(person, canvas.shape[0])
-        if options.boxes and np.isfinite(person.box).all():
+        if options.boxes and not alone and np.isfinite(person.box).all():
             _draw_box(canvas, person, pen)
         if limbs is not None:
             _draw_skeleton(canvas, limbs, index, person.state == "coasting", skeleton, pen)
-    if options.labels:
+    if options.labels and not alone:
         for person in people:
             if person.state != "tentative" and np.isfinite(person.box).all():
                 _draw_label(canvas, person)

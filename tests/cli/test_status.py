@@ -1,4 +1,4 @@
-"""The status line: of whom it speaks, and of whom no more."""
+"""The status line: of whom it speaks, and of whom no more; what was opened, once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from streampose.build import first_reading
 from streampose.cli import status
 from streampose.config import validate
-from streampose.messages import CameraState, Counts, End
+from streampose.messages import Break, CameraState, Counts, End, SourceInfo
 from tests.test_build import NEVER_ASKED
 
 
@@ -25,3 +25,29 @@ def test_what_failed_or_ended_is_not_said_again_and_again(
         line.tick()
     said = capsys.readouterr().err.splitlines()
     assert [text.split(",")[0] for text in said] == ["gate: reconnecting (rtsp://b/ refuses)"] * 2
+
+
+def test_another_size_of_pictures_is_no_opening(capsys: pytest.CaptureFixture[str]) -> None:
+    cameras = {"yard": {"url": "yard"}, "gate": {"url": "rtsp://b/"}}
+    run = first_reading(validate({"cameras": cameras, "sinks": []}), NEVER_ASKED).run
+    with status.Status(run.all_cameras) as line:
+        for width in (
+            640,
+            800,
+            800,
+            640,
+        ):  # the second 800 is another opening of the camera, a look missed of the folder
+            for name, live in (("yard", False), ("gate", True)):
+                info = SourceInfo(name, "images" if not live else "stream", live, width, 480)
+                run.cameras[name].lane.tally.note(Break(name, 0, info))
+            line.tick()
+    said = [text.split(")")[0] for text in capsys.readouterr().err.splitlines()]
+    assert said == ["yard: yard (640×480", "gate: gate (640×480", "gate: gate (800×480"]
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "words"),
+    [(1, "person", "1 person"), (0, "person", "0 people"), (1, "frame", "1 frame"), (2, "frame", "2 frames")],
+)
+def test_one_is_not_many(number: int, what: str, words: str) -> None:
+    assert status.count(number, what) == words

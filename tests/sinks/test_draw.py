@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,15 @@ def test_labels_say_the_id_of_everyone_but_the_tentative(skeleton: DrawSkeleton)
 def test_a_black_background_holds_nothing_of_the_picture(skeleton: DrawSkeleton) -> None:
     noise = np.random.default_rng(5).integers(1, 255, (240, 320, 3)).astype(np.uint8)
     assert not draw_people(noise, [], skeleton, DrawOptions(background="black")).any()
+
+
+def test_on_black_there_are_skeletons_alone(skeleton: DrawSkeleton) -> None:
+    people = [make_person(7, (20, 20, 60, 110)), make_person(8, (80, 20, 120, 110), "coasting")]
+    black = DrawOptions(background="black")
+    drawn = draw_people(grey(), people, skeleton, black)
+    assert drawn.any()
+    assert np.array_equal(drawn, draw_people(grey(), people, skeleton, replace(black, boxes=False, labels=False)))
+    assert not draw_people(grey(), people, skeleton, replace(black, skeletons=False)).any()
 
 
 def test_a_blurred_background_keeps_the_light_and_loses_the_detail(skeleton: DrawSkeleton) -> None:
