@@ -77,6 +77,10 @@ def evaluate(
     if result is not None or not data:
         raise UsageError("eval wants --data (a COCO-format set), or --mot GT.txt RESULT.jsonl")
     heights = _heights(person_height)
+    if heights and boxes not in ("gt", "detector"):
+        raise UsageError(
+            f"--person-height: people made small are posed by --boxes gt or detector; {boxes} has no boxes of them"
+        )
     asked = {"device": device, "runtime": runtime, "precision": precision}
     from streampose.evaluate.answers import labelled_boxes, read_detections
     from streampose.evaluate.evaluate import evaluate as measure
@@ -89,6 +93,9 @@ def evaluate(
         open_files.callback(estimator.close)
         sets = [open_files.enter_context(_open(path, images, estimator, boxes != "gt")) for path in data]
         samples = select(sets, split=split, last=last, limit=limit)
+        wishes = {"--person-height": heights, "--sheet": sheet, "--expect": expect is not None}
+        if idle := [option for option, wish in wishes.items() if wish and not any(sample.posed for sample in samples)]:
+            raise UsageError(f"{', '.join(idle)}: nobody here has labelled key points, only boxes can be measured")
         finder = None
         if boxes == "detector":
             finder = _detector(detector, threshold, size, asked | {"trust": trust}, samples)
@@ -97,7 +104,7 @@ def evaluate(
         elif boxes == "gt":
             boxes_of = labelled_boxes
         else:
-            boxes_of = read_detections(boxes)
+            boxes_of = read_detections(boxes, samples)
         with _bars(samples) as progress:
             found = measure(
                 samples,
@@ -130,9 +137,7 @@ def evaluate(
 
             write_sheet(sheet, found.verdicts[:worst], estimator.skeleton)
             print(f"contact sheet of the {min(worst, len(found.verdicts))} worst: {sheet}")
-    if expect is not None:
-        if found.keypoints is None:
-            raise UsageError("--expect: nobody here has labelled key points")
+    if expect is not None and found.keypoints is not None:
         print(check_expected("key-point AP", found.keypoints.ap, expect, tolerance))
 
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError
+from streampose.errors import DataError, UsageError
 from streampose.evaluate.dataset import LabelledPerson
 from streampose.evaluate.keypoints import person_scores
 from streampose.evaluate.oks import suppress_by_oks
@@ -27,6 +27,7 @@ PICTURES_AT_ONCE = 8
 PEOPLE_AT_ONCE = 32
 CANVAS = (640, 480)  # width and height of the grey picture into which a detector is shown a far person
 GREY = 114
+LARGEST = 1e6  # pixels, of a box in a file
 T = TypeVar("T")
 SAME_PERSON_IOU = 0.3
 
@@ -70,29 +71,57 @@ def labelled_boxes(samples: Sequence[Sample], images: Sequence[Image]) -> Boxes:
     return [(sample.boxes, np.ones(len(sample.boxes), np.float32)) for sample in samples]
 
 
-def read_detections(path: str | Path) -> BoxesOf:
+def read_detections(path: str | Path, samples: Sequence[Sample]) -> BoxesOf:
     """Boxes out of a file of COCO results (a list of image_id, bbox xywh, score), such as those published with HRNet.
 
-    Raises DataError.
+    Raises DataError, also where it is of other pictures than the sets of `samples`, and UsageError where two of these
+    sets share ids, by which the file names its pictures.
     """
     path = Path(path)
+    if any(sample.data.images.get(sample.image.id) is not sample.image for sample in samples):
+        raise UsageError(
+            f"--boxes {path}: names pictures by their ids, and two of the sets share some; give one --data"
+        )
     found: dict[int, list[list[float]]] = {}
-    try:
-        for entry in json.loads(path.read_bytes()):
+    for number, entry in enumerate(_read_list(path)):
+        try:
             if entry.get("category_id", 1) == 1:
-                x, y, width, height = (float(value) for value in entry["bbox"])
-                row = [x, y, x + width, y + height, float(entry["score"])]
-                found.setdefault(int(entry["image_id"]), []).append(row)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not COCO results, a list of image_id, bbox and score ({error!r:.60})") from error
+                found.setdefault(int(entry["image_id"]), []).append(_read_row(entry))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise DataError(
+                f"{path}: entry {number} is no COCO result with image_id, bbox and score ({error!r:.80})"
+            ) from error
+    if not any(found.keys() & sample.data.images.keys() for sample in samples):
+        raise DataError(f"{path}: has no person's box for any picture of the set; its image_id must be the set's")
 
     def boxes_of(samples: Sequence[Sample], images: Sequence[Image]) -> Boxes:
         rows = [np.array(found.get(sample.image.id, []), np.float32).reshape(-1, 5) for sample in samples]
         return [(each[:, :4], each[:, 4]) for each in rows]
 
     return boxes_of
+
+
+def _read_list(path: Path) -> list[Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({str(error).splitlines()[0]:.80})") from error
+    if not isinstance(raw, list):
+        raise DataError(f"{path}: not COCO results, a list of image_id, bbox and score")
+    return raw
+
+
+def _read_row(entry: dict[str, Any]) -> list[float]:
+    """x1, y1, x2, y2, score of a COCO result; raises ValueError and the like where it is none."""
+    x, y, width, height = (float(value) for value in entry["bbox"])
+    row = [x, y, x + width, y + height, float(entry["score"])]
+    if not all(abs(value) <= LARGEST for value in row):
+        raise ValueError("a number is NaN or too large")
+    if width < 0 or height < 0:
+        raise ValueError("a side is negative")
+    return row
 
 
 def answer(

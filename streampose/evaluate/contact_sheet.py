@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -36,14 +38,19 @@ def contact_sheet(verdicts: Sequence[Verdict], skeleton: Skeleton, columns: int 
 
 
 def write_sheet(path: str | Path, verdicts: Sequence[Verdict], skeleton: Skeleton) -> None:
-    """Write the sheet as a picture; raises SinkError where that cannot be done."""
+    """Write the sheet as a picture, beside and renamed; raises SinkError where that cannot be done."""
+    path = Path(path)
     done, data = cv2.imencode(".png", contact_sheet(verdicts, skeleton))
+    part = path.with_name(path.name + ".part")
     try:
         if not done:
             raise OSError(0, "the picture could not be encoded")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(data.tobytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data.tobytes())
+        os.replace(part, path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink()
         raise SinkError(f"{path}: cannot write the contact sheet ({error.strerror})") from error
 
 

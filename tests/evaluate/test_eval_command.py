@@ -51,6 +51,33 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("wish", [("--sheet", "worst.png"), ("--expect", "50"), ("--person-height", "64")])
+def test_what_needs_key_points_is_refused_before_anything_runs(
+    command: Command, untrained: Path, tmp_path: Path, wish: tuple[str, str]
+) -> None:
+    truth = labels(pictures=1)
+    for entry in truth["annotations"]:
+        del entry["keypoints"]
+    folder = write_folder(tmp_path / "set", truth)
+    asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--boxes", "detector"]
+    code, told, said = command(*asked, *wish)
+    assert code == 2
+    assert f"{wish[0]}: nobody here has labelled key points" in said
+    assert told == ""
+
+
+def test_a_sheet_that_cannot_be_written_leaves_the_one_before(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "worst.png"
+    sheet.write_bytes(b"the one before")
+    (tmp_path / "worst.png.part").mkdir()
+    code, _, said = command("eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--sheet", sheet)
+    assert code == 6
+    assert "worst.png: cannot write the contact sheet (Is a directory)" in said
+    assert sheet.read_bytes() == b"the one before"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "set", labels(pictures=3))
@@ -130,6 +157,7 @@ def test_json_and_folder_named_apart(command: Command, folder: Path, untrained: 
         ([], "--data"),
         (["--mot", "gt.txt"], "RESULT.jsonl"),
         (["--data", "x", "--person-height", "tall"], "--person-height"),
+        (["--data", "x", "--boxes", "b.json", "--person-height", "64"], "b.json has no boxes of them"),
     ],
 )
 def test_wrong_usage_is_one_line(command: Command, words: list[str], hint: str) -> None:

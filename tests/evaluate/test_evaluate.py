@@ -15,7 +15,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from streampose.errors import StreamposeError, UsageError
+from streampose.errors import DataError, StreamposeError, UsageError
 from streampose.evaluate.answers import Answers, answer, answer_far, labelled_boxes, read_detections
 from streampose.evaluate.contact_sheet import CAPTION_PX, TILE, contact_sheet
 from streampose.evaluate.dataset import open_keypoint_set
@@ -215,12 +215,47 @@ def test_published_boxes_from_a_file(tmp_path: Path, samples: list[Sample], trut
     rows.append({"image_id": 10, "category_id": 2, "bbox": [0, 0, 5, 5], "score": 1.0})
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(rows))
-    found = evaluate(samples, Guess(0.0), SKELETON, boxes_of=read_detections(path))
+    found = evaluate(samples, Guess(0.0), SKELETON, boxes_of=read_detections(path, samples))
     assert found.boxes is not None
     assert found.boxes["all"].ap == pytest.approx(1.0)
-    path.write_text("[1]")
-    with pytest.raises(StreamposeError, match="not COCO results"):
-        read_detections(path)
+
+
+NAN, GOOD = float("nan"), {"image_id": 10, "bbox": [0, 0, 5, 5], "score": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1], "entry 0 is no COCO result"),
+        ({}, "not COCO results, a list"),
+        ([GOOD, GOOD | {"bbox": [NAN, 0, 5, 5]}], "entry 1 .*a number is NaN or too large"),
+        ([GOOD | {"bbox": [0, 0, 1e39, 5]}], "entry 0 .*a number is NaN or too large"),
+        ([GOOD | {"bbox": [0, 0, -5, 5]}], "entry 0 .*a side is negative"),
+        ([GOOD | {"score": NAN}], "entry 0 .*a number is NaN or too large"),
+        ([GOOD | {"image_id": float("inf")}], "entry 0 is no COCO result"),
+        ([GOOD | {"image_id": 1000}], "no person's box for any picture of the set"),
+        ([], "no person's box for any picture of the set"),
+    ],
+)
+def test_boxes_of_a_file_that_cannot_be_are_one_line(
+    tmp_path: Path, samples: list[Sample], content: Any, message: str
+) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"boxes\.json: .*{message}") as caught:
+        read_detections(path, samples)
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_of_a_file_cannot_tell_pictures_of_one_id_apart(tmp_path: Path, truth: dict[str, Any]) -> None:
+    """Pictures of two sets are numbered anew where they share ids, and the boxes would be those of others, or nobody's."""
+    folder = write_folder(tmp_path / "set", truth)
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps([GOOD]))
+    with open_keypoint_set(folder, joints=17) as one, open_keypoint_set(folder, joints=17) as two:
+        with pytest.raises(UsageError, match="two of the sets share some; give one --data"):
+            read_detections(path, select([one, two]))
+        read_detections(path, select([one]))
 
 
 def test_json_has_the_agreed_keys(samples: list[Sample]) -> None:
