@@ -59,9 +59,9 @@ def fetch(
     folder = folder or fetched_folder()
     file_name = known.file_name or (source.name if source else f"{name}.pth")
     target = folder / file_name
-    if target.is_file() and (not wanted or sha256_of(target).startswith(wanted)):
+    if target.is_file() and (sha256_of(target).startswith(wanted) if wanted else source is None):
         return _save(_describe(name, known, target, verified), target)
-    part = target.with_name(target.name + ".part")
+    part, before = (target.with_name(target.name + ending) for ending in (".part", ".before"))
     address = url or known.url
     if source is None and not address:
         raise UsageError(f"{name}: has no address to fetch from: {known.note}")
@@ -74,6 +74,8 @@ def fetch(
         else:
             _download(address, part, timeout_s, progress or (lambda done, total: None))
         _verify(part, wanted, str(source or address))
+        if target.is_file():
+            os.replace(target, before)
         os.replace(part, target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
@@ -81,7 +83,10 @@ def fetch(
         manifest = _describe(name, known, target, verified)
     except ModelError:
         target.unlink()  # what nobody vouched for and what is no such model goes
+        if before.is_file():
+            os.replace(before, target)
         raise
+    before.unlink(missing_ok=True)
     return _save(manifest, target)
 
 
@@ -112,6 +117,8 @@ def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> Non
             if _request(url, part, before, timeout_s, progress):
                 return
             reason = "the connection ended early"
+        except (ValueError, http.client.InvalidURL) as error:
+            raise UsageError(f"{url}: is no address that can be asked ({error})") from error
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise ModelError(f"{url}: the server answers {error.code} {error.reason}") from error

@@ -228,6 +228,9 @@ def test_what_cannot_be_had_is_one_line(server: Server, tmp_path: Path) -> None:
     for address in ("nonsense", "file:///etc/passwd", "ftp://somewhere/x.pth"):
         with pytest.raises(UsageError, match="begins with https://"):
             fetch("tiny", folder=tmp_path, url=address)
+    for address in ("http://[::1", "http://a..b/x", "http://127.0.0.1:9/é", "http://127.0.0.1:x/", "http://a b/x"):
+        with pytest.raises(UsageError, match="is no address that can be asked"):
+            fetch("tiny", folder=tmp_path, url=address)
     assert contents(tmp_path) == []
 
 
@@ -279,6 +282,25 @@ def test_without_a_published_hash_somebody_must_answer_for_it(content: bytes, tm
         fetch("tiny", folder=tmp_path, sha256="0" * 64)
     fetch("unsigned", folder=tmp_path, sha256=hashlib.sha256(content).hexdigest())
     fetch("unsigned", folder=tmp_path / "again", unverified=True)
+
+
+def test_a_file_that_nobody_states_the_hash_of_takes_the_place_of_the_one_before(
+    content: bytes, tmp_path: Path, server: Server
+) -> None:
+    fetch("unsigned", folder=tmp_path / "models", unverified=True)
+    asked = len(server.ranges)
+    manifest, weights = manifests.load(write_pose_model(tmp_path / "new", preset="hrnet_tiny", seed=1))
+    assert weights.read_bytes() != content
+    path = fetch("unsigned", source=weights, folder=tmp_path / "models", unverified=True)
+    assert manifests.load(path)[0].sha256 == manifest.sha256
+    assert manifests.load(fetch("unsigned", folder=tmp_path / "models", unverified=True))[0].sha256 == manifest.sha256
+    junk = tmp_path / "junk.safetensors"
+    junk.write_text("no checkpoint")
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        fetch("unsigned", source=junk, folder=tmp_path / "models", unverified=True)
+    assert contents(tmp_path / "models") == ["tiny_96x64.safetensors", "unsigned.yaml"]
+    assert manifests.load(path)[0].sha256 == manifest.sha256
+    assert len(server.ranges) == asked, "without a file the one that is here serves"
 
 
 def test_https_never_goes_on_to_http() -> None:
