@@ -1,6 +1,6 @@
 """The latency contract under overload: networks five times too slow, a live camera, the real stages and governor.
 
-python -m tests.live.overload --seconds 20
+python -m tests.live.overload --seconds 30
 """
 
 from __future__ import annotations
@@ -27,45 +27,62 @@ from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.open import open_source
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
+from tests.clocks import OwnTime
 from tests.live.rows import Row, judged, table
 
 MAX_AGE_S = 0.4
-DETECT_S, POSE_S = 0.05, 0.015
+DETECT_S, POSE_S = 0.03, 0.04  # five times slower: 0.9 s from picture to result where no work is taken away
 SLOWER = 5.0
 SLOW_FROM_S = 1.5
-JUDGED_FROM_S = 12.0  # by then the governor has found its step
-LEAST_S = 16.0
+JUDGED_FROM_S = 20.0  # by then the governor has found its step
+LEAST_S = 26.0
 BOX = np.array([[40, 20, 80, 140]], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """A result: when it came, in seconds since the beginning; its time on the camera's clock; its age; and how much of that
+    this process had for itself (`tests.clocks.OwnTime`)."""
+
+    at_s: float
+    time_s: float
+    age_s: float
+    own_s: float
 
 
 @dataclass
 class Overload:
-    """What came out: everything that was said, and (when, age) of each result, in seconds since the beginning."""
+    """What came out: every result, and everything else that was said."""
 
     seconds: float
-    said: list[Result] = field(default_factory=list)
-    ages: list[tuple[float, float]] = field(default_factory=list)
+    said: list[Control] = field(default_factory=list)
+    came: list[Came] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
     @property
     def changes(self) -> list[Degrade]:
         return [message for message in self.said if isinstance(message, Degrade)]
 
-    def p95_s(self) -> float:
-        """Of the results that came once the governor had time to act."""
-        late = sorted(age for at_s, age in self.ages if at_s > JUDGED_FROM_S)
-        return late[int(0.95 * len(late))] if late else float("inf")
+    def judged_results(self) -> list[Came]:
+        """Those that came once the governor had time to act."""
+        return [result for result in self.came if result.at_s > JUDGED_FROM_S]
 
-    def rows(self) -> list[Row]:
+    def p95_s(self, *, busy: bool = False) -> float:
+        """Of the ages of those; `busy`: the machine does other things too, and only the own part of an age counts."""
+        ages = sorted(result.own_s if busy else result.age_s for result in self.judged_results())
+        return ages[int(0.95 * len(ages))] if ages else float("inf")
+
+    def rows(self, *, busy: bool = False) -> list[Row]:
         steps = [change.step for change in self.changes]
         told = sum(gap.frames or 0 for gap in self.said if isinstance(gap, Gap))
         dropped = sum(self.counts.dropped.values())
+        p95_s = self.p95_s(busy=busy)
         return [
             judged(
                 f"overload: networks {SLOWER:g} times slower",
                 f"p95 age within {MAX_AGE_S * 1e3:.0f} ms",
-                f"{self.p95_s() * 1e3:.0f} ms over {sum(at > JUDGED_FROM_S for at, _ in self.ages)} results",
-                self.p95_s() < MAX_AGE_S,
+                f"{p95_s * 1e3:.0f} ms over {len(self.judged_results())} results",
+                p95_s < MAX_AGE_S,
             ),
             judged(
                 "overload: degradations",
@@ -77,7 +94,7 @@ class Overload:
                 "overload: frames without a result",
                 "all counted, all in gaps",
                 f"{dropped} of {self.counts.decoded}, {told} in gaps",
-                told == dropped and self.counts.decoded == len(self.ages) + dropped,
+                told == dropped and self.counts.decoded == len(self.came) + dropped,
             ),
         ]
 
@@ -101,8 +118,8 @@ def estimator(slower: Callable[[], float]) -> Callable[[Sequence[Image], Sequenc
     return estimate
 
 
-def run(seconds: float = 20.0) -> Overload:
-    """Watch a synthetic camera for `seconds` (16 at least) with networks that become too slow after a moment."""
+def run(seconds: float) -> Overload:
+    """Watch a synthetic camera for `seconds` (26 at least) with networks that become too slow after a moment."""
     seconds = max(seconds, LEAST_S)
     report = Overload(seconds)
     began_s = time.monotonic()
@@ -129,13 +146,15 @@ def run(seconds: float = 20.0) -> Overload:
     def collect() -> None:
         while True:
             message = results.get()
-            report.said.append(message)
-            if isinstance(message, PoseResult):
-                frame = message.frame
-                captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
-                report.ages.append((time.monotonic() - began_s, time.monotonic() - captured_s))
+            if not isinstance(message, PoseResult):
+                report.said.append(message)
+                continue
+            frame, now_s = message.frame, time.monotonic()
+            captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
+            own_s = own.between_s(captured_s, now_s)
+            report.came.append(Came(now_s - began_s, frame.time_s, now_s - captured_s, own_s))
 
-    with WorkerGroup() as group:
+    with OwnTime() as own, WorkerGroup() as group:
         for channel in (frames, results, between):
             group.adopt(channel)
         source = partial(open_source, f"test:people?live=1&fps=15&size=320x180&people=1&seconds={seconds}")
@@ -154,7 +173,7 @@ def run(seconds: float = 20.0) -> Overload:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     print(table(run(parser.parse_args().seconds).rows()))
 
 

@@ -206,11 +206,16 @@ class Rig:
         self.group.__enter__()
         return self
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def stop(self) -> bool:
+        """Whether all threads have ended, within eight seconds."""
         began_s = time.monotonic()
         self.group.stop()
         finished = self.group.wait(8.0)
         self.stop_s = time.monotonic() - began_s
+        return finished
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        finished = self.stop()
         self.group.__exit__(kind, error, trace)
         if kind is None:
             assert finished, "the producers did not end"

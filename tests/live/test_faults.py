@@ -130,15 +130,12 @@ def test_a_camera_that_is_silent_for_ever_is_back_soon_after_its_server(
         assert camera.producer.keeper.abandoned == 0
 
 
-def test_pictures_that_are_far_apart_break_no_connection(rtsp: None) -> None:
+def test_pictures_that_are_far_apart_break_no_connection(far_apart: Rig) -> None:
     """By nature, whatever the camera says of its rate, and by the key frames that alone are wanted."""
-    slow = {"mount": "/slow", "fps": 0.5, "announced": 25, "gop": 1}
-    with CameraProcess(slow, {"mount": "/keys", "fps": 10, "gop": 28}) as process, Rig() as rig:
-        watched = [
-            rig.watch("slow", f"rtsp://127.0.0.1:{process.port}/slow"),
-            rig.watch("keys", f"rtsp://127.0.0.1:{process.port}/keys", config={"skip": "nonkey"}),
-        ]
-        all_wait_for_frames(watched, 6, 60.0)
+    watched = far_apart.watched
+    for camera in watched:
+        camera.wait(lambda w: w.count >= 6, 60.0)
+    far_apart.stop()
     for camera in watched:
         assert "reconnecting" not in camera.said(), camera.states
         assert len(camera.breaks) == 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import Future
 
 import pytest
 
-from tests.live import table
+from tests.live import fuzz, overload, table, truth
 from tests.live.rows import Row, broken, slope
 from tests.live.rows import table as written
 
@@ -40,17 +41,27 @@ def test_a_part_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_a_short_run_of_chaos_holds(rtsp: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other parts of the table have tests of their own: overload, watch, fuzz."""
-    whole = table.parts(30.0, 3, busy=True)
-    assert list(whole) == ["chaos", "overload", "bar codes", "fuzz"]
-    monkeypatch.setattr(table, "parts", lambda seconds, seed, busy: {"chaos": whole["chaos"]})
+def test_a_short_run_prints_every_row(
+    rtsp: None,
+    overloaded: Future[overload.Overload],
+    outage: truth.Truth,
+    lies: fuzz.Fuzz,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Chaos is tried here, and a damaged recording of each kind; what the other parts bring was run once, for the tests of
+    their own and for this."""
+    damage = fuzz.run
+    monkeypatch.setattr(overload, "run", lambda seconds: overloaded.result())
+    monkeypatch.setattr(truth, "run", lambda folder, frames: outage)
+    monkeypatch.setattr(
+        fuzz, "run", lambda what, **how: lies if what == "rtsp" else damage(what, cases=len(fuzz.FILES), **how)
+    )
     said: list[str] = []
     rows = table.run(30.0, 3, said.append, busy=True)
     text = written(rows)
     print(text)
-    for what in ("chaos", "memory"):
+    for what in ("chaos", "memory", "overload", "bar codes", "streampose verify", "fuzz, files", "fuzz, rtsp"):
         assert any(row.what.startswith(what) for row in rows), what
-    assert len(said) == 1
+    assert len(said) == 4
     assert not broken(rows), text
     assert sum(row.verdict == "not judged" for row in rows) == 1, "only the memory of a short run is not judged"

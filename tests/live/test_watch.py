@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.live import truth
@@ -12,8 +10,8 @@ from tests.live.rows import broken, table
 
 @pytest.mark.rtsp
 @pytest.mark.slow
-def test_record_video_and_truth_agree_over_an_outage(rtsp: None, tmp_path: Path) -> None:
-    found = truth.run(tmp_path)
+def test_record_video_and_truth_agree_over_an_outage(outage: truth.Truth) -> None:
+    found = outage
     rows = found.rows()
     print(table(rows))
     assert not broken(rows), table(broken(rows)) + found.verified.stdout
