@@ -60,11 +60,12 @@ def write_video(
     metadata: dict[str, str] | None = None,
     container_format: str | None = None,
     mux_options: dict[str, str] | None = None,
+    pixel_ratio: Fraction | None = None,
 ) -> list[int]:
     """Write a video of numbered pictures and return their stamps in units of `time_base`.
 
     `size` (width, height) is what a viewer sees; with `rotation` (degrees counter-clockwise that a player must turn) the
-    pictures are stored turned the other way, as a phone does.
+    pictures are stored turned the other way, as a phone does. `pixel_ratio` is how wide a pixel is for its height.
     """
     stamps = list(pts) if pts is not None else constant_pts(frames, fps, time_base)
     encoder, options = ENCODERS[codec]
@@ -76,6 +77,8 @@ def write_video(
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.gop_size = gop
         stream.codec_context.time_base = time_base
+        if pixel_ratio is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_ratio
         stream.codec_context.thread_count = 1  # PyAV's threads are slices, and some payloaders break sliced pictures up
         if codec in ("h264", "hevc", "mpeg4"):
             stream.codec_context.max_b_frames = b_frames

@@ -58,6 +58,7 @@ class PacketDecoder:
         self._info = info
         self._tap = tap
         self._base = probe.exact(stream.time_base)
+        self._ratio = probe.pixel_ratio(stream)
         self._matrix: probe.DisplayMatrix | None = None  # how the container wants its pictures turned or mirrored
         self._matrix_known = False
         formats = set(container.format.name.split(","))
@@ -275,6 +276,7 @@ class PacketDecoder:
         return f"resolution changed from {before[0]}x{before[1]} to {size[0]}x{size[1]}"
 
     def _bgr(self, frame: av.VideoFrame) -> Image:
-        """The picture as a contiguous (H, W, 3) BGR uint8 array of its own."""
-        image = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        """The picture in square pixels, as a contiguous (H, W, 3) BGR uint8 array of its own."""
+        width, height = probe.square_size(frame.width, frame.height, self._ratio)
+        image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
         return np.ascontiguousarray(image, np.uint8)

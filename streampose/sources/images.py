@@ -19,6 +19,7 @@ from streampose.errors import PermanentSourceError
 from streampose.messages import Image, SourceInfo
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.open import PICTURE_SUFFIXES
+from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -61,6 +62,8 @@ class ImageSource:
             raise PermanentSourceError(
                 f"{self._path} holds no picture that can be decoded ({first.name}: {fault})", kind="codec"
             )
+        if self._path.is_file():
+            _say_what_is_left_out(self._path)
         return SourceInfo(
             url=str(self._path),
             kind="images",
@@ -120,6 +123,19 @@ class ImageSource:
         return files
 
 
+def _say_what_is_left_out(path: Path) -> None:
+    """A picture that was given alone may be one that moves, or many pages."""
+    import PIL.Image
+
+    with PIL.Image.open(path) as opened:
+        pictures = (
+            1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
+        )  # a phone's, with what it needs itself
+    if pictures > 1:
+        more = "; under a name with .apng it is a video" if opened.format == "PNG" else ""
+        say_once(f"{path}: {pictures} pictures in it; the first is taken{more}")
+
+
 def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:
     """The key under which `img2` sorts before `img10`, whatever the case."""
     parts = re.split(r"(\d+)", path.name.lower())
@@ -146,10 +162,13 @@ def read_picture(path: Path) -> tuple[Image, float | None]:
 def _bgr(picture: PillowImage) -> Image:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):  # Pillow would clip 16 bits, not scale them
         values = np.asarray(picture, np.float64)
-        top = (
-            65535.0 if picture.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 255.0)
+        top = float(values.max(initial=0, where=np.isfinite(values)))
+        white = 65535.0 if top > 255 else 255.0
+        if picture.mode == "F":
+            white = 1.0 if top <= 1 else max(top, 255.0)
+        grey = np.clip(np.nan_to_num(values, nan=0.0, posinf=white, neginf=0.0) * (255.0 / white), 0, 255).astype(
+            np.uint8
         )
-        grey = np.clip(values * (255.0 / top), 0, 255).astype(np.uint8)
         return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
     rgb = np.asarray(picture.convert("RGB"), np.uint8)
     return np.ascontiguousarray(rgb[:, :, ::-1])

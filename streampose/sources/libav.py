@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
 from streampose.redact import redact_url, split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S, OpenLimit, ReadLimit
+from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
-
-log = logging.getLogger(__name__)
 
 Phase = Literal["open", "read"]
 NETWORK_SCHEMES = frozenset(
@@ -37,7 +36,6 @@ SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
 SEGMENT_S = 30.0  # and nothing between them: so long may the next be awaited
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
 
-_said: set[str] = set()
 _PHRASES: Mapping[FailureKind, str] = {
     "refused": "refuses the connection; check that it is on, and its address and port",
     "auth": "refuses the user or password; check both in the URL, or `user` and `password`",
@@ -144,17 +142,15 @@ def _open(
                 timeout[0].connecting = False  # anew
         else:
             if not any(stream.codec_context and stream.codec_context.is_hwaccel for stream in container.streams.video):
-                _say_once(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had of this codec")
+                _software(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had of this codec")
             return container
-        _say_once(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had here")
+        _software(f"{redact_url(url)}: hardware decoding ({options.hwaccel}) is not to be had here")
     return cast("InputContainer", av.open(url, "r", **arguments))
 
 
-def _say_once(what: str, level: int = logging.WARNING) -> None:
-    """That decoding is in software, and why: once, since a camera is opened again and again."""
-    if what not in _said:
-        _said.add(what)
-        log.log(level, "%s, decoding in software", what)
+def _software(why: str, level: int = logging.WARNING) -> None:
+    """Say that decoding is in software, and why."""
+    say_once(f"{why}, decoding in software", level)
 
 
 def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
@@ -192,10 +188,10 @@ def _hwaccel(name: str) -> HWAccel | None:
     if name == "auto":
         name = next((device for device in HW_ORDER if device in built and _device_present(device)), "")
         if not name:
-            _say_once("no hardware decoder here", logging.INFO)
+            _software("no hardware decoder here", logging.INFO)
             return None
     elif name not in built:
-        _say_once(f"hwaccel {name} is not in this build of FFmpeg (it has {', '.join(built) or 'none'})")
+        _software(f"hwaccel {name} is not in this build of FFmpeg (it has {', '.join(built) or 'none'})")
         return None
     return HWAccel(device_type=name, allow_software_fallback=True)
 

@@ -1,4 +1,4 @@
-"""What an open container says of its video: which stream, how fast, how long, when it began, which way up."""
+"""What an open container says of its video: which stream, how fast, how long, when it began, which way up, how wide."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 
 DisplayMatrix: TypeAlias = tuple[float, float, float, float]  # (a, b, c, d)
 MAX_FPS = 1000.0  # "rates" above are time bases of containers that know none
+WIDEST_PIXEL = Fraction(4)  # anamorphic film has 2; what claims more is damaged
+NEARLY_SQUARE = 0.02  # a difference that nobody sees: encoders round their pictures to whole blocks
 EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # before is an unset clock (1904 and 1970 are zeros)
 
 
-def video_stream(container: InputContainer) -> VideoStream | None:
-    """The video of the container: its best stream that is not a cover picture."""
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The videos of the container; a cover picture is none."""
     from av.stream import Disposition
 
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The best video of the container."""
+    moving = video_streams(container)
     best = container.streams.best("video")
     if best is not None and any(best.index == stream.index for stream in moving):
         return next(stream for stream in moving if stream.index == best.index)
@@ -67,6 +74,20 @@ def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     elif container.duration is not None:
         length_s = container.duration / 1e6 - begin_s
     return length_s if length_s > 0 else None
+
+
+def pixel_ratio(stream: VideoStream) -> Fraction:
+    """How wide a pixel is shown for its height (the sample aspect ratio); 1 where the stream does not say, or nonsense."""
+    ratio = exact(stream.sample_aspect_ratio)
+    if ratio is None or not WIDEST_PIXEL**-1 <= ratio <= WIDEST_PIXEL or abs(ratio - 1) < NEARLY_SQUARE:
+        return Fraction(1)
+    return ratio
+
+
+def square_size(width: int, height: int, ratio: Fraction) -> tuple[int, int]:
+    """Width and height of a picture of `width` x `height` pixels, each `ratio` as wide as high, in square ones: stretched
+    along the longer side of the pixels, so that nothing of it is lost."""
+    return (round(width * ratio), height) if ratio >= 1 else (width, round(height / ratio))
 
 
 def creation_s(container: InputContainer, stream: VideoStream) -> float | None:

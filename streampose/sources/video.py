@@ -20,6 +20,7 @@ from streampose.sources import libav, limits, probe
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
+from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
     import av
@@ -69,6 +70,7 @@ class VideoSource:
             what = "holds no video" if stream is None else "holds a video whose codec is not known here"
             raise PermanentSourceError(f"{self.name} {what}; a video stream is needed", kind="codec")
         info = self._describe(container, stream)
+        self._say_what_is_not_plain(container, stream, info)
         decoder = PacketDecoder(container, stream, info, self._options, self._tap)
         self._items = self._run(container, decoder, info)
         if info.live and info.width > 0:
@@ -114,17 +116,32 @@ class VideoSource:
             f"{self.name} is not a video that can be read, or it lost its index ({detail})", "codec"
         )
 
+    def _say_what_is_not_plain(self, container: InputContainer, stream: VideoStream, info: SourceInfo) -> None:
+        """Other videos in the container, which nobody sees here, and pixels that are not square."""
+        videos = probe.video_streams(container)
+        if len(videos) > 1:
+            number = videos.index(stream) + 1
+            say_once(f"{self.name}: {len(videos)} videos in it; number {number} is taken, {info.width}x{info.height}")
+        ratio = probe.pixel_ratio(stream)
+        if ratio != 1:
+            say_once(
+                f"{self.name}: its pixels are {ratio.numerator}:{ratio.denominator}; "
+                f"made square, {info.width}x{info.height}, and all coordinates are in these"
+            )
+
     def _describe(self, container: InputContainer, stream: VideoStream) -> SourceInfo:
         duration_s = probe.duration_s(container, stream)
         scheme = libav.scheme_of(self._url)
         recorded = not self._network or (scheme in ("http", "https") and duration_s is not None)
         live = self._webcam or not recorded
+        context = stream.codec_context
+        width, height = probe.square_size(context.width, context.height, probe.pixel_ratio(stream))
         return SourceInfo(
             url=self.name,
             kind="webcam" if self._webcam else "stream" if self._network else "video",
             live=live,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
+            width=width,
+            height=height,
             nominal_fps=probe.nominal_fps(stream),
             codec=stream.codec_context.codec.canonical_name,
             duration_s=None if live else duration_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,6 +123,41 @@ def test_every_pixel_format_becomes_bgr(tmp_path: Path, mode: str) -> None:
     assert np.abs(image[:, :, 1].mean(axis=0) - slope[0]).mean() < {"1": 70, "P": 12}.get(
         mode, 2
     )  # 1 and P are dithered
+
+
+@pytest.mark.parametrize("white", [1.0, 200.0, 255.0, 4000.0])
+def test_floating_point_is_scaled_to_its_range(tmp_path: Path, white: float) -> None:
+    slope = np.linspace(0, white, 64, dtype=np.float32)[None, :].repeat(32, axis=0)
+    slope[0, :3] = (np.nan, np.inf, -np.inf)
+    PIL.Image.fromarray(slope).save(tmp_path / "x.tif")
+    image, _ = read_picture(tmp_path / "x.tif")
+    assert image[0, :3, 0].tolist() == [0, 255, 0]
+    expected = np.linspace(0, 200 if white == 200 else 255, 64)
+    assert np.abs(image[1:].astype(float) - expected[None, :, None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [
+        ("webp", "the first is taken"),
+        ("png", "the first is taken; under a name with .apng it is a video"),
+        ("tif", "taken"),
+    ],
+)
+def test_a_picture_that_moves_is_said_where_it_is_given_alone(
+    tmp_path: Path, suffix: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streampose")
+    path = tmp_path / f"x.{suffix}"
+    first, *others = (PIL.Image.fromarray(picture(number)[:, :, ::-1]) for number in range(3))
+    first.save(path, save_all=True, append_images=others)
+    assert len(watch(tmp_path)) == 1
+    assert caplog.messages == []
+    for _ in range(2):
+        watch(path)
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: 3 pictures in it")
+    assert line.endswith(said)
 
 
 def test_sizes_that_differ_begin_new_segments(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import SourceInfo
-from streampose.sources import libav
+from streampose.sources import libav, said
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
@@ -317,12 +317,59 @@ def test_the_tap_gets_packets_that_can_be_written_without_encoding(tmp_path: Pat
     assert numbers(items) == list(range(24))
 
 
+@pytest.mark.parametrize(
+    ("ratio", "rotation", "size"),
+    [
+        (Fraction(4, 3), 0, (256, 128)), (Fraction(1, 2), 0, (192, 256)), (Fraction(4, 3), 90, (192, 171)),
+        (Fraction(99, 100), 0, (192, 128)), (Fraction(50), 0, (192, 128)),
+    ],
+)  # fmt: skip
+def test_pixels_that_are_not_square_are_made_so_and_it_is_said_once(
+    ratio: Fraction, rotation: int, size: tuple[int, int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "streampose")
+    path = tmp_path / "wide.mp4"
+    write_video(path, frames=6, pixel_ratio=ratio, rotation=rotation)
+    for _ in range(2):
+        info, items = watch(path)
+    (first, *others) = pictures(items)
+    assert (info.width, info.height) == first.image.shape[1::-1] == size
+    assert len(others) == 5
+    block = np.argwhere((first.image[..., 2] > 180) & (first.image[..., 0] < 90))  # red, 24 pixels wide and high
+    height, width = np.ptp(block, axis=0) + 1
+    assert (width, height) == pytest.approx((24 * size[0] / 192, 24 * size[1] / 128), abs=3)  # edges blend
+    assert len([line for line in caplog.messages if "its pixels are" in line]) == (size != (192, 128))
+
+
+def test_a_second_video_in_a_container_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streampose")
+    path = tmp_path / "both.mkv"
+    with av.open(str(path), "w") as both:
+        inputs = []
+        for name, size in (("large", (192, 128)), ("small", (160, 112))):
+            write_video(tmp_path / f"{name}.mkv", frames=12, size=size)
+            container = av.open(str(tmp_path / f"{name}.mkv"))
+            inputs.append((container, both.add_stream_from_template(container.streams.video[0])))
+        for container, stream in inputs:
+            for packet in container.demux(video=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    both.mux(packet)
+            container.close()
+    for _ in range(2):
+        _, items = watch(path)
+    assert numbers(items) == list(range(12))
+    assert [line for line in caplog.messages if "videos" in line] == [
+        f"{path}: 2 videos in it; number 1 is taken, 192x128"
+    ]
+
+
 @pytest.mark.parametrize("device", ["auto", "cuda", "vaapi", "qsv", "drm", "amf", "videotoolbox", "vulkan", "nonsense"])
 def test_hardware_that_is_not_here_is_said_once_and_decoded_without(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     """Also where it is opened again, as a camera is; where a machine has the device, nothing is said and it decodes."""
-    monkeypatch.setattr(libav, "_said", set())
+    monkeypatch.setattr(said, "_said", set())
     caplog.set_level(logging.INFO, "streampose")
     path = tmp_path / "clip.mp4"
     write_video(path, frames=12)
