@@ -54,6 +54,8 @@ def annotated(tmp_path_factory: pytest.TempPathFactory, short_clip: Path) -> tup
     torn = folder / "torn.mp4"
     torn.write_bytes(short_clip.read_bytes()[:200])
     done = CliRunner().invoke(app, ["annotate", str(torn), str(short_clip), "--out", str(folder / "out"), *FAST])
+    opened = [line for line in done.stderr.splitlines() if "policy lossless" in line]
+    assert [line.partition(" (")[0] for line in opened] == [f"short: {short_clip}"], "once, though it is read twice"
     return folder / "out", done.exception
 
 

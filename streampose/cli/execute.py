@@ -126,7 +126,7 @@ def execute_with(
     with Status(first.run.all_cameras, "1/2 look: ") as status:
         _loop(first, status, signals, config)
     second = second_reading(config, models, first, others)
-    with Status(second.run.all_cameras, "2/2 write: ") as status:
+    with Status(second.run.all_cameras, "2/2 write: ", again=True) as status:
         _loop(second, status, signals, config, handled=signals.times)
     print(report(second.run.all_cameras()))
     return second.run.failures()

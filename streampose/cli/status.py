@@ -18,11 +18,13 @@ PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is e
 
 
 class Status:
-    """Called a few times a second from the main thread; prints to standard error, never to standard output."""
+    """Called a few times a second from the main thread; prints to standard error, never to standard output. `again`: what is
+    read was opened, and said to be, before."""
 
-    def __init__(self, cameras: Callable[[], Sequence[CameraRun]], title: str = "") -> None:
+    def __init__(self, cameras: Callable[[], Sequence[CameraRun]], title: str = "", *, again: bool = False) -> None:
         self._cameras = cameras
         self._title = title
+        self._again = again
         self._console = Console(stderr=True)
         self._tty = sys.stderr.isatty()
         self._bar: Progress | None = None
@@ -69,7 +71,7 @@ class Status:
             return
         self._announced[camera] = info
         resized = before is not None and (before.width, before.height) != (info.width, info.height)
-        if before is None or (info.live and not resized):
+        if not self._again and (before is None or (info.live and not resized)):
             rate = f", {info.nominal_fps:g} fps" if info.nominal_fps else ""
             codec = f", {info.codec}" if info.codec else ""
             self._print(

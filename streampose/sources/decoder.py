@@ -7,6 +7,7 @@ since when nothing good has come.
 from __future__ import annotations
 
 import heapq
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from streampose.sources import probe
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.clock import SourceClock
 from streampose.sources.libav import CLOCKLESS, SEGMENTED, VideoOptions, detail_of
+from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
     import av
@@ -104,6 +106,11 @@ class PacketDecoder:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._base))
         if not self._begun(packet):
             return
+        if packet.is_corrupt and not self._info.live:  # a joint of two streams looks the same, so its picture is kept
+            say_once(
+                f"{self._info.url}: parts of it are missing, or it was joined of several; pictures may be torn",
+                logging.WARNING,
+            )
         self._take_report(packet)
         try:
             frames = packet.decode()

@@ -341,6 +341,20 @@ def test_pixels_that_are_not_square_are_made_so_and_it_is_said_once(
     assert len([line for line in caplog.messages if "its pixels are" in line]) == (size != (192, 128))
 
 
+def test_what_is_missing_in_a_transport_stream_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, holed = tmp_path / "whole.ts", tmp_path / "holed.ts"
+    write_video(whole, frames=24, fps=12)
+    data = whole.read_bytes()
+    packets = [data[start : start + 188] for start in range(0, len(data), 188)]
+    holed.write_bytes(b"".join(packet for number, packet in enumerate(packets) if number not in (12, 20)))
+    watch(whole)
+    assert caplog.messages == []
+    for _ in range(2):
+        watch(holed)
+    (line,) = caplog.messages
+    assert line.startswith(f"{holed}: parts of it are missing")
+
+
 def test_a_second_video_in_a_container_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "streampose")
     path = tmp_path / "both.mkv"
