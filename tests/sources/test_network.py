@@ -17,15 +17,17 @@ import numpy as np
 import pytest
 
 from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
-from streampose.sources import libav
+from streampose.sources import decoder, libav
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import VideoSource
+from tests.clocks import OwnTime
 from tests.loopback import tcp_server
 from tests.media import picture, write_video
 
 QUICK = VideoOptions(open_timeout_s=1.0, read_timeout_s=1.0)
+PATIENT = VideoOptions(open_timeout_s=20.0, read_timeout_s=20.0)
 SECRET = "p%40ss%2Fw%25rd"
 
 
@@ -111,9 +113,11 @@ def numbers(items: list[Picture | Corrupt]) -> list[int | None]:
     return [code[0] if code else None for code in codes]
 
 
-def failure(url: str, options: VideoOptions = QUICK) -> SourceError:
-    with pytest.raises(SourceError) as caught:
+def failure(url: str, options: VideoOptions = QUICK, within_s: float = 3.5) -> SourceError:
+    """How it ends, which takes no longer than `within_s` of the time that this process gets to live."""
+    with OwnTime() as own, pytest.raises(SourceError) as caught:
         watch(url, options)
+    assert own.seconds < within_s
     return caught.value
 
 
@@ -213,7 +217,7 @@ def test_what_a_server_answers_is_told_apart(server: str, path: str, kind: str, 
 def test_nobody_there_is_refused(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    error = failure(f"{scheme}://127.0.0.1:{port}/stream")
+    error = failure(f"{scheme}://127.0.0.1:{port}/stream", PATIENT, 1.5)
     assert error.kind in ("refused", "other"), "not a wait that ran out"
     assert isinstance(error, TransientSourceError)
 
@@ -239,7 +243,7 @@ def test_a_server_that_hangs_up_or_talks_nonsense_is_a_passing_failure(scheme: s
 
     for answer in (hang_up, nonsense):
         with tcp_server(answer) as port:
-            error = failure(f"{scheme}://127.0.0.1:{port}/stream")
+            error = failure(f"{scheme}://127.0.0.1:{port}/stream", PATIENT)
         assert isinstance(error, TransientSourceError)
 
 
@@ -273,10 +277,11 @@ def test_a_stream_that_stops_sending_ends_within_the_read_limit(server: str) -> 
     source = VideoSource(f"http://{server}/mjpeg-stall", QUICK)
     source.open()
     items: list[Picture | Corrupt] = []
-    with pytest.raises(TransientSourceError) as caught:
+    with OwnTime() as own, pytest.raises(TransientSourceError) as caught:
         drain(source, items)
     assert caught.value.kind == "timeout"
     assert numbers(items) == list(range(8))
+    assert own.seconds < 6.0
     source.close()
 
 
@@ -301,6 +306,7 @@ def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure() -> None:
 def test_an_input_device_is_a_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     """No webcam is at hand: another of libav's input devices, which paints, goes the same way as V4L2."""
     monkeypatch.setattr(libav, "WEBCAM_DEVICE", "lavfi")
+    monkeypatch.setattr(decoder, "KEY_WAIT_S", 0.1)  # it marks no key frames, for which five seconds would be waited
     source = VideoSource("testsrc=size=320x240:rate=25,realtime", QUICK, webcam=True)
     info = source.open()
     assert (info.kind, info.live, info.width, info.height) == ("webcam", True, 320, 240)
