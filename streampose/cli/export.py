@@ -58,7 +58,6 @@ def export(
     ] = "confirmed",
 ) -> None:
     """Write RESULT in another format."""
-    from streampose.export.output import is_written_through
     from streampose.export.reader import ResultReader
     from streampose.sinks.paths import check_apart
 
@@ -87,7 +86,14 @@ def export(
         from streampose.export.parquet import export_parquet
 
         written = export_parquet(reader, target)
-    print(written, file=sys.stderr if is_written_through(written) else sys.stdout)  # where the result itself may go
+    say_where(written)
+
+
+def say_where(written: Path) -> None:
+    """Print what was written: to standard error where standard output may be what was written to."""
+    from streampose.export.output import is_written_through
+
+    print(written, file=sys.stderr if is_written_through(written) else sys.stdout)
 
 
 def _states(text: str) -> set[str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streampose.cli.export import say_where
+
 
 def plot(
     result: Annotated[Path, typer.Argument(help="A JSONL result, such as out/gate.jsonl.")],
@@ -28,4 +30,4 @@ def plot(
     usual = [name for name in ("left_wrist", "right_wrist", "left_ankle") if name in reader.keypoints]
     series = read_track(reader, chosen, joint or usual or list(reader.keypoints[:3]))
     target = out or result.with_suffix(".png")
-    print(plot_track(series, target, f"{reader.camera}: person {chosen}, {len(series.times_s)} frames"))
+    say_where(plot_track(series, target, f"{reader.camera}: person {chosen}, {len(series.times_s)} frames"))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import SinkError
+from streampose.export.output import is_written_through, whole
 from streampose.export.track_series import Floats, TrackSeries
 
 _SMOOTH, _RAW, _GAP = "#1f6fb4", "#e07b00", "#c9c9c9"
@@ -26,7 +27,8 @@ def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
 
     if out.is_dir():
         raise SinkError(f"{out}: this is a folder; name a file in it, such as {out / 'plot.png'}")
-    out = out if out.suffix else out.with_name(f"{out.name}.png")
+    if not (out.suffix or is_written_through(out)):
+        out = out.with_name(f"{out.name}.png")
     rows = len(series.joints)
     figure = Figure(figsize=(12, 0.9 + 1.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -44,10 +46,8 @@ def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
     figure.suptitle(title or f"person {series.id}", x=0.01, ha="left", fontsize=11)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=120)
-    except OSError as error:
-        raise SinkError(f"{out}: cannot be written ({error.strerror}); choose another place with --out") from error
+        with whole(out) as part:
+            figure.savefig(part, dpi=120, format=out.suffix.removeprefix(".") or "png")
     except ValueError as error:
         raise SinkError(f"{out}: no picture of that kind can be written; name a .png") from error
     return out

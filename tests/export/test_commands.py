@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,13 @@ def test_export_never_writes_over_what_it_reads(result: Path, tmp_path: Path) ->
 
 def test_plot(result: Path, tmp_path: Path) -> None:
     assert call("plot", result).split() == [str(result.with_suffix(".png"))]
-    call("plot", result, "--id", 2, "--joint", "nose", "-j", "left_knee", "-o", tmp_path / "two.png")
-    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(pipe.read_bytes)
+        call("plot", result, "--id", 2, "--joint", "nose", "-j", "left_knee", "-o", pipe)
+        assert read.result(10).startswith(b"\x89PNG")
+    assert pipe.is_fifo()
 
 
 def test_verify(recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
