@@ -55,7 +55,7 @@ def play(paths: Paths, seed: int, fps: float, misses: float = 0.08) -> list[list
 def test_people_keep_their_ids_through_a_crossing(name: str, fps: float) -> None:
     """Before and after the crossing everybody has the same id, in nine of ten runs at least."""
     kept = total = 0
-    for seed in range(5):
+    for seed in range(10):
         found = play(CROSSINGS[name], seed, fps)
         for person in range(len(CROSSINGS[name])):
             before = [ids[person] for ids in found[round(fps) : round(1.5 * fps)] if ids[person] is not None]
