@@ -11,13 +11,15 @@ from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN, resolve_any
+from streampose.runtime.batches import Outputs
 from streampose.runtime.select import choose
 
 
 def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """Facts about the model in `path`, in the order in which they are read; it is run once to see that it does.
 
-    Raises ModelError, in one line, where it is no model, fits no preset, or does not run.
+    Raises ModelError, in one line, where it is no model, fits no preset, does not run, or gives something else than its
+    manifest says.
     """
     manifest, weights = resolve_any(path, trust=trust)
     digest = sha256_of(weights)
@@ -40,7 +42,9 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
     if weights.suffix not in FOREIGN:
         cost = _cost(manifest, weights)
         facts |= {"parameters": f"{cost['parameters_m']} M", "cost": f"{cost['gmacs']} GMAC for one input"}
-    facts["gives"] = _run(manifest, weights)
+    outputs, runtime = _run(manifest, weights)
+    keeps_promise(manifest, outputs)
+    facts["gives"] = f"{', '.join(str(each.shape) for each in outputs)} by {runtime}"
     return facts
 
 
@@ -55,6 +59,7 @@ def record_cost(path: Path, *, trust: bool = False) -> Path:
         raise ModelError(f"{path}: cost is counted for torch weights that have a manifest beside them")
     measured = {**manifest.measured, **_cost(manifest, weights)}
     try:
+        manifest, _ = manifests.load(target, verify=False)  # as it stands there, its skeleton's path not made absolute
         manifests.save(manifest.model_copy(update={"measured": measured}), target)
     except OSError as error:
         raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
@@ -68,7 +73,8 @@ def _cost(manifest: Manifest, weights: Path) -> dict[str, float]:
     return cost_of(network_of(manifest, weights), manifest.input.width, manifest.input.height)
 
 
-def _run(manifest: Manifest, weights: Path) -> str:
+def _run(manifest: Manifest, weights: Path) -> tuple[Outputs, str]:
+    """What the model gives for one black picture, and the runtime that ran it."""
     import numpy as np
 
     from streampose.models.open import offers
@@ -77,4 +83,25 @@ def _run(manifest: Manifest, weights: Path) -> str:
     runtime = open_runtime(manifest, weights, choice, batch_sizes=(1,))
     outputs = runtime(np.zeros((1, manifest.input.height, manifest.input.width, 3), np.uint8))
     runtime.close()
-    return f"{', '.join(str(each.shape) for each in outputs)} by {runtime.name}"
+    return outputs, runtime.name
+
+
+def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
+    """Raise ModelError where outputs for one picture are not what the manifest says."""
+    from streampose.pose.estimator import check_outputs
+    from streampose.pose.skeleton import load_skeleton
+
+    kind, shape = manifest.output.kind, outputs[0].shape
+    if (manifest.task == "detect") != kind.startswith("yolo"):
+        raise ModelError(
+            f"{manifest.name}: its manifest says task {manifest.task} and output.kind {kind}; name a kind of it"
+        )
+    if manifest.task == "pose":
+        unnamed = (
+            manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
+        )  # a published checkpoint's
+        joints = manifest.architecture["joints"] if unnamed else len(load_skeleton(manifest.output.skeleton).keypoints)
+        check_outputs(outputs, manifest, joints)
+    elif len(shape) != 3 or (kind == "yolo_end2end") != (shape[2] == 6) or (kind == "yolo" and shape[1] < 5):
+        wanted = "(B, N, 6)" if kind == "yolo_end2end" else "(B, 5, anchors)"
+        raise ModelError(f"{manifest.name}: gives {shape}, its manifest promises {kind} {wanted}")

@@ -51,7 +51,8 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
     """Manifest and weights of `ref`, verified by sha256.
 
     `ref` is a name, a manifest (.yaml), weights with a manifest beside (.safetensors, .onnx, .xml), or a published
-    checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). Raises ModelError saying what to do.
+    checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). A skeleton's file that the manifest names beside
+    itself comes with its whole path. Raises ModelError saying what to do.
     """
     path = Path(ref)
     if path.suffix == "" and not path.exists() and "/" not in str(ref):
@@ -71,6 +72,10 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
     else:
         found = describe_pose(path), path
     manifest, weights = found
+    skeleton = weights.parent / manifest.output.skeleton
+    if skeleton.suffix in (".yaml", ".yml") and skeleton.is_file():
+        output = manifest.output.model_copy(update={"skeleton": str(skeleton.resolve())})
+        manifest = manifest.model_copy(update={"output": output})
     if manifest.task != task:
         raise ModelError(f"{path}: is a {manifest.task} model; a {task} model is wanted here")
     if manifest.architecture.get("builder") == "ultralytics-pt":

@@ -116,7 +116,7 @@ class PoseEstimator:
             seen = network.runtime(np.concatenate((crops, crops[:, :, mirror_columns(crops.shape[2], spec)])))
         else:
             seen = network.runtime(crops)
-        _check_outputs(seen, network.manifest, len(order))
+        check_outputs(seen, network.manifest, len(order))
         straight, mirrored = [each[: len(crops)] for each in seen], [each[len(crops) :] for each in seen]
         if spec.kind == "simcc":
             x, y = straight[0], straight[1]
@@ -127,8 +127,8 @@ class PoseEstimator:
         return decode_heatmaps(heatmaps, spec)
 
 
-def _check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> None:
-    """The network says what its manifest promises; raises ModelError where not."""
+def check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> None:
+    """A pose network says what its manifest promises; raises ModelError where not."""
     spec = manifest.output
     shapes = ", ".join(str(each.shape) for each in outputs)
     if spec.kind == "simcc":

@@ -45,6 +45,9 @@ def export_pose(
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")
         _go_back(network, build_pose_network(architecture), recipe.found(recipe.teacher), blend)
 
+    own = Path(recipe.skeleton).suffix in (".yaml", ".yml")  # the manifest lies elsewhere than we are
+    skeleton = str(Path(recipe.skeleton).resolve()) if own else recipe.skeleton
+
     def describe(weights: Path) -> Manifest:
         return Manifest(
             name=target.stem,
@@ -53,7 +56,7 @@ def export_pose(
             weights=weights.name,
             sha256=sha256_of(weights),
             input=recipe.input,
-            output=recipe.output.model_copy(update={"skeleton": recipe.skeleton}),
+            output=recipe.output.model_copy(update={"skeleton": skeleton}),
             licence=licence,
             origin=origin,
             training=training or {},

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from streampose.errors import ModelError, UsageError
 from streampose.models import export as exporting
 from streampose.models import manifest as manifests
-from streampose.models.check import check_file
+from streampose.models.check import check_file, keeps_promise
 from streampose.models.export import differences, export, parity_pictures
 from streampose.models.load import load_pose
-from tests.made_models import write_detector, write_pose_model
+from streampose.models.manifest import OutputSpec
+from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +117,28 @@ def test_wishes_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="cannot be written"):
         export(*found, "torchscript", tmp_path / "file")
+
+
+def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> None:
+    cases = [
+        ({"skeleton": "limbs6"}, r"gives \(1, 17, 24, 16\), its manifest promises heatmap \(B, 6, h, w\)"),
+        ({"kind": "yolo"}, "task pose and output.kind yolo"),
+    ]
+    manifest, _ = manifests.load(write_pose_model(tmp_path))
+    for change, message in cases:
+        other = manifest.output.model_copy(update=change)
+        manifests.save(manifest.model_copy(update={"output": other}), tmp_path / "other.yaml")
+        with pytest.raises(ModelError, match=message):
+            check_file(tmp_path / "other.yaml")
+    detector = manifest.model_copy(update={"task": "detect"})
+    for kind, right, wrong in (("yolo", (1, 5, 336), (1, 300, 6)), ("yolo_end2end", (1, 300, 6), (1, 5, 336))):
+        detector = detector.model_copy(update={"output": OutputSpec(kind=kind)})
+        keeps_promise(detector, (np.zeros(right, np.float32),))
+        with pytest.raises(ModelError, match=f"its manifest promises {kind} "):
+            keeps_promise(detector, (np.zeros(wrong, np.float32),))
+    published = tmp_path / "pose_hrnet_96x64.pth"
+    torch.save(seeded_pose_network("hrnet_tiny", joints=16).state_dict(), published)
+    assert check_file(published)["gives"] == "(1, 16, 24, 16) by openvino"
 
 
 def test_check_says_what_a_checkpoint_is(tmp_path: Path) -> None:

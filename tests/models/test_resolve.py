@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError
+from streampose.models import manifest as manifests
+from streampose.models.check import record_cost
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.resolve import published_output, resolve, size_in_name
+from streampose.pose.skeleton import load_skeleton
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
 
@@ -27,6 +31,19 @@ def test_by_name_by_manifest_and_by_weights(tmp_path: Path) -> None:
         manifest, weights = resolve(ref, "pose")
         assert manifest.name == "tiny"
         assert weights == path.with_suffix(".safetensors")
+
+
+def test_a_skeleton_of_ones_own_lies_beside_the_manifest(tmp_path: Path) -> None:
+    path = write_pose_model(tmp_path / "weights")
+    names = {f"joint{number}": ["centre", 0.05] for number in range(17)}
+    (tmp_path / "weights" / "mine.yaml").write_text(yaml.safe_dump({"keypoints": names}))
+    raw, _ = manifests.load(path)
+    own = raw.model_copy(update={"output": raw.output.model_copy(update={"skeleton": "mine.yaml"})})
+    manifests.save(own, path)
+    manifest, _ = resolve(path, "pose")
+    assert load_skeleton(manifest.output.skeleton).keypoints[:2] == ("joint0", "joint1")
+    record_cost(path)
+    assert manifests.load(path)[0].output.skeleton == "mine.yaml"
 
 
 def test_published_checkpoints_are_known_by_their_tensors(tmp_path: Path) -> None:
