@@ -86,6 +86,10 @@ def read_recipe(path: str | Path) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    if "rtdetr" in str(recipe.architecture.get("config")):
+        raise ConfigError(
+            f"{path}: architecture.config: an RT-DETR has another loss; name a YOLO, such as yolo26n.yaml"
+        )
     for width, height in recipe.canvases:
         if width % 32 or height % 32:
             raise ConfigError(f"{path}: canvases: {width}x{height} is not made of multiples of 32")

@@ -146,6 +146,10 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
         ("{name: a, out: b, steps: 0, data: {sets: [x]}}", "steps: Input should be greater than 0"),
         ("{name: a, out: b, steps: 1, data: {sets: [x]}, leraning_rate: 1}", "leraning_rate: Extra inputs"),
         (
+            "{name: a, out: b, steps: 1, data: {sets: [x]}, architecture: {builder: ultralytics, config: rtdetr-l.yaml}}",
+            r"architecture\.config: an RT-DETR has another loss",
+        ),
+        (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
             "100x96 is not made of multiples of 32",
         ),
