@@ -225,7 +225,7 @@ def test_bad_packets_cost_pictures_but_never_the_watch(cameras: CameraProcess, n
         all_wait_for_frames(watched.values(), 5)
         for (fault, _), proxy in proxies.items():
             setattr(proxy.faults, fault, 0.15)
-        time.sleep(4.0)
+        time.sleep(3.0)
         for (fault, _), proxy in proxies.items():
             setattr(proxy.faults, fault, 0.0)
         all_wait_for_frames(watched.values(), 5, PATIENT_S)
@@ -292,7 +292,7 @@ def test_wrong_credentials_are_told_and_right_ones_work(rtsp: None, caplog: pyte
 
 def test_a_frozen_picture_with_running_time_is_noticed(rtsp: None) -> None:
     with CameraProcess({"mount": "/a", "fps": FPS}) as process, Rig() as rig:
-        camera = rig.watch("gate", f"rtsp://127.0.0.1:{process.port}/a", make_watch=lambda: Watch({"frozen": 2.0}))
+        camera = rig.watch("gate", f"rtsp://127.0.0.1:{process.port}/a", make_watch=lambda: Watch({"frozen": 1.0}))
         camera.wait_for_frames(10)
         process.ask(freeze="/a", on=True)
         camera.wait(lambda w: "frozen" in w.said(), PATIENT_S)
@@ -330,7 +330,7 @@ def test_nothing_is_left_behind(cameras: CameraProcess, network: Network) -> Non
         camera = rig.watch("gate", proxy.url("/h264"), config={"backoff": 0.05, "backoff_max": 0.1})
         files: list[int] = []
         native: list[int] = []
-        for _ in range(8):
+        for _ in range(6):
             camera.wait_for_frames(2)
             files.append(process.num_fds())
             native.append(process.num_threads())
