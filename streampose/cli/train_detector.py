@@ -10,7 +10,9 @@ import typer
 
 def train_detector_command(
     recipe: Annotated[Path, typer.Argument(help="the recipe, for example configs/train/detector.yaml")],
-    init: Annotated[Path | None, typer.Option(help="weights to start from, instead of the recipe's")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="weights to start from, here or in the data's folder, instead of the recipe's")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="folder in which the sets lie, instead of the recipe's")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run, instead of the recipe's")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="how many steps, instead of the recipe's")] = None,
@@ -30,6 +32,8 @@ def train_detector_command(
     from streampose.train.detector import train_detector
     from streampose.train.detector_config import read_recipe
 
+    if init is not None and init.exists():
+        init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
     changes = {"init": init and str(init), "out": out and str(out), "steps": steps}
     plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
     if data is not None:

@@ -36,7 +36,9 @@ def train_pose_command(
 
     from streampose.train.pose_config import read_recipe
 
-    changes = {"out": out, "root": data, "samples": samples, "subset": subset, "init": init and init.absolute()}
+    if init is not None and init.exists():
+        init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
+    changes = {"out": out, "root": data, "samples": samples, "subset": subset, "init": init}
     plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
     console = Console()
 

@@ -134,6 +134,11 @@ def load_weights(model: Any, path: Path) -> None:
         raise ModelError(f"{path}: no such weights file") from None
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: not a safetensors file ({error})") from error
+    load_tensors(model, state, path)
+
+
+def load_tensors(model: Any, state: dict[str, torch.Tensor], path: Path) -> None:
+    """The same with tensors that were read from `path`."""
     own = model.state_dict()
     missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or foreign:

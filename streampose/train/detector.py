@@ -20,8 +20,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from streampose.detect.network import PeopleNetwork, bare_model, load_weights
+from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
 from streampose.errors import DataError
+from streampose.models.networks import network_of
+from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
 from streampose.train.detector_augment import Sample
 from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
@@ -66,11 +68,16 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
 
 
 def start_network(recipe: Recipe) -> PeopleNetwork:
-    """The network at the beginning: the recipe's architecture, with the weights of `init` where it is given."""
+    """The network at the beginning: the recipe's architecture, with the weights of `init` where it is given, of which a
+    published `.pt` is cut to people."""
     torch.manual_seed(recipe.seed)
     model = bare_model(recipe.architecture)
-    if recipe.init is not None:
-        load_weights(model, Path(recipe.init))
+    start = recipe.start_file()
+    if start is not None and start.suffix == ".pt":
+        published: Any = network_of(*resolve(start, "detect"))
+        load_tensors(model, published.model.state_dict(), start)
+    elif start is not None:
+        load_weights(model, start)
     network: PeopleNetwork = PeopleNetwork(model.float()).to(memory_format=torch.channels_last)
     return network
 
@@ -165,7 +172,8 @@ class DetectorTraining:
     def evaluate(self) -> None:
         """Measure the result so far, say and record it, and keep the weights where they are the best.
 
-        The best is that with the highest AP50 of all held-out people; the unseen cameras have no say.
+        The best is that with the highest AP50 of all held-out people, or, where nobody is held out, the last; the unseen
+        cameras have no say.
         """
         network = self.result()
         size = self.recipe.size
@@ -177,7 +185,8 @@ class DetectorTraining:
                 scores = measure(network, pictures, size, self.bf16, self.device)
                 figures[f"{name}_ap"] = scores["all"].ap
                 figures |= {f"{name}_ap50_{people}": score.ap50 for people, score in scores.items()}
-        self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self.say(f"step {self.step}: {told or 'nothing is held out to measure on'}")
         self.folder.log(step=self.step, **figures)
         write_weights(network.model.state_dict(), self.folder.path / "last.safetensors")
         goal = figures.get("held_out_ap50_all", float(self.step))
@@ -252,5 +261,6 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
     training.run(progress)
     sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]
     folder.plot(("box", "cls", "dfl"), sets, recipe.name)
-    say(f"done: best AP50 {training.best:.3f} in {folder.path / recipe.name}.safetensors")
+    kept = f"best AP50 {training.best:.3f}" if training.pictures.held_out else "nothing held out, the last weights"
+    say(f"done: {kept} in {folder.path / recipe.name}.safetensors")
     return training

@@ -45,7 +45,9 @@ class Recipe(_Strict):
     architecture: dict[str, Any] = Field(
         default_factory=lambda: {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 80}
     )
-    init: str | None = Field(None, description="safetensors to start from; without, the training starts from nothing")
+    init: str | None = Field(
+        None, description="safetensors or an ultralytics .pt to start from; without, the training starts from nothing"
+    )
     data: DataOptions
     augment: AugmentOptions = AugmentOptions()
     canvases: list[tuple[int, int]] = Field(
@@ -70,6 +72,13 @@ class Recipe(_Strict):
     device: str = "auto"
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto times two steps of each")
     seed: int = 0
+
+    def start_file(self) -> Path | None:
+        """Where `init` lies: under the data's `root`, or, where it is only there, in the working directory."""
+        if self.init is None:
+            return None
+        under = Path(self.data.root) / self.init
+        return under if under.exists() or not Path(self.init).exists() else Path(self.init)
 
 
 def read_recipe(path: str | Path) -> Recipe:

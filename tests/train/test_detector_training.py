@@ -12,9 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from streampose.detect.checkpoint import describe_checkpoint, load_checkpoint
 from streampose.detect.network import build
+from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
-from streampose.models.manifest import load
+from streampose.models.manifest import load, save
+from streampose.models.resolve import fetched_folder
 from streampose.train.detector import start_network, train_detector
 from streampose.train.detector_config import Recipe, read_recipe
 
@@ -72,6 +75,16 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
 
 
+def test_without_pictures_held_out_no_figures_are_said(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", pictures=2)
+    said: list[str] = []
+    data = {"root": str(tmp_path), "sets": ["set"], "held_out_val": 0}
+    train_detector(recipe(tmp_path, steps=1, data=data), resume=False, say=said.append, progress=quiet)
+    assert "step 1: nothing is held out to measure on" in said
+    assert said[-1].startswith("done: nothing held out, the last weights in ")
+    assert load(tmp_path / "run" / "tiny.yaml")[0].training["step"] == 1
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
     make_set(tmp_path / "set")
@@ -107,6 +120,32 @@ def test_the_result_lies_between_the_start_and_the_average(tmp_path: Path) -> No
     average = training.average.network.state_dict()[name]
     assert not torch.equal(start, average)
     torch.testing.assert_close(training.result().state_dict()[name], 0.25 * start + 0.75 * average)
+
+
+def test_a_published_checkpoint_is_a_start_and_is_looked_for_in_the_datas_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of several classes, as `models fetch` leaves it; the training begins with what it says of people."""
+    silence_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path))
+    torch.manual_seed(5)
+    model = DetectionModel("yolov8n.yaml", nc=80, verbose=False)
+    model.names = {number: "person" if number == 3 else f"thing {number}" for number in range(80)}
+    file = fetched_folder() / "published.pt"
+    file.parent.mkdir()
+    torch.save({"model": model, "ema": None, "train_args": {}}, file)
+    save(describe_checkpoint(file, trust=True), file.with_suffix(".yaml"))
+    architecture = {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 80}
+    data = {"root": str(file.parent), "sets": ["set"]}
+    network = start_network(recipe(tmp_path, init="published.pt", data=data, architecture=architecture))
+    wanted = load_checkpoint(file, trust=True).model.state_dict()
+    got = network.model.state_dict()
+    assert got.keys() == wanted.keys()
+    assert all(torch.equal(got[name], wanted[name]) for name in wanted)
+    with pytest.raises(ModelError, match=r"published\.pt: model\.22\.cv3\.0\.0\.conv\.weight is"):
+        start_network(recipe(tmp_path, init="published.pt", data=data))
 
 
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
