@@ -343,6 +343,11 @@ def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
         (["export", "gate.jsonl"], 2, "Choose from: coco, mot, openpose, csv, parquet (`streampose --help`"),
         (["check", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "scheme foo:// is not known"),
         (["run", "configs/cctv.yaml", "--set", "cameras.gate.url=foo://x"], 2, "cameras.gate.url: foo://x"),
+        (
+            ["doctor", "configs/cctv.yaml", "--set", "cameras.gate.backoff=0"],
+            2,
+            "configs/cctv.yaml: cameras.gate.backoff: 0",
+        ),
         (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),
     ]
     processes = [start(arguments) for arguments, _, _ in cases]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streampose.cli.run import ConfigPath, Settings
+from streampose.cli.run import ConfigPath, Settings, read_config
 
 if TYPE_CHECKING:
     from streampose.config import CameraConfig
@@ -30,10 +29,9 @@ def doctor(
     settings: Settings = None,
 ) -> None:
     """Open each camera of CONFIG for some seconds and report. Exit 0: well; 1: something is wrong; 3: one cannot be read."""
-    from streampose.config_file import load
     from streampose.doctor import Patient, examine, exit_code, total_load
 
-    loaded = load(Path(config), settings or [])
+    loaded, _ = read_config(config, settings)
     patients = [
         Patient(name, partial(_open, camera), loaded.detect.every, loaded.pose.every)
         for name, camera in loaded.cameras.items()

@@ -21,19 +21,19 @@ def run(config: ConfigPath, settings: Settings = None) -> None:
     """Watch the cameras of CONFIG until they end (recordings) or Ctrl-C (cameras)."""
     from streampose.cli.execute import execute
 
-    execute(lambda: _read(config, settings)[0])
+    execute(lambda: read_config(config, settings)[0])
 
 
 def check(config: ConfigPath, settings: Settings = None) -> None:
     """Validate CONFIG and say what it would do; open nothing."""
     import yaml
 
-    loaded, lines = _read(config, settings)
+    loaded, lines = read_config(config, settings)
     print(yaml.safe_dump(loaded.public(), sort_keys=False, allow_unicode=True), end="")
     print("\n".join(f"# {line}" for line in lines))
 
 
-def _read(path: Path, settings: list[str] | None) -> tuple[Config, list[str]]:
+def read_config(path: Path, settings: list[str] | None) -> tuple[Config, list[str]]:
     """The configuration of a file and what it would do; raises ConfigError that names the file, also where every key is
     right by itself and the whole cannot be done."""
     from streampose.build import describe
