@@ -10,7 +10,6 @@ from concurrent.futures import Future
 
 import pytest
 
-from streampose.pipeline.governor import CLIMB_S, LATE, QUANTILE
 from tests.live import overload
 from tests.live.rows import broken, table
 
@@ -29,11 +28,11 @@ def test_networks_five_times_slower_keep_the_contract_and_say_how(overloaded: Fu
 
 
 def test_no_work_is_taken_away_without_a_reason(overloaded: Future[overload.Overload]) -> None:
-    """Before each step down the ladder the results of a second were late; on a slow machine that may be soon."""
+    """Before each step down the ladder at least one of ten results of a second was late, as docs/live.md says."""
     report, step = overloaded.result(), 0
     for change in report.changes:
         assert change.time_s is not None
         if change.step > step:
-            ages = sorted(r.age_s for r in report.came if change.time_s - CLIMB_S <= r.time_s <= change.time_s)
-            assert ages[int(QUANTILE * len(ages))] > LATE * overload.MAX_AGE_S, change
+            ages = sorted(r.age_s for r in report.came if change.time_s - 1.0 <= r.time_s <= change.time_s)
+            assert ages[int(0.9 * len(ages))] > 0.8 * overload.MAX_AGE_S, change
         step = change.step
