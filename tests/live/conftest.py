@@ -60,10 +60,10 @@ def overloaded() -> Iterator[Future[overload.Overload]]:
 
 @pytest.fixture(scope="session")
 def far_apart(rtsp: None) -> Iterator[Rig]:
-    """Two cameras whose pictures are two seconds apart and more, being watched: `slow`, whatever it says of its rate, and
+    """Two cameras whose pictures are two and three and a half seconds apart, being watched: `slow`, whatever it says, and
     `keys`, of which only the key frames are wanted. Whoever looks at them ends it."""
     slow = {"mount": "/slow", "fps": 0.5, "announced": 25, "gop": 1}
-    with CameraProcess(slow, {"mount": "/keys", "fps": 10, "gop": 28}) as process, Rig() as rig:
+    with CameraProcess(slow, {"mount": "/keys", "fps": 10, "gop": 35}) as process, Rig() as rig:
         rig.watch("slow", f"rtsp://127.0.0.1:{process.port}/slow")
         rig.watch("keys", f"rtsp://127.0.0.1:{process.port}/keys", config={"skip": "nonkey"})
         yield rig

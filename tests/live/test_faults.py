@@ -134,14 +134,14 @@ def test_pictures_that_are_far_apart_break_no_connection(far_apart: Rig) -> None
     """By nature, whatever the camera says of its rate, and by the key frames that alone are wanted."""
     watched = far_apart.watched
     for camera in watched:
-        camera.wait(lambda w: w.count >= 6, 60.0)
+        camera.wait(lambda w: w.count >= 7, 60.0)
     far_apart.stop()
     for camera in watched:
         assert "reconnecting" not in camera.said(), camera.states
         assert len(camera.breaks) == 1
         shown_s = [seen.shown_s for seen in camera.seen if seen.shown_s is not None]
         assert min(after - before for before, after in itertools.pairwise(shown_s)) > 1.5, camera.name
-        paced_s = camera.seen[4].at_s
+        paced_s = camera.seen[5].at_s
         assert all(state.state != "stalled" for at_s, state in camera.states if at_s > paced_s)
 
 
