@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from streampose.cli.bench_models import models
+from streampose.cli.evaluate import write_json
 
 app = typer.Typer(help="Time the pipeline and the networks on this machine.", no_args_is_help=True)
 app.command("models")(models)
@@ -34,8 +34,7 @@ def pipeline(
     found = bench_pipeline(options, say=lambda line: typer.echo(f"{line} …", err=True))
     _show(found)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(json_file, found)
 
 
 @app.command("smoothing")

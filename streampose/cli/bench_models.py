@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from streampose.cli.evaluate import write_json
 
 PRESETS = ["hrnet_w32@192x256"]
 
@@ -54,8 +55,7 @@ def models(
     )
     _show(found)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(found, indent=1) + "\n")
+        write_json(json_file, found)
 
 
 def _show(found: dict[str, Any]) -> None:

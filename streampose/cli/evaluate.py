@@ -131,7 +131,7 @@ def evaluate(
         }
         _show(found, settings)
         if json_file is not None:
-            _write_json(json_file, found.as_dict() | {"settings": settings})
+            write_json(json_file, found.as_dict() | {"settings": settings})
         if sheet is not None:
             from streampose.evaluate.contact_sheet import write_sheet
 
@@ -252,7 +252,7 @@ def _points(value: float | None) -> str:
     return "–" if value is None or value != value else f"{100 * value:.1f}"
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write beside and rename, so that no half file is taken for a whole one."""
     from streampose.errors import SinkError
 
@@ -278,4 +278,4 @@ def _tracking(
         f"{figures.people} people, {figures.ids} ids, {figures.frames} frames)"
     )
     if json_file is not None:
-        _write_json(json_file, {"tracking": figures.as_dict()})
+        write_json(json_file, {"tracking": figures.as_dict()})

@@ -60,7 +60,8 @@ def export(
             for path in sorted(Path(scratch).iterdir()):
                 os.replace(path, out / path.name)
     except OSError as error:
-        raise ModelError(f"{out}: cannot be written ({error.strerror or error})") from error
+        file = out / f"{name}{SUFFIXES[runtime]}"
+        raise ModelError(f"{file}: cannot be written ({error.strerror or error})") from error
     return record
 
 
@@ -71,10 +72,10 @@ def _write(manifest: Manifest, weights: Path, runtime: str, stem: Path, width: i
     network = network_of(manifest, weights)
     path = stem.with_name(stem.name + SUFFIXES[runtime])
     if runtime == "openvino":
-        from streampose.runtime.quiet_openvino import ov
+        from streampose.runtime.openvino_runtime import write_ir
 
         model = convert.to_openvino(network, manifest.input, width, height)
-        ov.serialize(model, str(path), str(stem.with_name(stem.name + ".bin")))
+        write_ir(model, path, stem.with_name(stem.name + ".bin"))
     elif runtime == "onnx":
         path.write_bytes(convert.to_onnx(network, manifest.input, width, height))
     else:

@@ -7,6 +7,7 @@ compiled from it is cached as OpenVINO exports it, so that a second start reads 
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -104,12 +105,25 @@ def compile_options(choice: Choice) -> dict[str, object]:
 
 
 def pack(model: Any) -> bytes:
-    """An OpenVINO model as one `bytes`."""
-    with tempfile.TemporaryDirectory(prefix="streampose-") as folder:
-        xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+    """An OpenVINO model as one `bytes`; raises ModelError where there is no room for its files on the way."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="streampose-") as folder:
+            xml, weights = Path(folder) / "model.xml", Path(folder) / "model.bin"
+            write_ir(model, xml, weights)
+            text = xml.read_bytes()
+            return len(text).to_bytes(8, "little") + text + weights.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelError(f"{tempfile.gettempdir()}: the converted network cannot be written ({reason})") from error
+
+
+def write_ir(model: Any, xml: Path, weights: Path) -> None:
+    """Write an OpenVINO model as two files. Raises OSError, which says how much room there is: OpenVINO does not."""
+    try:
         ov.serialize(model, str(xml), str(weights))
-        text = xml.read_bytes()
-        return len(text).to_bytes(8, "little") + text + weights.read_bytes()
+    except RuntimeError as error:
+        free_mb = shutil.disk_usage(xml.parent).free / 1e6
+        raise OSError(f"OpenVINO: {_first_line(error)}; {free_mb:.1f} MB are free there") from error
 
 
 def unpack(packed: bytes) -> Any:

@@ -34,7 +34,7 @@ from streampose.train.detector_measure import find_people, measure
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
 from streampose.train.precision import clock, pick_device
-from streampose.train.run_folder import RunFolder
+from streampose.train.run_folder import RunFolder, writing
 from streampose.train.schedule import warmup_cosine
 from streampose.train.weights_file import write_weights
 
@@ -61,8 +61,9 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
             found = find_people(start_network(recipe), doubtful, recipe.size, 0.05, cpu_multiplies_bf16())
             rows = {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(doubtful, found, strict=True)}
             part = kept.with_suffix(".part.npz")
-            np.savez_compressed(part, allow_pickle=False, **rows)
-            os.replace(part, kept)
+            with writing(kept):
+                np.savez_compressed(part, allow_pickle=False, **rows)
+                os.replace(part, kept)
         training = complete_labels(training, dict(np.load(kept)), recipe.data)
     return Pictures(training, held, unseen)
 

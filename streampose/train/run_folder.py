@@ -22,7 +22,7 @@ from streampose.errors import DataError, SinkError, UsageError
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Around writing `path`: what the disk refuses is a SinkError, in one line."""
     try:
         yield
@@ -76,10 +76,12 @@ class RunFolder:
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 part.unlink()
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise SinkError(
-                f"{self.path / name}: cannot write the checkpoint ({reason}); the one before stays"
-            ) from error
+            fault = (
+                error if isinstance(error, OSError) else error.__context__
+            )  # torch has its own words for a full disk
+            reason = getattr(fault, "strerror", None) or str(error).splitlines()[0]
+            stays = "; the one before stays" if (self.path / name).exists() else ""
+            raise SinkError(f"{self.path / name}: cannot write the checkpoint ({reason}){stays}") from error
 
     def load(self, **kinds: type) -> dict[str, Any]:
         """Read `last.pt`, which holds `step` and values of these `kinds` under their names.
@@ -114,12 +116,12 @@ class RunFolder:
 
     def start_fresh(self) -> None:
         """Forget the metrics of a run that was ended before its first checkpoint."""
-        with _writing(self.metrics_file):
+        with writing(self.metrics_file):
             self.metrics_file.unlink(missing_ok=True)
 
     def log(self, **values: Any) -> None:
         """Append one line to the metrics."""
-        with _writing(self.metrics_file), self.metrics_file.open("a") as file:
+        with writing(self.metrics_file), self.metrics_file.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -139,7 +141,7 @@ class RunFolder:
 
     def _write_lines(self, lines: Sequence[dict[str, Any]]) -> None:
         part = self.metrics_file.with_suffix(".part")
-        with _writing(self.metrics_file):
+        with writing(self.metrics_file):
             part.write_text("".join(json.dumps(line) + "\n" for line in lines))
             os.replace(part, self.metrics_file)
 
@@ -164,7 +166,7 @@ class RunFolder:
         figure.suptitle(title)
         part = self.path / "curves.part.png"
         try:
-            with _writing(self.path / "curves.png"):
+            with writing(self.path / "curves.png"):
                 figure.savefig(part, dpi=90)
                 os.replace(part, self.path / "curves.png")
         finally:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from streampose.bench.models import BenchModelsOptions, bench_models
 from streampose.cli.bench import app
-from streampose.errors import UsageError
+from streampose.errors import SinkError, UsageError
 from tests.made_models import write_pose_model
 
 
@@ -42,6 +42,12 @@ def test_the_command_writes_json(tmp_path: Path) -> None:
     assert [row["setup"] for row in found["rows"]] == ["torch:fp32"]
     assert found["machine"]["cpu"]
     assert "hrnet_tiny (random weights)" in done.output
+    with pytest.raises(SinkError, match=r"in\.json: cannot write the figures \(Not a directory|File exists\)"):
+        CliRunner().invoke(
+            app,
+            [*arguments, "--threads", "1", "--seconds", "0", "--json", str(file / "in.json")],
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ from streampose.errors import ModelError, UsageError
 from streampose.models import export as exporting
 from streampose.models import manifest as manifests
 from streampose.models.check import check_file, keeps_promise
+from streampose.models.convert import to_openvino
 from streampose.models.export import differences, export, parity_pictures
 from streampose.models.load import load_pose
 from streampose.models.manifest import OutputSpec
+from streampose.models.networks import network_of
+from streampose.runtime.openvino_runtime import pack
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
 
@@ -115,8 +120,21 @@ def test_wishes_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="openvino, onnx, torchscript"):
         export(*found, "tensorflow", tmp_path / "out")
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(ModelError, match=r"file/tiny-torchscript\.torchscript: cannot be written \(File exists\)"):
         export(*found, "torchscript", tmp_path / "file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_one_line_of_openvino_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the way into the cache a network is written as two files; both of these are the device that is always full."""
+    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    model = to_openvino(network_of(manifest, weights), manifest.input, 64, 96)
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).symlink_to("/dev/full")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda prefix: contextlib.nullcontext(str(tmp_path)))
+    with pytest.raises(ModelError, match=r"cannot be written \(OpenVINO: .*; [0-9.]+ MB are free there\)") as caught:
+        pack(model)
+    assert "\n" not in str(caught.value)
 
 
 def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> None:

@@ -238,16 +238,16 @@ def test_metrics_that_are_none_are_one_line(tmp_path: Path) -> None:
     assert folder.read_metrics() == [{"step": 1}]
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.save({"step": 1})
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(SinkError, match="No space left on device"):
-        folder.save({"step": 2})
+    for name, numbers, stays in (("last.pt", 1, "; the one before stays"), ("best.pt", 10**5, "")):
+        (tmp_path / f"{name}.part").symlink_to("/dev/full")
+        with pytest.raises(SinkError) as caught:
+            folder.save({"step": 2, "network": torch.zeros(numbers)}, name)
+        reason = f"cannot write the checkpoint (No space left on device){stays}"
+        assert str(caught.value) == f"{tmp_path / name}: {reason}"
     assert folder.load() == {"step": 1}
     assert not list(tmp_path.glob("*.part"))
 
@@ -322,7 +322,8 @@ def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("sampels: 3", "sampels"),
+        ("sampels: 3", 'sampels: unknown key; did you mean "samples"'),
+        ("augment: {filp: 0}", r'augment\.filp: unknown key; did you mean "flip"'),
         ("batch: 0", "batch"),
         ("augment: {flip: 2}", r"augment\.flip"),
         ("data: [", "not a recipe"),
@@ -330,7 +331,7 @@ def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
             "input: {width: 190, height: 250}",
             r"input: 190x250: an HRNet's sides are multiples of 32; 192x256 is nearest",
         ),
-        ("input: {width: 192, height: 256, std: [1, 0, 1]}", r"input\.std\.1: Input should be greater than 0"),
+        ("input: {width: 192, height: 256, std: [1, 0, 1]}", r"input\.std\.1: input should be greater than 0"),
     ],
 )
 def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> None:
