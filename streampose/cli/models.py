@@ -149,7 +149,7 @@ def export(
     parsed = None
     if size is not None:
         sides = size.lower().split("x")
-        if len(sides) != 2 or not all(side.isdigit() and int(side) % 32 == 0 and int(side) for side in sides):
+        if len(sides) != 2 or not all(side.isdecimal() and int(side) % 32 == 0 and int(side) for side in sides):
             raise UsageError(f"--size {size}: WIDTHxHEIGHT in multiples of 32 is wanted, such as 640x384")
         parsed = (int(sides[0]), int(sides[1]))
     record = export_model(*found, runtime, out, parsed)

@@ -50,6 +50,10 @@ class OnnxRuntime:
         if wanted is None or wanted not in ort.get_available_providers():
             here = [name for name, provider in PROVIDERS.items() if provider in ort.get_available_providers()]
             raise ModelError(f"device: this ONNX Runtime has no {kind}; it has {', '.join(here)}")
+        if index and kind != "openvino" and not index.isdecimal():
+            raise ModelError(
+                f"device: {choice.device}: after {kind}: the number of the device is wanted, such as {kind}:0"
+            )
         options = ort.SessionOptions()
         options.intra_op_num_threads = choice.threads or core_count()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other networks share the cores

@@ -68,8 +68,9 @@ def test_check_and_export(tmp_path: Path) -> None:
     said = invoke("export", "tiny", "--runtime", "torchscript", "--out", str(tmp_path / "out"))
     assert "greatest difference from torch" in said
     assert (tmp_path / "out" / "tiny-torchscript.torchscript").is_file()
-    with pytest.raises(UsageError, match="multiples of 32"):
-        invoke("export", "tiny", "--size", "100x100")
+    for size in ("100x100", "0x64", "²x64", "64"):
+        with pytest.raises(UsageError, match="multiples of 32"):
+            invoke("export", "tiny", "--size", size)
     with pytest.raises(ModelError, match="no such model file"):
         invoke("check", str(tmp_path / "gone.pth"))
 

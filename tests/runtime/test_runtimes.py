@@ -173,6 +173,8 @@ def test_a_foreign_model_of_another_size_is_said(tmp_path: Path) -> None:
 def test_a_provider_that_is_not_there_is_no_silent_cpu() -> None:
     with pytest.raises(ModelError, match="has no coreml"):
         OnnxRuntime(b"", Choice("onnx", "coreml", "fp32"), (1,))
+    with pytest.raises(ModelError, match="device: cpu:x: after cpu: the number of the device is wanted"):
+        OnnxRuntime(b"", Choice("onnx", "cpu:x", "fp32"), (1,))
 
 
 def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
