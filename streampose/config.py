@@ -22,11 +22,11 @@ from pydantic import (
     model_validator,
 )
 
-from streampose.config_errors import WANTED, explain, nearest
 from streampose.errors import ConfigError
 from streampose.hours import Hours
 from streampose.redact import split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
+from streampose.typed_yaml import WANTED, explain, nearest
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

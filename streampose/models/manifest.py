@@ -19,12 +19,12 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
 from streampose.errors import ModelError
+from streampose.typed_yaml import read_model
 
 HRNET_MULTIPLE = 32
 """An HRNet halves its input five times and adds the results up again, so both sides must be multiples of this."""
@@ -113,18 +113,8 @@ def sha256_of(path: Path) -> str:
 def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
     """Read a manifest and the path of its weights; raises ModelError where either is missing or does not fit."""
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such model manifest; `streampose models list` shows what there is") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: not a model manifest ({str(error).splitlines()[0]})") from error
-    try:
-        manifest = Manifest.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
+    hint = "`streampose models list` shows what there is"
+    manifest = read_model(path, Manifest, ModelError, "model manifest", hint)
     weights = path.parent / manifest.weights
     files = {weights: manifest.sha256}
     if manifest.sha256_bin is not None:

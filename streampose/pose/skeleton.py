@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from streampose.errors import ModelError
+from streampose.typed_yaml import read_yaml
 
 Side = Literal["left", "right", "centre"]
 FOLDER = Path(__file__).parent / "skeletons"
@@ -53,14 +53,8 @@ def load_skeleton(name_or_path: str) -> Skeleton:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = FOLDER / f"{name_or_path}.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        known = ", ".join(list_skeletons())
-        raise ModelError(f"no skeleton {name_or_path!r}; there are {known}, or name a YAML file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: not a skeleton ({str(error).splitlines()[0]})") from error
-    return _build(raw, path)
+    hint = f"there are {', '.join(list_skeletons())}, or name a YAML file"
+    return _build(read_yaml(path, ModelError, "skeleton", hint), path)
 
 
 def _build(raw: Any, path: Path) -> Skeleton:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from streampose.errors import ConfigError
 from streampose.train.detector_augment import AugmentOptions
+from streampose.typed_yaml import read_model
 
 
 class _Strict(BaseModel):
@@ -83,18 +83,7 @@ class Recipe(_Strict):
 
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe; raises ConfigError that names the key."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; configs/train/ holds the project's own") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {where}: {first['msg']}") from error
+    recipe = read_model(Path(path), Recipe, ConfigError, "recipe", "configs/train/ has some")
     if "rtdetr" in str(recipe.architecture.get("config")):
         raise ConfigError(
             f"{path}: architecture.config: an RT-DETR has another loss; name a YOLO, such as yolo26n.yaml"

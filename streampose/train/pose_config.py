@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from streampose.errors import ConfigError
 from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
 from streampose.train.augment import AugmentSpec
+from streampose.typed_yaml import read_model
 
 
 class _Strict(BaseModel):
@@ -85,15 +85,4 @@ class PoseRecipe(_Strict):
 
 def read_recipe(path: str | Path) -> PoseRecipe:
     """Read a recipe; raises ConfigError with the key and what would be right."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such recipe; configs/train/ has some") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a recipe ({str(error).splitlines()[0]})") from error
-    try:
-        return PoseRecipe.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}") from error
+    return read_model(Path(path), PoseRecipe, ConfigError, "recipe", "configs/train/ has some")

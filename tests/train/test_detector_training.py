@@ -180,10 +180,10 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: [", "not a readable YAML file"),
-        ("{name: a, out: b, steps: 1}", "data: Field required"),
-        ("{name: a, out: b, steps: 0, data: {sets: [x]}}", "steps: Input should be greater than 0"),
-        ("{name: a, out: b, steps: 1, data: {sets: [x]}, leraning_rate: 1}", "leraning_rate: Extra inputs"),
+        ("name: [", "not a recipe"),
+        ("{name: a, out: b, steps: 1}", "data: missing; it must be given"),
+        ("{name: a, out: b, steps: 0, data: {sets: [x]}}", r"steps: input should be greater than 0 \(given: 0\)"),
+        ("{name: a, out: b, steps: 1, data: {sets: [x]}, leraning_rate: 1}", "leraning_rate: unknown key"),
         (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, architecture: {builder: ultralytics, config: rtdetr-l.yaml}}",
             r"architecture\.config: an RT-DETR has another loss",

@@ -1,12 +1,19 @@
-"""What pydantic finds wrong in a configuration, as one line that names the key and says what would be right."""
+"""YAML files as typed models: reading one, and what is wrong with it as one line that names file and key."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
+
+from streampose.errors import StreamposeError
+
+M = TypeVar("M", bound=BaseModel)
 
 WANTED = {
     "string_type": "a text is wanted, in quotes where YAML takes it for something else",
@@ -20,10 +27,31 @@ WANTED = {
 """What is said in place of pydantic's words, by its kinds of errors."""
 
 
+def read_yaml(path: Path, fault: type[StreamposeError], kind: str, hint: str) -> Any:
+    """What a YAML file holds; raises `fault` where it cannot be read, or is none: it is no `kind`, and `hint` says where
+    there are some."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise fault(f"{path}: no such {kind}; {hint}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise fault(f"{path}: not a {kind} ({str(error).splitlines()[0]})") from error
+
+
+def read_model(path: Path, model: type[M], fault: type[StreamposeError], kind: str, hint: str) -> M:
+    """A YAML file as `model`; raises `fault` as `read_yaml` does, and for the first key that does not fit."""
+    try:
+        return model.model_validate(read_yaml(path, fault, kind, hint))
+    except ValidationError as error:
+        raise fault(f"{path}: {explain(error, model)}") from error
+
+
 def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """The end of a line about an unknown `word`: the known one that is like it, or all of them."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{close[0]}"?' if close else f"; known are {', '.join(known)}"
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known are {', '.join(known)}" if known else ""
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -31,7 +59,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     missing one, which it may be with a letter wrong."""
     first = min(error.errors(), key=lambda found: (found["type"] == "missing", found["type"] != "extra_forbidden"))
     kind, location = first["type"], [str(part) for part in first["loc"]]
-    path = ".".join(location) or "the configuration"
+    path = ".".join(location)
     if kind in ("extra_forbidden", "invalid_key"):
         return f"{path}: unknown key{nearest(location[-1], _fields_at(model, location[:-1]))}"
     if location[-1:] == ["[key]"]:
@@ -44,13 +72,18 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     given = first.get("input")
     secret = any(word in path for word in ("url", "password", "user"))
     shown = "" if secret or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
-    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+    return f"{path + ': ' if path else ''}{message[0].lower() + message[1:]}{shown}"
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str]) -> Sequence[str]:
-    """The keys of what lies at `location`; of a mapping of sections each name leads to a section."""
+    """The keys of what lies at `location`; of a mapping or list of sections each name leads to a section."""
     current: Any = model
     for part in location:
-        inner = get_args(current)
-        current = inner[1] if inner else current.model_fields[part].annotation
+        current = current.model_fields[part].annotation if hasattr(current, "model_fields") else _section_in(current)
+        if get_origin(current) in (Union, UnionType):
+            current = _section_in(current)
     return list(current.model_fields) if hasattr(current, "model_fields") else []
+
+
+def _section_in(annotation: Any) -> Any:
+    return next((part for part in get_args(annotation) if hasattr(part, "model_fields")), None)
