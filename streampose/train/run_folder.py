@@ -69,7 +69,9 @@ class RunFolder:
         part = self.path / (name + ".part")
         try:
             with part.open("wb") as file:
-                torch.save(state, file)
+                torch.serialization.save(
+                    state, file
+                )  # ultralytics puts one that tries again in the place of torch.save
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, self.path / name)
