@@ -134,25 +134,20 @@ def differences(
     """How far the outputs `got` of a network of that kind are from `wanted`: for each part the greatest difference, "max",
     and its share of the part's greatest value, "relative"; boxes are hundreds of pixels, and would hide any score.
 
-    Rows of end-to-end detectors are in the order of their scores, so boxes of nearly equal ones may change places: each
-    is held against the nearest.
+    Rows of end-to-end detectors are in the order of scores, so those of nearly equal ones may change places: each is held
+    against the one nearest to it.
     """
-    if kind == "heatmap":
-        pairs = {"heatmaps": (np.abs(got - wanted), np.abs(wanted).max())}
-    else:
-        if kind == "yolo":
-            wanted, got = wanted.swapaxes(1, 2), got.swapaxes(1, 2)
-        boxes = np.abs(got[..., :4] - wanted[..., :4])
-        if kind == "yolo_end2end":
-            boxes = np.abs(got[:, None, :, :4] - wanted[:, :, None, :4]).max(3).min(2)
-        pairs = {
-            "boxes": (boxes, np.abs(wanted[..., :4]).max()),
-            "scores": (np.abs(got[..., 4] - wanted[..., 4]), max(np.abs(wanted[..., 4]).max(), LEAST_SCORE)),
-        }
-    return {
-        part: {"max": float(each.max()), "relative": float(each.max() / greatest)}
-        for part, (each, greatest) in pairs.items()
-    }
+    if kind == "yolo":
+        wanted, got = wanted.swapaxes(1, 2), got.swapaxes(1, 2)
+    parts = {"heatmaps": slice(None)} if kind == "heatmap" else {"boxes": slice(4), "scores": slice(4, 5)}
+    least = {"scores": LEAST_SCORE}
+    greatest = {part: max(float(np.abs(wanted[..., at]).max()), least.get(part, 0.0)) for part, at in parts.items()}
+    if kind == "yolo_end2end":
+        rows, others = wanted[:, :, None], got[:, None]
+        apart = [np.abs(others[..., at] - rows[..., at]).max(3) / greatest[part] for part, at in parts.items()]
+        got = np.take_along_axis(got, np.max(apart, axis=0).argmin(2)[..., None], axis=1)
+    found = {part: float(np.abs(got[..., at] - wanted[..., at]).max()) for part, at in parts.items()}
+    return {part: {"max": value, "relative": value / greatest[part]} for part, value in found.items()}
 
 
 def parity_pictures(width: int, height: int, count: int = 2) -> npt.NDArray[np.uint8]:

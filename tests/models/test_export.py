@@ -108,9 +108,11 @@ def test_differences_of_every_kind_of_output() -> None:
         assert differences(wanted, lower, kind)["boxes"] == SAME
         assert differences(wanted, moved, kind)["boxes"]["max"] == pytest.approx(1, rel=1e-3)
         assert differences(wanted, moved, kind)["scores"] == SAME
-    swapped = wanted.copy()
-    swapped[:, [4, 5], :4] = swapped[:, [5, 4], :4]
-    assert differences(wanted, swapped, "yolo_end2end")["boxes"] == SAME
+    swapped, mixed = wanted.copy(), wanted.copy()
+    swapped[:, [4, 5]] = swapped[:, [5, 4]]
+    assert differences(wanted, swapped, "yolo_end2end") == {"boxes": SAME, "scores": SAME}
+    mixed[:, [0, 29], :4] = mixed[:, [29, 0], :4]
+    assert max(part["relative"] for part in differences(wanted, mixed, "yolo_end2end").values()) > 0.1
     heat = rng.random((1, 2, 4, 4)).astype(np.float32)
     assert np.isnan(differences(heat, heat * np.float32("nan"), "heatmap")["heatmaps"]["relative"])
 
