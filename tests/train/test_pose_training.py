@@ -476,6 +476,29 @@ def test_files_of_a_recipe_are_looked_for_in_its_root_then_here(
     assert recipe.found(Path("a.pth")) == Path("root/a.pth")
 
 
+@pytest.mark.parametrize("verb", ["pose", "detector"])
+def test_a_start_named_on_the_command_line_is_looked_for_here_then_in_the_datas_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """What is found is no checkpoint, and the message says which."""
+    monkeypatch.chdir(tmp_path)
+    stick_set(tmp_path / "data" / "set", 2)
+    if verb == "pose":
+        recipe = recipe_for(tmp_path, data=["set"]).model_dump(mode="json")
+    else:
+        recipe = {"name": "a", "out": "run", "steps": 1, "data": {"sets": ["set"]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    for folder in (tmp_path / "data", tmp_path):
+        (folder / "start.safetensors").write_text("none")
+        with pytest.raises(ModelError) as caught:
+            CliRunner().invoke(
+                app,
+                ["train", verb, "recipe.yaml", "--init", "start.safetensors", "--data", str(tmp_path / "data")],
+                catch_exceptions=False,
+            )
+        assert str(caught.value).startswith(f"{folder / 'start.safetensors'}: not a ")
+
+
 @pytest.mark.parametrize("name", ["tpu", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"])
 def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=f"device: '?{name}"):
