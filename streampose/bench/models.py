@@ -67,14 +67,16 @@ def bench_models(options: BenchModelsOptions, say: Say = lambda line: None) -> d
     """
     left_out: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="streampose-bench-") as scratch, _own_cache(Path(scratch)):
-        for manifest, weights, size in _subjects(options, Path(scratch)):
-            say(f"{manifest.name} {size[0]}x{size[1]}")
-            entries, runtimes = _prepare(manifest, weights, size, options, left_out)
-            _take_turns(entries, options.seconds)
-            rows += _rows(entries)
-            for runtime in runtimes:
-                runtime.close()
+    with tempfile.TemporaryDirectory(prefix="streampose-bench-") as scratch:
+        subjects = list(_subjects(options, Path(scratch)))  # fetched ones lie in the user's cache
+        with _own_cache(Path(scratch)):
+            for manifest, weights, size in subjects:
+                say(f"{manifest.name} {size[0]}x{size[1]}")
+                entries, runtimes = _prepare(manifest, weights, size, options, left_out)
+                _take_turns(entries, options.seconds)
+                rows += _rows(entries)
+                for runtime in runtimes:
+                    runtime.close()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     return {"machine": describe_machine(), "options": plain, "left_out": left_out, "rows": rows}
 

@@ -15,11 +15,13 @@ from streampose.errors import SinkError, UsageError
 from tests.made_models import write_pose_model
 
 
-def test_rows_of_a_small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_small_network_that_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
-    model = write_pose_model(tmp_path)
+    fetched = tmp_path / "cache" / "models"
+    fetched.mkdir(parents=True)
+    model = write_pose_model(fetched)
     setups = ("torch:fp32", "openvino:fp32")
-    found = bench_models(BenchModelsOptions(poses=(str(model),), setups=setups, batches=(1, 2), threads=1, seconds=0))
+    found = bench_models(BenchModelsOptions(poses=(model.stem,), setups=setups, batches=(1, 2), threads=1, seconds=0))
     rows = {(row["setup"], row["batch"]): row for row in found["rows"]}
     assert set(rows) == {(setup, batch) for setup in setups for batch in (1, 2)}
     for row in rows.values():
@@ -30,7 +32,7 @@ def test_rows_of_a_small_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     openvino, torch = rows["openvino:fp32", 2], rows["torch:fp32", 2]
     assert openvino["wall_to_torch"] == pytest.approx(openvino["wall_ms_min"] / torch["wall_ms_min"], rel=0.1, abs=0.05)
     assert os.environ["STREAMPOSE_CACHE"] == str(tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    assert list((tmp_path / "cache").iterdir()) == [fetched]
 
 
 def test_the_command_writes_json(tmp_path: Path) -> None:
