@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
             raise ConfigError(f"--set {override}: write key=value, such as --set detect.threshold=0.5")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date or number that cannot be
             value = text
         parts = key.strip().split(".")
         node: Any = data
@@ -84,8 +85,8 @@ def _step(node: Any, part: Any, key: str) -> Any:
     holder, at = node, part
     if isinstance(node, list):
         place, named = _place(node, part, key)
-        if named and not isinstance(node[place], dict):
-            node[place] = {part: None}
+        if named:
+            node[place] = dict(node[place]) if isinstance(node[place], dict) else {part: None}
         holder, at = (node[place], part) if named else (node, place)
     elif part not in node:
         node[part] = None
@@ -93,6 +94,7 @@ def _step(node: Any, part: Any, key: str) -> Any:
         holder[at] = {}
     if not isinstance(holder[at], dict | list):
         raise ConfigError(f'--set {key}: "{part}" is a value, it has no keys')
+    holder[at] = copy(holder[at])  # YAML's aliases are one object in several places, and one of them is meant
     return holder[at]
 
 
@@ -107,7 +109,14 @@ def _place(items: list[Any], part: str, key: str) -> tuple[int, bool]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, which YAML silently lets the last one win."""
+    """SafeLoader that refuses duplicate keys, which YAML silently lets the last one win, and says where a date or number
+    stands that cannot be."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -141,7 +150,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""
-        raise ConfigError(f"{path}:{line} not YAML: {getattr(error, 'problem', None) or error}") from None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}:{line} not YAML: {problem}") from None
     if not isinstance(data, dict):
         found = "empty" if data is None else type(data).__name__
         raise ConfigError(f"{path}: a mapping with `cameras:` is wanted, this is {found}")

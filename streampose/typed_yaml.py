@@ -34,7 +34,7 @@ def read_yaml(path: Path, fault: type[StreamposeError], kind: str, hint: str) ->
         return yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise fault(f"{path}: no such {kind}; {hint}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that cannot be
         raise fault(f"{path}: not a {kind} ({str(error).splitlines()[0]})") from error
 
 

@@ -96,6 +96,8 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ("cameras: {gate: {url: 'rtsp://cam/1', hours: []}}", "cameras.gate.hours: at least one window"),
         ("cameras: [", "not YAML"),
         ("{[a]: b}", "line 1: not YAML: a key must be a text"),
+        ("cameras: {gate: {url: a.mp4,\n password: 2024-99-99}}", "line 2: not YAML: month must be in 1..12"),
+        ("cameras: {gate: {url: 'a\0'}}", "not YAML: unacceptable character #x0000"),
         ("", "a mapping with `cameras:` is wanted, this is empty"),
         ("cameras: [a.mp4]", "cameras: a mapping is wanted, keys with values"),
         ("cameras: {2024-01-01: {url: a.mp4}}", "cameras: 2024-01-01 is no text to YAML; write the name in quotes"),
@@ -155,6 +157,12 @@ def test_alike_cameras_share_their_keys(tmp_path: Path) -> None:
     assert [(c.url, c.threads, c.skip) for c in cameras.values()] == [("a.mp4", 2, "nonref"), ("b.mp4", 2, "none")]
 
 
+def test_an_override_is_of_the_one_camera_of_several_that_share_a_section(tmp_path: Path) -> None:
+    path = write(tmp_path, "cameras: {gate: &gate {url: a.mp4}, yard: *gate}")
+    cameras = load(path, ["cameras.yard.url=b.mp4"]).cameras
+    assert [camera.url for camera in cameras.values()] == ["a.mp4", "b.mp4"]
+
+
 def test_a_default_gives_way_to_a_low_threshold(tmp_path: Path) -> None:
     config = load(write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.05}"))
     assert track_options(config).low_threshold == 0.05
@@ -174,6 +182,7 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
     assert config.cameras["gate"].url == "b.mp4"
     assert config.sinks[0][1].crf == 30  # type: ignore[attr-defined]
     assert config.sinks[1][1].path == "y.jsonl"  # type: ignore[attr-defined]
+    assert load(path, ["cameras.gate.url=2024-99-99"]).cameras["gate"].url == "2024-99-99"  # YAML's only by its looks
     config = load(path, ["sinks.record={crf: 28}", "sinks.jsonl=null"])
     assert [(name, sink.crf) for name, sink in config.sinks] == [("record", 28)]  # type: ignore[attr-defined]
 
