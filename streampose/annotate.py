@@ -22,6 +22,7 @@ from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
 from streampose.sinks.paths import check_apart, fill
 from streampose.sinks.pictures import picture_name
+from streampose.sources.base import check_there
 from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, kind_of
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,15 @@ def recorded(text: str | Path) -> Path:
     """The file or folder that `text` names. Raises PermanentSourceError where there is none, UsageError for a stream, a
     webcam or a test pattern: those go on, and what is annotated has an end."""
     path = Path(text)
-    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+    if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
-    if path.exists():
-        return path
-    if kind_of(str(text)) in ("stream", "webcam", "synthetic"):
+    if not os.path.exists(path) and kind_of(str(text)) in ("stream", "webcam", "synthetic"):
         raise UsageError(
             f"{redact_url(str(text))}: no file or folder; annotate takes recordings and pictures, "
             "`streampose run` with a configuration watches streams, webcams and test patterns"
         )
-    raise PermanentSourceError(f"{path}: no such file or folder")
+    check_there(path)
+    return path
 
 
 def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Sequence[str]) -> list[Job]:

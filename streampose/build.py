@@ -8,6 +8,7 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -269,7 +270,7 @@ def source_options(camera: CameraConfig) -> dict[str, Any]:
 
 
 def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
-    if tap is not None and Path(camera.analysed_url).is_file():
+    if tap is not None and os.path.isfile(camera.analysed_url):
         _try(camera)  # a copy of what cannot be decoded must not take the place of an earlier one
     return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write)
 
@@ -278,7 +279,7 @@ def check_recordings(config: Config) -> None:
     """See that every recording and folder can be opened, before a file is begun for it; raises SourceError. What can be read
     only once, such as a pipe, is left alone."""
     for camera in config.cameras.values():
-        if Path(camera.analysed_url).is_file() or Path(camera.analysed_url).is_dir():
+        if os.path.isfile(camera.analysed_url) or os.path.isdir(camera.analysed_url):
             _try(camera)
 
 

@@ -99,7 +99,7 @@ def jitter(frames: list[dict[str, object]]) -> float:
 
 
 def test_a_folder_gives_one_record_and_a_picture_each(tmp_path: Path, pictures: Path) -> None:
-    printed = json.loads(annotate(str(pictures), "--out", str(tmp_path), "--print").splitlines()[-1])
+    printed = json.loads(annotate(str(pictures), "--out", str(tmp_path), "--print"))
     frames = frames_of(tmp_path / "yard.jsonl")
     assert [frame["file"] for frame in frames] == ["one.jpg", "ten.webp", "two.PNG"]
     assert sorted(printed) == ["one.jpg", "ten.webp", "two.PNG"]
@@ -141,7 +141,7 @@ def test_two_pictures_of_one_name_are_not_drawn_over_each_other(tmp_path: Path, 
         with pytest.raises(UsageError, match=r"one\.jpg would both become .*out/one\.jpg"):
             annotate(*asked, "--out", str(tmp_path / "out"))
     asked = [str(pictures), str(other), "--out", str(tmp_path / "out"), "--no-overlay", "--print"]
-    printed = json.loads(annotate(*asked).splitlines()[-1])
+    printed = json.loads(annotate(*asked))
     assert set(printed) == {str(pictures / "one.jpg"), str(other / "one.jpg"), "ten.webp", "two.PNG"}
     jobs_for([pictures / "one.jpg", pictures / "one.jpg"], tmp_path / "out", overlay=True, settings=[])
 
@@ -184,8 +184,9 @@ def test_a_folder_is_found_where_its_template_leads(tmp_path: Path, pictures: Pa
 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(PermanentSourceError, match="no such file"):
-        annotate(str(tmp_path / "none.mp4"), "--out", str(tmp_path))
+    for name in ("none.mp4", f"{'long' * 80}.mp4", f"{'long' * 80}.jpg"):
+        with pytest.raises(PermanentSourceError, match="does not exist"):
+            annotate(str(tmp_path / name), "--out", str(tmp_path))
     with pytest.raises(
         UsageError, match=r"rtsp://\*\*\*@cam/1: no file or folder; annotate takes recordings and pictures"
     ):

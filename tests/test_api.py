@@ -54,7 +54,7 @@ def test_where_no_picture_can_be_read_the_file_is_named(folders: Path) -> None:
     [
         (lambda f: streampose.annotate_images(), UsageError, "name a picture or a folder"),
         (lambda f: streampose.annotate_images(Path(__file__)), UsageError, "no picture and no folder of them"),
-        (lambda f: streampose.annotate_images(f / "none.jpg"), PermanentSourceError, "none.jpg: no such file or folder"),
+        (lambda f: streampose.annotate_images(f / "none.jpg"), PermanentSourceError, "none.jpg does not exist"),
         (lambda f: streampose.annotate_images("rtsp://me:secret@cam/1"), UsageError, r"rtsp://\*\*\*@cam/1: no file or"),
         (lambda f: streampose.annotate_images(f, settings="detect.size=320"), UsageError, "settings: texts such as"),
         (lambda f: streampose.annotate_images(f, settings=("sinks=[]",)), UsageError, "settings: sinks cannot be set"),

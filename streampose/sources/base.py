@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Protocol
 
+from streampose.errors import PermanentSourceError
 from streampose.messages import Frame, Image, SourceInfo, WallSource
 
 
@@ -81,3 +83,13 @@ class Source(Protocol):
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]: ...
 
     def close(self) -> None: ...
+
+
+def check_there(path: Path) -> None:
+    """Raise PermanentSourceError where there is no file or folder at `path`, or one above it may not be entered."""
+    try:
+        path.stat()
+    except PermissionError:
+        raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth") from None
+    except (OSError, ValueError):  # ValueError: no name of a file, such as one with a zero byte
+        raise PermanentSourceError(f"{path} does not exist; check the path", kind="not_found") from None

@@ -61,6 +61,7 @@ class PacketDecoder:
         self._tap = tap
         self._base = probe.exact(stream.time_base)
         self._ratio = probe.pixel_ratio(stream)
+        self._stored: tuple[int, int] | None = None  # width and height of the last picture, before it was made square
         self._matrix: probe.DisplayMatrix | None = None  # how the container wants its pictures turned or mirrored
         self._matrix_known = False
         formats = set(container.format.name.split(","))
@@ -284,6 +285,10 @@ class PacketDecoder:
 
     def _bgr(self, frame: av.VideoFrame) -> Image:
         """The picture in square pixels, as a contiguous (H, W, 3) BGR uint8 array of its own."""
-        width, height = probe.square_size(frame.width, frame.height, self._ratio)
+        stored = (frame.width, frame.height)
+        if self._stored not in (None, stored):  # with its size the shape of its pixels may have changed
+            self._ratio = probe.pixel_ratio(self.stream.codec_context)
+        self._stored = stored
+        width, height = probe.square_size(*stored, self._ratio)
         image = self._reformatter.reformat(frame, width, height, format="bgr24").to_ndarray()
         return np.ascontiguousarray(image, np.uint8)

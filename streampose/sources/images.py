@@ -6,6 +6,7 @@ Pillow decodes, not OpenCV: it refuses a cut-off file where OpenCV hands out its
 from __future__ import annotations
 
 import re
+import struct
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,7 +18,7 @@ import numpy as np
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import Image, SourceInfo
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import Corrupt, Picture, check_there
 from streampose.sources.open import PICTURE_SUFFIXES
 from streampose.sources.said import say_once
 
@@ -28,6 +29,15 @@ _EXIF_IFD = 0x8769
 _DATE_TIME_ORIGINAL = 0x9003  # EXIF 2.32, table 8
 _OFFSET_TIME_ORIGINAL = 0x9011
 _SUBSEC_TIME_ORIGINAL = 0x9291
+_TORN = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    struct.error,
+)  # of Pillow's readers of headers
 
 
 class ImageSource:
@@ -105,15 +115,14 @@ class ImageSource:
         self._files = []
 
     def _list(self) -> list[Path]:
-        if not self._path.exists():
-            raise PermanentSourceError(f"{self._path} does not exist; check the path", kind="not_found")
+        check_there(self._path)
         if self._path.is_file():
             return [self._path]
         try:
             names = [entry for entry in self._path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES]
+            wanted = [entry for entry in names if entry.is_file() and (self._only is None or entry.name in self._only)]
         except PermissionError:
             raise PermanentSourceError(f"{self._path} may not be read; check its permissions", kind="auth") from None
-        wanted = [entry for entry in names if entry.is_file() and (self._only is None or entry.name in self._only)]
         files = sorted(wanted, key=natural_order)
         if not files:
             raise PermanentSourceError(
@@ -128,9 +137,12 @@ def _say_what_is_left_out(path: Path) -> None:
     import PIL.Image
 
     with PIL.Image.open(path) as opened:
-        pictures = (
-            1 if opened.format == "MPO" else getattr(opened, "n_frames", 1)
-        )  # a phone's, with what it needs itself
+        if opened.format == "MPO":  # a phone's, with what it needs itself
+            return
+        try:
+            pictures = getattr(opened, "n_frames", 1)
+        except _TORN:  # behind the first, which was read
+            return
     if pictures > 1:
         more = "; under a name with .apng it is a video" if opened.format == "PNG" else ""
         say_once(f"{path}: {pictures} pictures in it; the first is taken{more}")

@@ -71,7 +71,7 @@ def kind_of(url: str | int) -> Kind:
         )
     path = Path(text.removeprefix("file://"))
     suffix = path.suffix.lower()
-    if path.is_dir() or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
+    if os.path.isdir(path) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
         return "images"
     return "video"
 

@@ -15,6 +15,7 @@ from streampose.messages import Image
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 DisplayMatrix: TypeAlias = tuple[float, float, float, float]  # (a, b, c, d)
@@ -76,8 +77,9 @@ def duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     return length_s if length_s > 0 else None
 
 
-def pixel_ratio(stream: VideoStream) -> Fraction:
-    """How wide a pixel is shown for its height (the sample aspect ratio); 1 where the stream does not say, or nonsense."""
+def pixel_ratio(stream: VideoStream | VideoCodecContext) -> Fraction:
+    """How wide a pixel is shown for its height (the sample aspect ratio); 1 where the stream does not say, or nonsense.
+    Its decoder knows it as it is now, the stream as its container says at the beginning."""
     ratio = exact(stream.sample_aspect_ratio)
     if ratio is None or not WIDEST_PIXEL**-1 <= ratio <= WIDEST_PIXEL or abs(ratio - 1) < NEARLY_SQUARE:
         return Fraction(1)

@@ -17,7 +17,7 @@ from streampose.errors import PermanentSourceError, SourceError, TransientSource
 from streampose.messages import SourceInfo
 from streampose.redact import quote_credentials, redact_url, remember
 from streampose.sources import libav, limits, probe
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import Corrupt, Picture, check_there
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.said import say_once
@@ -126,7 +126,7 @@ class VideoSource:
         if ratio != 1:
             say_once(
                 f"{self.name}: its pixels are {ratio.numerator}:{ratio.denominator}; "
-                f"made square, {info.width}x{info.height}, and all coordinates are in these"
+                "they are made square, and all coordinates are in square ones"
             )
 
     def _describe(self, container: InputContainer, stream: VideoStream) -> SourceInfo:
@@ -209,10 +209,9 @@ class VideoSource:
 
 def _check_file(path: Path) -> None:
     """Say plainly what libav would wrap up: no such file, no permission, a folder, no bytes."""
+    check_there(path)
     if path.is_dir():
         raise PermanentSourceError(f"{path} is a folder; name a video in it", kind="usage")
-    if not path.exists():
-        raise PermanentSourceError(f"{path} does not exist; check the path", kind="not_found")
     if not os.access(path, os.R_OK):
         raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
     if path.is_file() and path.stat().st_size == 0:

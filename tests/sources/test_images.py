@@ -160,6 +160,19 @@ def test_a_picture_that_moves_is_said_where_it_is_given_alone(
     assert line.endswith(said)
 
 
+def test_a_tiff_torn_behind_its_first_page_is_a_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.tif"
+    first, *others = (PIL.Image.fromarray(picture(number)) for number in range(2))
+    first.save(path, save_all=True, append_images=others)
+    data = bytearray(path.read_bytes())
+    pages = int.from_bytes(data[4:8], "little")
+    following = pages + 2 + 12 * int.from_bytes(data[pages : pages + 2], "little")
+    data[following : following + 4] = (len(data) + 100).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert len(watch(path)) == 1
+    assert caplog.messages == []
+
+
 def test_sizes_that_differ_begin_new_segments(tmp_path: Path) -> None:
     save(tmp_path / "1.png", 1)
     PIL.Image.new("RGB", (50, 60)).save(tmp_path / "2.png")

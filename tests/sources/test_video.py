@@ -184,17 +184,23 @@ def test_a_recording_whose_stamps_begin_late_is_whole(tmp_path: Path, suffix: st
     assert info.duration_s == pytest.approx(2.0, abs=0.1)
 
 
-def test_a_file_whose_size_changes_begins_a_new_segment(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ratios", "widths"),
+    [((None, None), (192, 256)), ((Fraction(4, 3), None), (256, 256)), ((None, Fraction(4, 3)), (192, 341))],
+)
+def test_a_file_whose_size_changes_begins_a_new_segment(
+    tmp_path: Path, ratios: tuple[Fraction | None, Fraction | None], widths: tuple[int, int]
+) -> None:
     parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
-    write_video(parts[0], size=(192, 128), frames=12)
-    write_video(parts[1], size=(256, 160), frames=12)
+    write_video(parts[0], size=(192, 128), frames=12, pixel_ratio=ratios[0])
+    write_video(parts[1], size=(256, 160), frames=12, pixel_ratio=ratios[1])
     joined = tmp_path / "joined.ts"
     joined.write_bytes(parts[0].read_bytes() + parts[1].read_bytes())
     _, items = watch(joined)
     shapes = [p.image.shape[:2] for p in pictures(items)]
-    assert shapes == [(128, 192)] * 12 + [(160, 256)] * 12
+    assert shapes == [(128, widths[0])] * 12 + [(160, widths[1])] * 12
     changed = pictures(items)[12]
-    assert changed.jump == "resolution changed from 192x128 to 256x160"
+    assert changed.jump == f"resolution changed from {widths[0]}x128 to {widths[1]}x160"
     assert np.diff([p.time_s for p in pictures(items)]).min() > 0
 
 
