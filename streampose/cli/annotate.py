@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ def annotate(
         typer.Option(
             "--print",
             help="Print {name: {bounding_box: N×4, key_points: N×17×3}} of pictures as JSON; "
-            "where several have one name, their paths are the keys.",
+            "where several have one name, their paths are the keys. The report goes to standard error.",
         ),
     ] = False,
     settings: Settings = None,
@@ -49,6 +50,7 @@ def annotate(
     begun = frozenset(path for job in jobs for path in first_files(job.config))
     failures: list[Exception] = []
     printed: dict[Path, Any] = {}
+    tell = partial(print, file=sys.stderr) if print_ else print  # what reads the dictionary gets nothing else
     models = load_models(jobs[0].config)
     with Signals() as signals:
         for job in jobs:
@@ -56,7 +58,7 @@ def annotate(
                 break
             try:
                 check_recordings(job.config)
-                failures += execute_with(job.config, models, signals, started_s=started_s, others=begun)
+                failures += execute_with(job.config, models, signals, started_s=started_s, others=begun, tell=tell)
             except StreamposeError as error:
                 log.error("%s", error)
                 failures.append(error)

@@ -108,9 +108,10 @@ def execute_with(
     reload: Callable[[], Config] | None = None,
     started_s: float | None = None,
     others: Set[Path] = frozenset(),
+    tell: Callable[[str], None] = print,
 ) -> list[Exception]:
     """Run one configuration with loaded models: the live way, or, for offline smoothing, in two readings.
-    `others`: the files with which other runs of the same call begin."""
+    `others`: the files with which other runs of the same call begin. `tell` takes the report."""
     from streampose.build import first_reading, second_reading
     from streampose.cli.status import Status, report
 
@@ -119,7 +120,7 @@ def execute_with(
     if not config.smooth.offline:
         with Status(first.run.all_cameras) as status:
             _loop(first, status, signals, config, reload)
-        print(report(first.run.all_cameras()))
+        tell(report(first.run.all_cameras()))
         if started_s is not None and status.first_result_s is not None:
             log.debug("first result %.2f s after the start", status.first_result_s - started_s)
         return first.run.failures()
@@ -128,7 +129,7 @@ def execute_with(
     second = second_reading(config, models, first, others)
     with Status(second.run.all_cameras, "2/2 write: ", again=True) as status:
         _loop(second, status, signals, config, handled=signals.times)
-    print(report(second.run.all_cameras()))
+    tell(report(second.run.all_cameras()))
     return second.run.failures()
 
 
