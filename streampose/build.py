@@ -123,7 +123,8 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
         made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too
         made.producer.said = before.producer.said
         kept = first.kept[name]
-        people = {index: found for index, _, found in smooth_recording(kept.people, smooth_options(config))}
+        options = replace(smooth_options(config), drop_unconfirmed=_may_confirm(config, kept))
+        people = {index: found for index, _, found in smooth_recording(kept.people, options)}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop)
         run.stages.append((f"replay:{name}", replay.run))
         return made
@@ -131,6 +132,13 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
     for name, camera in config.cameras.items():
         run.cameras[name] = make_camera(name, camera)
     return Built(run, display, make_camera)
+
+
+def _may_confirm(config: Config, kept: KeptResults) -> bool:
+    """Whether the recording is long enough to confirm anybody in it; where it is not, the tentative are all there are."""
+    track = track_options(config)
+    lasts_s = kept.people[-1][1] - kept.people[0][1] if kept.people else 0.0
+    return len(kept.people) >= track.confirm_after and lasts_s >= track.confirm_after_s
 
 
 def policy_of(camera: CameraConfig) -> Policy:

@@ -98,6 +98,18 @@ def jitter(frames: list[dict[str, object]]) -> float:
     return float(np.mean(steps))
 
 
+def test_a_recording_too_short_to_confirm_anybody_keeps_whom_it_shows(tmp_path: Path, short_clip: Path) -> None:
+    whole, cut_off = av.open(str(short_clip)), tmp_path / "one.mp4"
+    with whole, av.open(str(cut_off), "w") as target:
+        stream = target.add_stream_from_template(whole.streams.video[0])
+        packet = next(whole.demux(whole.streams.video[0]))
+        packet.stream = stream
+        target.mux(packet)
+    annotate(str(cut_off), "--out", str(tmp_path / "out"), "--no-overlay")
+    (frame,) = frames_of(tmp_path / "out" / "one.jsonl")
+    assert {person["state"] for person in frame["people"]} == {"tentative"}  # type: ignore[attr-defined]
+
+
 def test_a_folder_gives_one_record_and_a_picture_each(tmp_path: Path, pictures: Path) -> None:
     printed = json.loads(annotate(str(pictures), "--out", str(tmp_path), "--print"))
     frames = frames_of(tmp_path / "yard.jsonl")
