@@ -16,9 +16,8 @@ from pathlib import Path
 
 from streampose.errors import SinkError
 
-_OPEN_ALREADY = re.compile(
-    r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+"
-)  # a file there is the shell's, and not ours
+_OPEN_ALREADY = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
+"""A file there is the shell's, and not ours to replace."""
 
 
 def write_text(path: Path, pieces: Iterable[str]) -> Path:

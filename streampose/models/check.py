@@ -97,9 +97,8 @@ def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
             f"{manifest.name}: its manifest says task {manifest.task} and output.kind {kind}; name a kind of it"
         )
     if manifest.task == "pose":
-        unnamed = (
-            manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
-        )  # a published checkpoint's
+        # A published checkpoint does not say which its joints are.
+        unnamed = manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
         joints = manifest.architecture["joints"] if unnamed else len(load_skeleton(manifest.output.skeleton).keypoints)
         check_outputs(outputs, manifest, joints)
     elif len(shape) != 3 or (kind == "yolo_end2end") != (shape[2] == 6) or (kind == "yolo" and shape[1] < 5):

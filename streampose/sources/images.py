@@ -29,15 +29,8 @@ _EXIF_IFD = 0x8769
 _DATE_TIME_ORIGINAL = 0x9003  # EXIF 2.32, table 8
 _OFFSET_TIME_ORIGINAL = 0x9011
 _SUBSEC_TIME_ORIGINAL = 0x9291
-_TORN = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    struct.error,
-)  # of Pillow's readers of headers
+_TORN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
+"""What Pillow's readers raise at headers that are damaged."""
 
 
 class ImageSource:

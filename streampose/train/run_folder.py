@@ -69,18 +69,16 @@ class RunFolder:
         part = self.path / (name + ".part")
         try:
             with part.open("wb") as file:
-                torch.serialization.save(
-                    state, file
-                )  # ultralytics puts one that tries again in the place of torch.save
+                # torch's own; ultralytics puts one that tries again in the place of torch.save.
+                torch.serialization.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, self.path / name)
         except (OSError, RuntimeError) as error:
             with suppress(OSError):
                 part.unlink()
-            fault = (
-                error if isinstance(error, OSError) else error.__context__
-            )  # torch has its own words for a full disk
+            # torch has its own words for a full disk, with the system's behind them.
+            fault = error if isinstance(error, OSError) else error.__context__
             reason = getattr(fault, "strerror", None) or str(error).splitlines()[0]
             stays = "; the one before stays" if (self.path / name).exists() else ""
             raise SinkError(f"{self.path / name}: cannot write the checkpoint ({reason}){stays}") from error
