@@ -10,7 +10,8 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
   below an hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
 * anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
-* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on;
+* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on, in a recording until its
+  stamps have caught up;
 * anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
   clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
   absurd one and nothing has happened.
@@ -35,6 +36,9 @@ RECORDING_STEP_S = 3600.0  # a recording may skip an hour (motion-triggered came
 RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
 WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
 MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
+STEPS_AHEAD = (
+    2.0  # so far may bridged pictures of a recording be ahead of its stamps, which then catch up: time does not drift
+)
 MIN_STEP_S = 1e-4  # two pictures never share a time
 BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
 ARRIVAL_WINDOW_S = (
@@ -205,7 +209,9 @@ class SourceClock:
             self._wrapped_s += wrapped_s
             self.wraps += 1
         time_s = pts_s + self._offset_s
-        if time_s <= self._last[0]:  # bridging overtook the stamps: go on from here
+        ahead_s = self._last[0] - time_s
+        if ahead_s >= 0.0 and (self._live or ahead_s > STEPS_AHEAD * self._usual_step_s):
+            # bridging overtook the stamps: go on from here
             time_s = self._bridge(arrival_s)
             offset_s = time_s - pts_s
             if self._rtcp_s is not None:  # the stamps still mean the same instants

@@ -111,6 +111,17 @@ def test_a_repeated_stamp_moves_no_later_one() -> None:
     np.testing.assert_allclose([stamp.time_s for stamp in stamps], [0, 0.1, 0.2, 0.3, 0.4], atol=1e-3)
 
 
+def test_repeated_stamps_of_a_variable_rate_do_not_add_up() -> None:
+    """A shorter step than usual behind a repeated stamp: the bridged picture is past it, the next ones are not."""
+    pts: list[int | None] = []
+    for n in range(200):
+        pts += [n * 6000, n * 6000, n * 6000 + 1500, n * 6000 + 3000]
+    stamps = run(SourceClock(live=False, nominal_step_s=1 / 30), pts)
+    assert steps(stamps).min() > 0
+    away_s = np.array([stamp.time_s for stamp in stamps]) - np.array(pts, float) / 90_000
+    assert np.abs(away_s).max() < 0.05
+
+
 def test_a_camera_clock_set_back_half_a_second_is_absorbed() -> None:
     pts: list[int | None] = [90_000 + 9000 * n for n in range(20)] + [45_000 + 9000 * n for n in range(20, 40)]
     stamps = run(SourceClock(live=True), pts)
