@@ -6,6 +6,7 @@ from its container, the coverage is summed anew from frames and gaps, and every 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,8 +71,8 @@ class Verdict:
 
 def verify_folder(folder: Path) -> Verdict:
     """Check every result below `folder` against the videos below it; raises DataError where there is none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: not a folder; name the one that a run wrote into")
+    if not os.path.isdir(folder):
+        raise DataError(f"{folder}: not a folder that may be entered; name the one that a run wrote into")
     watches, wrong = _gather(folder)
     if not watches:
         nothing = f"{folder}: no result here; name the folder that a run wrote its .jsonl into"

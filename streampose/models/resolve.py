@@ -55,12 +55,14 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
     itself comes with its whole path. Raises ModelError saying what to do.
     """
     path = Path(ref)
-    if path.suffix == "" and not path.exists() and "/" not in str(ref):
+    if path.suffix == "" and not os.path.exists(path) and "/" not in str(ref):
         path = _by_name(str(ref))
     if path.suffix in (".yaml", ".yml"):
         found = manifests.load(path)
-    elif not path.is_file():
-        raise ModelError(f"{path}: no such model file; `streampose models list` shows what there is")
+    elif not os.path.isfile(path):
+        raise ModelError(
+            f"{path}: no such model file, or its folder may not be entered; `streampose models list` shows what there is"
+        )
     elif (beside := path.with_suffix(".yaml")).is_file():
         found = manifests.load(beside)
         if found[1].resolve() != path.resolve():

@@ -71,8 +71,12 @@ def test_check_and_export(tmp_path: Path) -> None:
     for size in ("100x100", "0x64", "²x64", "64"):
         with pytest.raises(UsageError, match="multiples of 32"):
             invoke("export", "tiny", "--size", size)
-    with pytest.raises(ModelError, match="no such model file"):
-        invoke("check", str(tmp_path / "gone.pth"))
+    for name in ("gone.pth", f"{'long' * 80}.pth"):
+        with pytest.raises(ModelError, match="no such model file"):
+            invoke("check", str(tmp_path / name))
+    (tmp_path / "unread.pth").symlink_to("/proc/self/mem")  # whose first byte nobody may read, not even root
+    with pytest.raises(ModelError, match=r"unread\.pth: cannot be read \(Input/output error\)"):
+        invoke("check", str(tmp_path / "unread.pth"))
 
 
 def test_a_trainings_checkpoint_is_no_model_but_says_how_to_make_one(tmp_path: Path) -> None:

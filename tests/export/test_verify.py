@@ -258,8 +258,9 @@ def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
     (tmp_path / "gate.jsonl").write_text("frame,id\n")
     with pytest.raises(DataError, match=r"gate\.jsonl: line 1: not JSON"):
         verify_folder(tmp_path)
-    with pytest.raises(DataError, match="not a folder"):
-        verify_folder(tmp_path / "x")
+    for name in ("x", "long" * 80):
+        with pytest.raises(DataError, match="not a folder"):
+            verify_folder(tmp_path / name)
 
 
 def test_the_times_in_a_video_are_camera_times(recorded: Callable[..., Path]) -> None:
