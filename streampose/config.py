@@ -208,9 +208,9 @@ class SmoothConfig(Section):
 
     enabled: bool = True
     offline: bool = Field(False, description="recordings: a backward (Rauch-Tung-Striebel) pass, no lag")
-    acceleration: float | None = Field(None, gt=0, description="process noise, body heights per second squared")
-    noise: float | None = Field(None, gt=0, description="measurement noise of a sure joint, body heights")
-    gate: float | None = Field(None, gt=0, description="Mahalanobis distance beyond which a joint is rejected")
+    acceleration: float | None = Field(None, gt=0, le=1e6, description="process noise, body heights per second squared")
+    noise: float | None = Field(None, gt=0, le=1e6, description="measurement noise of a sure joint, body heights")
+    gate: float | None = Field(None, gt=0, le=1e6, description="Mahalanobis distance beyond which a joint is rejected")
 
 
 class DisplayConfig(Section):

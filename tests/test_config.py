@@ -73,6 +73,10 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "track.lost_after: input should be a finite number",
         ),
         (
+            "cameras: {gate: {url: a.mp4}}\nsmooth: {noise: .inf}",
+            "smooth.noise: input should be less than or equal to 1000000 (given: inf)",
+        ),
+        (
             "cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: {path: 'o/{camera}.jsonl', segment: .inf}}]",
             "segment: input should be a finite number",
         ),
