@@ -16,12 +16,13 @@ from streampose.errors import StreamposeError
 M = TypeVar("M", bound=BaseModel)
 
 WANTED = {
-    "string_type": "a text is wanted, in quotes where YAML takes it for something else",
+    **dict.fromkeys(("string_type", "path_type"), "a text is wanted, in quotes where YAML takes it for something else"),
     "tuple_type": "a list is wanted, such as [a, b]",
     "too_short": "empty; at least one is wanted",
     **dict.fromkeys(("dict_type", "model_type"), "a mapping is wanted, keys with values"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is wanted"),
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is wanted"),
+    "int_parsing_size": "a smaller number is wanted",
     **dict.fromkeys(("float_type", "float_parsing"), "a number is wanted"),
 }
 """What is said in place of pydantic's words, by its kinds of errors."""

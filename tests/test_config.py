@@ -112,6 +112,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ("cameras: {gate: {url: a.mp4}}\ndetect: {every: true}", "detect.every: a number is wanted (given: True)"),
         ("cameras: {gate: {url: a.mp4}}\nsmooth: {gate: true}", "smooth.gate: a number is wanted (given: True)"),
         ("cameras: {gate: {url: a.mp4}}\ndetect: {every: 1.5}", "detect.every: a whole number is wanted"),
+        ("cameras: {gate: {url: a.mp4}}\ndetect: {every: 1.0e+300}", "detect.every: a smaller number is wanted"),
         ("cameras: {gate: {url: a.mp4}}\nsmooth: {enabled: 5}", "smooth.enabled: true or false is wanted"),
         (
             "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0.4}",

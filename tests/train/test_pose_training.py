@@ -328,6 +328,7 @@ def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
         ("augment: {flip: 2}", r"augment\.flip"),
         ("data: [", "not a recipe"),
         ("network: 2024-99-99", "not a recipe"),
+        ("data: [5]", "data.0: a text is wanted, in quotes"),
         (
             "input: {width: 190, height: 250}",
             r"input: 190x250: an HRNet's sides are multiples of 32; 192x256 is nearest",
