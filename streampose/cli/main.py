@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import sys
@@ -131,7 +132,8 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseExcepti
 def _say(text: str) -> None:
     from streampose.redact import redact
 
-    print(f"streampose: {redact(text)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # where nobody can hear it, the exit code still tells
+        print(f"streampose: {redact(text)}", file=sys.stderr)
 
 
 def _framework(error: Exception) -> int:

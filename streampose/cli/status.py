@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +26,6 @@ class Status:
         self._cameras = cameras
         self._title = title
         self._again = again
-        self._console = Console(stderr=True)
         self._tty = sys.stderr.isatty()
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -59,9 +59,11 @@ class Status:
             self._last_s = now_s
 
     def _print(self, text: str) -> None:
-        (self._bar.console if self._bar is not None else self._console).print(
-            text, highlight=False, markup=False, soft_wrap=True
-        )
+        with contextlib.suppress(OSError):  # a log on a full disk, or a reader of it that is gone, ends no watch
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def _announce(self, camera: CameraRun) -> None:
         """Say what was opened: a recording once, a live camera also when it was opened anew. Pictures of another size
@@ -86,7 +88,7 @@ class Status:
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f} s  {task.fields[people]}"),
                 TimeRemainingColumn(),
-                console=self._console,
+                console=Console(stderr=True),
                 transient=True,
             )
             self._bar.start()
@@ -106,7 +108,7 @@ class Status:
     def _line(self, camera: CameraRun, now_s: float) -> None:
         tally = camera.lane.tally
         before_s, put, frames = self._seen.get(camera, (self._last_s, 0, 0))
-        put_now = camera.lane.frames.stats().put
+        put_now = camera.lane.frames.stats().frames
         span_s = max(now_s - before_s, 1e-3)
         self._seen[camera] = (now_s, put_now, tally.frames)
         rate = (tally.frames - frames) / span_s

@@ -27,9 +27,11 @@ class ChannelClosed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
-    """What went through: put = got + dropped + waiting, at every moment. `peak` is the most that ever waited."""
+    """What went through: put = got + dropped + waiting, at every moment, `frames` of those put being no control messages.
+    `peak` is the most that ever waited."""
 
     put: int
+    frames: int
     got: int
     dropped: int
     waiting: int
@@ -59,7 +61,7 @@ class Channel(Generic[T]):
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._closed = False
-        self._put = self._got = self._dropped = self._peak = 0
+        self._put = self._frames_put = self._got = self._dropped = self._peak = 0
         self._taken_s = time.monotonic()  # when the reader last took something, or could have first
 
     def put(self, item: T) -> None:
@@ -75,6 +77,7 @@ class Channel(Generic[T]):
                     dropped = self._take_oldest_frame()
                     self._dropped += 1
                 self._frames += 1
+                self._frames_put += 1
             elif self._closed:
                 raise ChannelClosed(self.name)
             if not self._items:
@@ -157,7 +160,7 @@ class Channel(Generic[T]):
 
     def stats(self) -> ChannelStats:
         with self._lock:
-            return ChannelStats(self._put, self._got, self._dropped, len(self._items), self._peak)
+            return ChannelStats(self._put, self._frames_put, self._got, self._dropped, len(self._items), self._peak)
 
     def _await_item(self, timeout_s: float | None) -> None:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s

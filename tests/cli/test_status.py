@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
 from streampose.build import first_reading
@@ -25,6 +28,30 @@ def test_what_failed_or_ended_is_not_said_again_and_again(
         line.tick()
     said = capsys.readouterr().err.splitlines()
     assert [text.split(",")[0] for text in said] == ["gate: reconnecting (rtsp://b/ refuses)"] * 2
+
+
+def test_a_camera_that_sent_nothing_has_no_frames_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
+    run = first_reading(validate({"cameras": {"gate": {"url": "rtsp://b/"}}, "sinks": []}), NEVER_ASKED).run
+    run.cameras["gate"].lane.frames.put(CameraState("gate", "connecting"))
+    with status.Status(run.all_cameras) as line:
+        line.tick()
+    assert ", 0.0 fps in, 0.0 fps out" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
+    run = first_reading(validate({"cameras": {"gate": {"url": "rtsp://b/"}}, "sinks": []}), NEVER_ASKED).run
+    ticks = 0
+    with contextlib.suppress(OSError), Path("/dev/full").open("w") as full:  # what it kept fails at its end
+        monkeypatch.setattr("sys.stderr", full)
+        with status.Status(run.all_cameras) as line:
+            for _ in range(2):
+                line.tick()
+                ticks += 1
+    assert ticks == 2
 
 
 def test_another_size_of_pictures_is_no_opening(capsys: pytest.CaptureFixture[str]) -> None:

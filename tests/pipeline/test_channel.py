@@ -55,6 +55,7 @@ def test_put_is_got_plus_dropped_plus_waiting_at_every_moment(capacity: int, mov
         stats = channel.stats()
         assert stats.put == stats.got + stats.dropped + stats.waiting
         assert (stats.put, stats.got, stats.dropped) == (len(put), len(got), len(dropped))
+        assert stats.frames == sum(isinstance(item, int) for item in put)
     if ending != "none":
         getattr(channel, ending)()
         got += drain(channel)
