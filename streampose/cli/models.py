@@ -96,6 +96,7 @@ def fetch(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from streampose.models import fetch as fetching
+    from streampose.models.catalogue import catalogue
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
@@ -108,7 +109,7 @@ def fetch(
             unverified=unverified,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    print(f"{name}: {path}; use it by its name, such as --set pose.model={name}")
+    print(f"{name}: {path}; use it by its name, such as --set {catalogue()[name].task}.model={name}")
 
 
 @app.command()

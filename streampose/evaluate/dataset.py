@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
 import zlib
 from collections import Counter
@@ -133,13 +134,13 @@ def open_keypoint_set(
         ) from error
     except (KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a zip with an annotations.json in it ({error})") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
     faults: list[str] = []
     pictures = _read_images(raw, faults)
     known = set(archive.namelist()) if archive is not None else None
     for image in pictures.values():
-        present = image.file in known if known is not None else bool(folder and (folder / image.file).is_file())
+        present = image.file in known if known is not None else bool(folder and os.path.isfile(folder / image.file))
         if not present:
             faults.append(f"image {image.id}: {image.file} is missing")
     people = _read_people(raw, pictures, joints, boxes_only, faults)
@@ -170,6 +171,8 @@ def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
                 int(entry["id"]), str(entry["file_name"]), int(entry["width"]), int(entry["height"]),
                 str(entry.get("source") or entry.get("split") or ""),
             )  # fmt: skip
+            if min(image.width, image.height) < 1:
+                raise ValueError
         except (KeyError, TypeError, ValueError, OverflowError):
             faults.append(f"image {entry!r:.80} lacks a good id, file_name, width or height")
             continue

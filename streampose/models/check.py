@@ -88,10 +88,14 @@ def _run(manifest: Manifest, weights: Path) -> tuple[Outputs, str]:
 
 def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
     """Raise ModelError where outputs for one picture are not what the manifest says."""
+    import numpy as np
+
     from streampose.pose.estimator import check_outputs
     from streampose.pose.skeleton import load_skeleton
 
     kind, shape = manifest.output.kind, outputs[0].shape
+    if not all(np.isfinite(each).all() for each in outputs):
+        raise ModelError(f"{manifest.name}: gives numbers that are NaN or infinite; its weights are damaged")
     if (manifest.task == "detect") != kind.startswith("yolo"):
         raise ModelError(
             f"{manifest.name}: its manifest says task {manifest.task} and output.kind {kind}; name a kind of it"

@@ -120,19 +120,24 @@ def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> Non
         except (ValueError, http.client.InvalidURL) as error:
             raise UsageError(f"{url}: is no address that can be asked ({error})") from error
         except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {_one_line(error.reason)}"
             if error.code < 500:
-                raise ModelError(f"{url}: the server answers {error.code} {error.reason}") from error
-            reason = f"the server answers {error.code} {error.reason}"
+                raise ModelError(f"{url}: {reason}") from error
         except urllib.error.URLError as error:
             raise ModelError(
                 f"{url}: cannot be reached ({error.reason}); without a network, use --from FILE"
             ) from error
         except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            reason = _one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         after = part.stat().st_size if part.exists() else 0
         idle = 0 if after > before else idle + 1
     got = part.stat().st_size if part.exists() else 0
     raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command goes on from there")
+
+
+def _one_line(said: object) -> str:
+    """What a server or urllib said of it, as part of one line: theirs may have several."""
+    return f"{' '.join(str(said).split()):.120}"
 
 
 def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progress) -> bool:

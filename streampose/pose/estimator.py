@@ -128,7 +128,8 @@ class PoseEstimator:
 
 
 def check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> None:
-    """A pose network says what its manifest promises; raises ModelError where not."""
+    """A pose network says what its manifest promises; raises ModelError where not. The last row and column of a heatmap
+    lie at the last pixels of the input, to a cell."""
     spec = manifest.output
     shapes = ", ".join(str(each.shape) for each in outputs)
     if spec.kind == "simcc":
@@ -140,3 +141,10 @@ def check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> 
         wanted = f"(B, {joints}, h, w)"
     if not good:
         raise ModelError(f"{manifest.name}: gives {shapes}, its manifest promises {spec.kind} {wanted}")
+    if spec.kind == "heatmap":
+        for cells, side in zip(outputs[0].shape[2:], (manifest.input.height, manifest.input.width), strict=True):
+            if abs(spec.stride * (cells - 1) + spec.offset - (side - 1)) > spec.stride:
+                raise ModelError(
+                    f"{manifest.name}: {cells} cells of output.stride {spec.stride:.4g} do not cover its input's {side} "
+                    f"pixels; {side / cells:.4g} would"
+                )

@@ -73,12 +73,22 @@ def _build(raw: Any, path: Path) -> Skeleton:
         sigmas.append(float(entry[1]))
 
     def at(name: Any, where: str) -> int:
-        if name not in index:
+        if str(name) not in index:
             raise ModelError(f"{path}: {where}: no key point {name!r} in this skeleton")
-        return index[name]
+        return index[str(name)]
+
+    def listed(key: str) -> list[Any]:
+        entries = raw.get(key) or []
+        if not isinstance(entries, list):
+            raise ModelError(f"{path}: {key}: a list is wanted, got {entries!r:.40}")
+        return entries
 
     def pairs(key: str) -> tuple[tuple[int, int], ...]:
-        return tuple((at(first, key), at(second, key)) for first, second in raw.get(key) or [])
+        entries = listed(key)
+        for entry in entries:
+            if not isinstance(entry, list) or len(entry) != 2:
+                raise ModelError(f"{path}: {key}: a pair [one key point, the other] is wanted, got {entry!r:.40}")
+        return tuple((at(first, key), at(second, key)) for first, second in entries)
 
     return Skeleton(
         name=str(raw.get("name", path.stem)),
@@ -87,5 +97,5 @@ def _build(raw: Any, path: Path) -> Skeleton:
         sigmas=np.asarray(sigmas, np.float32),
         edges=pairs("edges"),
         flip_pairs=pairs("flip_pairs"),
-        upper_body=tuple(at(name, "upper_body") for name in raw.get("upper_body") or []),
+        upper_body=tuple(at(name, "upper_body") for name in listed("upper_body")),
     )

@@ -153,8 +153,9 @@ def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
     )
     steps = [
         helper.make_node("Transpose", ["pictures"], ["streampose.planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Cast", ["streampose.planes"], ["streampose.float"], to=kind.elem_type),
-        helper.make_node("Conv", ["streampose.float", "streampose.weight", "streampose.bias"], [target]),
+        helper.make_node("Cast", ["streampose.planes"], ["streampose.float"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["streampose.float", "streampose.weight", "streampose.bias"], ["streampose.normal"]),
+        helper.make_node("Cast", ["streampose.normal"], [target], to=kind.elem_type),  # a network of halves eats halves
     ]
     nodes = [*steps, *model.graph.node]
     del model.graph.node[:]

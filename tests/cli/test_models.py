@@ -102,3 +102,10 @@ def test_fetch_from_a_file_says_where_it_is(tmp_path: Path) -> None:
         invoke("fetch", "hrnet_w32_256x192", "--from", str(brought))
     with pytest.raises(UsageError, match="not a known model"):
         invoke("fetch", "hrnet_w33")
+
+
+@pytest.mark.parametrize(("name", "key"), [("yolo11s", "detect.model"), ("pose_hrnet_w32_256x192", "pose.model")])
+def test_fetch_says_which_key_takes_the_name(name: str, key: str, tmp_path: Path) -> None:
+    brought = tmp_path / "brought.pth"
+    torch.save(seeded_pose_network("hrnet_tiny").state_dict(), brought)
+    assert f"--set {key}={name}" in invoke("fetch", name, "--from", str(brought), "--unverified")

@@ -192,6 +192,8 @@ def first_box(box: list[float]) -> Callable[[dict[str, Any]], None]:
 
 BAD = {
     "missing picture": (spoil(lambda t: t["images"][0].update(file_name="gone.png")), "gone.png is missing"),
+    "endless name": (spoil(lambda t: t["images"][0].update(file_name="a" * 300)), "is missing"),
+    "no width": (spoil(lambda t: t["images"].append(t["images"][0] | {"id": 9, "width": 0})), "good id"),
     "nobody": (spoil(lambda t: t["annotations"].clear()), "no annotated person"),
     "nan": (spoil(first_box([10.0, float("nan"), 20.0, 30.0])), "NaN"),
     "area NaN": (spoil(lambda t: t["annotations"][0].update(area=float("nan"))), "area nan"),
@@ -211,6 +213,7 @@ BAD = {
     "visibility": (spoil(lambda t: t["annotations"][0]["keypoints"].__setitem__(2, 7)), "visibility"),
     "odd annotation": (spoil(lambda t: t["annotations"].append("x")), "no objects"),
     "not json": ("{cut", "not JSON"),
+    "nested without end": ("[" * 100_000, "not JSON"),
     "a list": ("[]", "COCO format"),
 }
 

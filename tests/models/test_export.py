@@ -131,6 +131,11 @@ def test_a_full_disk_is_one_line_of_openvino_too(tmp_path: Path, monkeypatch: py
     """On the way into the cache a network is written as two files; both of these are the device that is always full."""
     manifest, weights = manifests.load(write_pose_model(tmp_path))
     model = to_openvino(network_of(manifest, weights), manifest.input, 64, 96)
+    with monkeypatch.context() as nowhere:
+        nowhere.setattr(tempfile, "tempdir", None)
+        nowhere.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+        with pytest.raises(ModelError, match=r"TMPDIR: .* cannot be written \(No usable temporary directory"):
+            pack(model)
     for name in ("model.xml", "model.bin"):
         (tmp_path / name).symlink_to("/dev/full")
     monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda prefix: contextlib.nullcontext(str(tmp_path)))
@@ -143,6 +148,7 @@ def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> 
     cases = [
         ({"skeleton": "limbs6"}, r"gives \(1, 17, 24, 16\), its manifest promises heatmap \(B, 6, h, w\)"),
         ({"kind": "yolo"}, "task pose and output.kind yolo"),
+        ({"stride": 8.0}, r"24 cells of output\.stride 8 do not cover its input's 96 pixels; 4 would"),
     ]
     manifest, _ = manifests.load(write_pose_model(tmp_path))
     for change, message in cases:
@@ -156,6 +162,8 @@ def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> 
         keeps_promise(detector, (np.zeros(right, np.float32),))
         with pytest.raises(ModelError, match=f"its manifest promises {kind} "):
             keeps_promise(detector, (np.zeros(wrong, np.float32),))
+        with pytest.raises(ModelError, match="gives numbers that are NaN or infinite"):
+            keeps_promise(detector, (np.full(right, np.nan, np.float32),))
     published = tmp_path / "pose_hrnet_96x64.pth"
     torch.save(seeded_pose_network("hrnet_tiny", joints=16).state_dict(), published)
     assert check_file(published)["gives"] == "(1, 16, 24, 16) by openvino"

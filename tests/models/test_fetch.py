@@ -234,6 +234,28 @@ def test_what_cannot_be_had_is_one_line(server: Server, tmp_path: Path) -> None:
     assert contents(tmp_path) == []
 
 
+def test_what_a_server_says_in_several_lines_is_one(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+
+    def in_circles(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", handler.path)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def no_http(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        handler.wfile.write(b"this is no HTTP\r\n\r\n")
+        handler.close_connection = True
+
+    for answer, message in ((in_circles, "infinite loop"), (no_http, "BadStatusLine")):
+        server.answer = answer
+        with pytest.raises(ModelError, match=message) as caught:
+            fetch("tiny", folder=tmp_path)
+        assert "\n" not in str(caught.value)
+
+
 def test_what_nobody_vouched_for_and_is_no_model_is_not_kept(tmp_path: Path) -> None:
     junk = tmp_path / "junk"
     junk.write_text("no checkpoint")

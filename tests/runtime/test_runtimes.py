@@ -132,30 +132,31 @@ def test_preprocessing_goes_into_the_convolutions_that_read_the_picture(
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items()), "the network is kept"
 
 
-def passing_model(path: Path, shape: tuple[object, ...] = ("batch", 3, 2, 4)) -> Path:
-    """An ONNX model that gives back the normalised planes it gets."""
+def passing_model(path: Path, shape: tuple[object, ...] = ("batch", 3, 2, 4), numbers: int = TensorProto.FLOAT) -> Path:
+    """An ONNX model that gives back the normalised planes it gets, of this type of `numbers`."""
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [helper.make_node("Identity", ["input"], ["output"])],
         "passing",
-        [value("input", TensorProto.FLOAT, shape)],
-        [value("output", TensorProto.FLOAT, shape)],
+        [value("input", numbers, shape)],
+        [value("output", numbers, shape)],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
     return path
 
 
-def test_a_foreign_model_gets_its_preprocessing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("numbers", "atol"), [(TensorProto.FLOAT, 1e-4), (TensorProto.FLOAT16, 0.03)])
+def test_a_foreign_model_gets_its_preprocessing(numbers: int, atol: float, tmp_path: Path) -> None:
     spec = InputSpec(width=4, height=2, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
-    path = passing_model(tmp_path / "passing.onnx")
+    path = passing_model(tmp_path / "passing.onnx", numbers=numbers)
     pictures = np.random.default_rng(1).integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
     wanted = ((pictures[..., ::-1].astype(np.float64) - [1, 2, 3]) / [4, 5, 6]).transpose(0, 3, 1, 2)
     by_onnx = OnnxRuntime(with_preprocessing(path, spec), Choice("onnx", "cpu", "fp32"), (1, 2))(pictures)[0]
-    np.testing.assert_allclose(by_onnx, wanted, atol=1e-4)
+    np.testing.assert_allclose(by_onnx, wanted, atol=atol)
     model = read_foreign(path, spec)
     model.reshape({0: [3, 2, 4, 3]})
     by_openvino = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([pictures])[0]
-    np.testing.assert_allclose(by_openvino, wanted, atol=1e-4)
+    np.testing.assert_allclose(by_openvino, wanted, atol=atol)
 
 
 def test_a_foreign_model_of_another_size_is_said(tmp_path: Path) -> None:
