@@ -113,8 +113,8 @@ def pack(model: Any) -> bytes:
             text = xml.read_bytes()
             return len(text).to_bytes(8, "little") + text + weights.read_bytes()
     except OSError as error:
-        reason = error.strerror or error
-        raise ModelError(f"{tempfile.gettempdir()}: the converted network cannot be written ({reason})") from error
+        where = tempfile.tempdir or "TMPDIR"  # None as long as no folder was found that can be written to
+        raise ModelError(f"{where}: the converted network cannot be written ({error.strerror or error})") from error
 
 
 def write_ir(model: Any, xml: Path, weights: Path) -> None:
