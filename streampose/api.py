@@ -102,10 +102,12 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
     from streampose.build import check_recordings, first_reading
     from streampose.build_models import load_models
 
+    if any(setting.strip().startswith("sinks") for setting in _checked(settings)):
+        raise UsageError("settings: sinks cannot be set for annotate_images, which writes nothing")
     found: dict[Path, dict[str, Any]] = {}
     failures: list[Exception] = []
     with tempfile.TemporaryDirectory() as folder:
-        jobs = _picture_jobs(paths, Path(folder), _checked(settings))
+        jobs = _picture_jobs(paths, Path(folder), settings)
         models = load_models(jobs[0].config)
         for job in jobs:
             try:
@@ -117,8 +119,6 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
             built = first_reading(job.config, models)
             built.run.execute(lambda: None)
             failures += built.run.failures()
-            if not job.jsonl.is_file():
-                raise UsageError("settings: sinks cannot be set for annotate_images, which writes nothing")
             found.update(people_of_pictures(job))
     if failures and not found:
         raise failures[0]
