@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from streampose.config import Config, validate
+from streampose.config import Config, JsonlConfig, validate
 from streampose.config_file import apply_overrides
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
@@ -32,11 +32,11 @@ _VIDEOS = (RECORDED - PICTURE_SUFFIXES) | {".ts", ".mts", ".m2ts", ".flv", ".asf
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and the configuration that annotates it. `jsonl` is where its record goes; `folder` is that of its
-    pictures, None for a recording, and `files` are the pictures."""
+    """One input and the configuration that annotates it. `jsonl` is where its record goes, None for nowhere; `folder` is
+    that of its pictures, None for a recording, and `files` are the pictures."""
 
     config: Config
-    jsonl: Path
+    jsonl: Path | None
     folder: Path | None
     files: tuple[Path, ...] = ()
 
@@ -139,7 +139,9 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
         data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
     names = only if only is not None else sorted(p.name for p in path.iterdir()) if pictures else ()
     files = tuple(path / name for name in dict.fromkeys(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES)
-    return Job(validate(data), fill(str(jsonl), camera), path if pictures else None, files)
+    config = validate(data)
+    records = [fill(options.path, camera) for _, options in config.sinks if isinstance(options, JsonlConfig)]
+    return Job(config, records[0] if records else None, path if pictures else None, files)
 
 
 def people_of_pictures(job: Job) -> dict[Path, dict[str, Any]]:
@@ -149,7 +151,7 @@ def people_of_pictures(job: Job) -> dict[Path, dict[str, Any]]:
     Boxes are xyxy pixels, key points x, y, score, both as nested lists.
     """
     found: dict[Path, dict[str, Any]] = {}
-    if job.folder is None or not job.jsonl.is_file():
+    if job.folder is None or job.jsonl is None or not job.jsonl.is_file():
         return found
     with job.jsonl.open() as lines:
         for line in lines:

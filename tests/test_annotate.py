@@ -153,7 +153,8 @@ def test_two_pictures_of_one_name_are_not_drawn_over_each_other(tmp_path: Path, 
         with pytest.raises(UsageError, match=r"one\.jpg would both become .*out/one\.jpg"):
             annotate(*asked, "--out", str(tmp_path / "out"))
     asked = [str(pictures), str(other), "--out", str(tmp_path / "out"), "--no-overlay", "--print"]
-    printed = json.loads(annotate(*asked))
+    printed = json.loads(annotate(*asked, "--set", f"sinks.jsonl.path={tmp_path / 'mine' / '{camera}.jsonl'}"))
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["other.jsonl", "yard.jsonl"]
     assert set(printed) == {str(pictures / "one.jpg"), str(other / "one.jpg"), "ten.webp", "two.PNG"}
     jobs_for([pictures / "one.jpg", pictures / "one.jpg"], tmp_path / "out", overlay=True, settings=[])
 
