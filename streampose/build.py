@@ -160,6 +160,11 @@ def hours_of(name: str, camera: CameraConfig) -> Hours | None:
 def _check_offline(name: str, camera: CameraConfig) -> None:
     if is_live(camera.full_url):
         raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
+    if os.path.exists(camera.full_url) and not (os.path.isfile(camera.full_url) or os.path.isdir(camera.full_url)):
+        raise ConfigError(
+            f"cameras.{name}: smooth.offline reads a recording twice, and {camera.full_url} can be read only once; "
+            "set smooth.offline=false, or save it to a file first"
+        )
 
 
 def _check_addresses(name: str, camera: CameraConfig) -> None:

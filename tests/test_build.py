@@ -75,6 +75,12 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
         ({"backoff": 0}, [], {}, "cameras.gate.backoff: 0 s; more than 0 and at most backoff_max, 2.5 s, is needed"),
         ({"backoff": "10s"}, [], {}, "cameras.gate.backoff: 10 s; more than 0 and at most backoff_max, 2.5 s"),
         ({}, [], {"smooth": {"offline": True}}, "cameras.gate: smooth.offline needs a recording"),
+        (
+            {"url": "/dev/null"},
+            [],
+            {"smooth": {"offline": True}},
+            "twice, and /dev/null can be read only once; set smooth",
+        ),
         ({}, [{"record": {"path": "a.avi"}}], {}, "a.avi: a video is written as .mp4 or .mkv"),
         ({}, [{"record": {"path": "{cam}.mp4"}}], {}, "{cam}.mp4: unknown field {cam}"),
         ({}, [{"record": {"preset": "slowest"}}], {}, 'record.preset: "slowest" is none of x264\'s'),

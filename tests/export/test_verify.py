@@ -241,7 +241,7 @@ def test_a_broken_video_is_a_line(recorded: Callable[..., Path]) -> None:
     folder = recorded()
     (folder / "other.mp4").write_bytes(b"nothing of the kind")
     (line,) = verify_folder(folder).disagreements
-    assert line.startswith(f"{folder / 'other.mp4'}: not a video that can be read")
+    assert line == f"{folder / 'other.mp4'}: not a video that can be read (Invalid data found when processing input)"
 
 
 def test_a_missing_part_is_a_line(recorded: Callable[..., Path]) -> None:
