@@ -146,6 +146,17 @@ def test_a_stamp_alone_may_be_another_one(recorded: Callable[..., Path]) -> None
     assert verify_folder(folder).disagreements == ()
 
 
+def test_a_stamp_that_is_repeated_tells_no_time(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+
+    def change(records: list[dict[str, Any]]) -> None:
+        for record in records[20:24]:
+            record["pts"] = records[19]["pts"]
+
+    edit(folder / "gate.jsonl", change)
+    assert verify_folder(folder).disagreements == ()
+
+
 def test_a_counter_that_wrapped_is_no_disagreement(recorded: Callable[..., Path]) -> None:
     folder = recorded()
 
