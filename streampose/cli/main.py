@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -96,6 +97,7 @@ def main() -> None:
     """The `streampose` command."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that is not UTF-8, a file name that is not
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and the like, where the picture is whole
     try:
         code = app(standalone_mode=False)
     except StreamposeError as error:
