@@ -179,8 +179,8 @@ def _check_record(watch: Watch) -> Iterator[str]:
 
 
 def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
-    """Within a segment a frame's time is its stamp plus a constant, whole counter periods aside. A stamp that repeats the one
-    before tells no time."""
+    """Within a segment a frame's time is its stamp plus a constant, whole counter periods aside; a stamp that repeats the
+    one before tells no time."""
     stamps, segments = np.array(watch.stamps), np.array(watch.segments, np.int64)
     telling = np.isfinite(stamps) & (np.diff(stamps, prepend=np.nan) != 0)
     for segment in np.unique(segments):
