@@ -20,6 +20,9 @@ DIGEST_BYTES = 32
 EXPORT_VERSION = 4
 """Counts changes of what `convert.py` makes of a network; part of every key, so that such a change empties the cache."""
 
+_unwritten: dict[Path, bytes] = {}
+"""What could not be stored: for one process at least, a network is converted once for all batches and picture sizes."""
+
 
 def cache_folder() -> Path:
     """`STREAMPOSE_CACHE`, or the platform's place for caches."""
@@ -81,10 +84,11 @@ def write(path: Path, payload: bytes) -> bool:
 
 
 def cached(path: Path, build: Callable[[], bytes]) -> tuple[bytes, bool]:
-    """The payload at `path`, and whether it was there; otherwise built and stored."""
-    found = read(path)
+    """The payload at `path`, and whether it was there; otherwise built and stored, in memory where the disk takes none."""
+    found = read(path) or _unwritten.get(path)
     if found is not None:
         return found, True
     payload = build()
-    write(path, payload)
+    if not write(path, payload):
+        _unwritten[path] = payload
     return payload, False

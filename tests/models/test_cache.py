@@ -57,6 +57,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     path = cache.entry_path("kind", {}, ".x")
     assert cache.cached(path, lambda: b"payload") == (b"payload", False)
     assert "no cache" in caplog.text
+    assert cache.cached(path, lambda: b"made again") == (b"payload", True), "the process keeps it"
 
 
 def test_many_writers_leave_one_whole_entry() -> None:
