@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from streampose.config import Config, validate
+from streampose.config import SINKS, Config, validate
 from streampose.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
@@ -67,6 +67,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
         except (yaml.YAMLError, ValueError):  # ValueError: a date or number that cannot be
             value = text
         parts = key.strip().split(".")
+        if parts[0] in SINKS:
+            raise ConfigError(f"--set {override}: {parts[0]} is a sink; write sinks.{override}")
         node: Any = data
         for part in parts[:-1]:
             node = _step(node, part, key)

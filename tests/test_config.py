@@ -194,7 +194,15 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["detect.threshold", "detect.threshold.x=1", "sinks.nothing.path=1", "sinks.nothing=null", "sinks.7.x=1", "=3"],
+    [
+        "jsonl.path=x.jsonl",
+        "detect.threshold",
+        "detect.threshold.x=1",
+        "sinks.nothing.path=1",
+        "sinks.nothing=null",
+        "sinks.7.x=1",
+        "=3",
+    ],
 )
 def test_a_wrong_override_is_one_line(tmp_path: Path, setting: str) -> None:
     path = write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.4}\nsinks: [{jsonl: {}}]")
