@@ -17,7 +17,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 DIGEST_BYTES = 32
-EXPORT_VERSION = 4
+EXPORT_VERSION = 5
 """Counts changes of what `convert.py` makes of a network; part of every key, so that such a change empties the cache."""
 
 _unwritten: dict[Path, bytes] = {}

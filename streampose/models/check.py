@@ -38,6 +38,7 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
     if output.kind == "heatmap":
         facts["decoding"] = (
             f"{output.decode}; heatmap cell c lies at input pixel {output.stride:.4g} c + {output.offset:g}"
+            + (f", down the rows at {output.stride_y:.4g} c" if output.stride_y else "")
         )
     if weights.suffix not in FOREIGN:
         cost = _cost(manifest, weights)

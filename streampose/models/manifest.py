@@ -50,13 +50,15 @@ class InputSpec(_Strict):
 class OutputSpec(_Strict):
     """What it gives: pose heatmaps or SimCC vectors, or detector boxes.
 
-    Heatmap cell c lies at input pixel `stride * c + offset`. `peak` is the height of a sure point. `decode` is the
-    sub-pixel step: quarter (Newell 2016, as published with HRNet), dark (Zhang 2020), or none.
+    Heatmap cell c lies at input pixel `stride * c + offset`, down the rows at `stride_y * c + offset`. `peak` is the
+    height of a sure point. `decode` is the sub-pixel step: quarter (Newell 2016, as published with HRNet), dark (Zhang
+    2020), or none.
     """
 
     kind: Literal["heatmap", "simcc", "yolo", "yolo_end2end"]
     skeleton: str = "coco17"
     stride: Positive = 4.0
+    stride_y: Positive | None = Field(None, description="heatmap: of the rows, where it is another, as with UDP")
     offset: FiniteFloat = 0.0
     peak: Positive = 1.0
     decode: Literal["quarter", "dark", "none"] = "dark"
@@ -67,6 +69,11 @@ class OutputSpec(_Strict):
         description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "
         "None: the mirror image is laid onto the cells (pose/flip.py)",
     )
+
+    @property
+    def strides(self) -> tuple[float, float]:
+        """`stride` along x and along y, in input pixels a cell."""
+        return self.stride, self.stride_y or self.stride
 
 
 class Manifest(_Strict):

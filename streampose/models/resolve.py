@@ -171,7 +171,7 @@ def published_output(name: str, width: int, height: int, joints: int) -> OutputS
     """
     skeleton = {17: "coco17", 133: "wholebody133"}.get(joints, f"{joints} joints")
     if "udp" in name.lower():
-        stride = (width - 1) / (width / 4 - 1)
-        return OutputSpec(kind="heatmap", skeleton=skeleton, stride=stride, decode="dark", flip_shift=0)
+        across, down = ((side - 1) / (side / 4 - 1) for side in (width, height))
+        return OutputSpec(kind="heatmap", skeleton=skeleton, stride=across, stride_y=down, decode="dark", flip_shift=0)
     decode: Literal["dark", "quarter"] = "dark" if "dark" in name.lower() else "quarter"
     return OutputSpec(kind="heatmap", skeleton=skeleton, decode=decode, flip_shift=1)

@@ -29,8 +29,9 @@ def decode_heatmaps(heatmaps: Array, spec: OutputSpec) -> Array:
     else:
         step = np.zeros((batch, joints, 2))
     result = np.empty((batch, joints, 3), np.float32)
-    result[..., 0] = spec.stride * (columns + step[..., 0]) + spec.offset
-    result[..., 1] = spec.stride * (rows + step[..., 1]) + spec.offset
+    across, down = spec.strides
+    result[..., 0] = across * (columns + step[..., 0]) + spec.offset
+    result[..., 1] = down * (rows + step[..., 1]) + spec.offset
     result[..., 2] = np.clip(peak / spec.peak, 0.0, 1.0)
     return result
 

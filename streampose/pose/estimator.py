@@ -142,9 +142,10 @@ def check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> 
     if not good:
         raise ModelError(f"{manifest.name}: gives {shapes}, its manifest promises {spec.kind} {wanted}")
     if spec.kind == "heatmap":
-        for cells, side in zip(outputs[0].shape[2:], (manifest.input.height, manifest.input.width), strict=True):
-            if abs(spec.stride * (cells - 1) + spec.offset - (side - 1)) > spec.stride:
+        sides = (manifest.input.width, manifest.input.height)
+        for cells, stride, side in zip(outputs[0].shape[:1:-1], spec.strides, sides, strict=True):
+            if abs(stride * (cells - 1) + spec.offset - (side - 1)) > stride:
                 raise ModelError(
-                    f"{manifest.name}: {cells} cells of output.stride {spec.stride:.4g} do not cover its input's {side} "
+                    f"{manifest.name}: {cells} cells of output.stride {stride:.4g} do not cover its input's {side} "
                     f"pixels; {side / cells:.4g} would"
                 )

@@ -12,10 +12,15 @@ SCALE = 1000.0
 """Squared errors over mostly empty heatmaps are tiny; this makes them readable and does not move AdamW."""
 
 
+def cells_of(points: Tensor, output: OutputSpec) -> Tensor:
+    """Where `points` (…, 2) in input pixels lie in a heatmap, in cells."""
+    return (points - output.offset) / torch.tensor(output.strides, device=points.device)
+
+
 def gaussian_heatmaps(points: Tensor, size: tuple[int, int], output: OutputSpec, sigma: float) -> Tensor:
     """Heatmaps (B, K, h, w) of height `output.peak` at `points` (B, K, 2) in input pixels, exact below the cell."""
     height, width = size
-    cells = (points - output.offset) / output.stride
+    cells = cells_of(points, output)
     x = torch.arange(width, device=points.device) - cells[..., 0, None]
     y = torch.arange(height, device=points.device) - cells[..., 1, None]
     across, down = torch.exp(-0.5 * (x / sigma) ** 2), torch.exp(-0.5 * (y / sigma) ** 2)
@@ -39,7 +44,8 @@ def coarser_heatmaps(heatmaps: Tensor, zoom: int, output: OutputSpec) -> Tensor:
         return heatmaps
     for axis in (2, 3):
         count = heatmaps.shape[axis]
-        at = torch.arange(count // zoom, device=heatmaps.device) * zoom + output.offset * (zoom - 1) / output.stride
+        cell = output.strides[3 - axis]
+        at = torch.arange(count // zoom, device=heatmaps.device) * zoom + output.offset * (zoom - 1) / cell
         low = at.floor().long()
         part = (at - low).view(-1, *[1] * (3 - axis))
         high = (low + 1).clamp(max=count - 1)
@@ -65,7 +71,7 @@ def pose_losses(
     label_loss = (label_weights * (heatmaps - target).square().mean((2, 3))).mean() * SCALE
     if teacher is None:
         return label_loss, torch.zeros_like(label_loss)
-    away = (peak_cells(teacher) - (points - output.offset) / output.stride).square().sum(-1)
+    away = (peak_cells(teacher) - cells_of(points, output)).square().sum(-1)
     faith = torch.where(human & (weights > 0), torch.exp(-0.5 * away / spec.doubt**2), 1.0)
     distil_loss = (faith * (heatmaps - teacher).square().mean((2, 3))).mean() * SCALE
     return label_loss, spec.distil * distil_loss

@@ -148,7 +148,7 @@ def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> 
     cases = [
         ({"skeleton": "limbs6"}, r"gives \(1, 17, 24, 16\), its manifest promises heatmap \(B, 6, h, w\)"),
         ({"kind": "yolo"}, "task pose and output.kind yolo"),
-        ({"stride": 8.0}, r"24 cells of output\.stride 8 do not cover its input's 96 pixels; 4 would"),
+        ({"stride": 8.0}, r"16 cells of output\.stride 8 do not cover its input's 64 pixels; 4 would"),
     ]
     manifest, _ = manifests.load(write_pose_model(tmp_path))
     for change, message in cases:

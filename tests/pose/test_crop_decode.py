@@ -4,12 +4,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streampose.models.manifest import OutputSpec
+from streampose.models.resolve import published_output
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.decode import decode_heatmaps
+from streampose.train.pose_loss import cells_of
 
 SIZES = st.sampled_from([(192, 256), (288, 384), (96, 128)])
 BOXES = st.tuples(
@@ -90,6 +93,16 @@ def test_sub_pixel_steps(step: str, bound: float, offset: float) -> None:
     decoded = decode_heatmaps(heatmap_at(points, 192, 256, spec), spec)[0]
     assert np.abs(decoded[:, :2] - points).max() < bound
     assert ((decoded[:, 2] > 0.8) & (decoded[:, 2] <= 1)).all()
+
+
+def test_rows_and_columns_of_udp_have_their_own_strides() -> None:
+    """As MMPose's UDP codec puts cells back: key point / (cells - 1) * (pixels - 1), each axis by itself."""
+    spec = published_output("hrnet_w32_udp-256x192.pth", 192, 256, 17).model_copy(update={"decode": "none"})
+    heatmaps = np.zeros((1, 1, 64, 48), np.float32)
+    heatmaps[0, 0, 63, 47] = 1
+    np.testing.assert_allclose(decode_heatmaps(heatmaps, spec)[0, 0, :2], (191, 255), atol=1e-3)
+    cells = cells_of(torch.tensor([[191.0, 255.0], [0.0, 0.0]]), spec)
+    torch.testing.assert_close(cells, torch.tensor([[47.0, 63.0], [0.0, 0.0]]))
 
 
 def test_scores_are_clipped_and_scaled_by_the_peak() -> None:
