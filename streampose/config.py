@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -27,40 +26,12 @@ from streampose.hours import Hours
 from streampose.redact import split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 from streampose.typed_yaml import WANTED, explain, nearest
+from streampose.units import Bytes, Duration
 
-_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
-_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
-_BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|(openvino|onnx|torch):.+")
 _PICTURE_SIZE = re.compile(r"[0-9]+x[0-9]+")
 
-
-def parse_duration(value: object) -> float:
-    """Seconds from a number of seconds or a text such as "500ms", "1s", "10m", "2h", "7d"."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a duration such as "500ms", "1s", "10m" or "7d" is wanted')
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def parse_size(value: object) -> int:
-    """Bytes from a number or a text such as "5GB"."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('a size such as "500MB" or "200GB" is wanted')
-    return int(float(match[1]) * _BYTES[match[2].upper()])
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Rung = Literal["detect_every", "pose_every", "resolution", "fps"]
-
-
+Rung: TypeAlias = Literal["detect_every", "pose_every", "resolution", "fps"]
 Background: TypeAlias = Annotated[
     Literal["image", "blur", "black"],
     Field(description="what people are drawn on; black: their skeletons, and nothing else"),

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from streampose.build import describe, hours_of, track_options
 from streampose.cli.run import check
-from streampose.config import Config, parse_duration, parse_size, validate
+from streampose.config import Config, validate
 from streampose.config_file import expand, load
 from streampose.errors import ConfigError
 from streampose.hours import Hours
+from streampose.units import parse_duration, parse_size
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 

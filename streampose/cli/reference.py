@@ -15,9 +15,8 @@ from streampose.config import (
     Section,
     SmoothConfig,
     TrackConfig,
-    parse_duration,
-    parse_size,
 )
+from streampose.units import parse_duration, parse_size
 
 SECTIONS: tuple[tuple[str, type[Section]], ...] = (
     ("cameras.NAME", CameraConfig),

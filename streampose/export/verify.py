@@ -18,9 +18,9 @@ import numpy.typing as npt
 from streampose.errors import DataError
 from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
+from streampose.export.spans import Floats, merge, totals, within
 from streampose.export.video_times import VideoTimes, read_video
 
-Floats = npt.NDArray[np.float64]
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 _EXACT_S = 2e-6  # the record's times have six digits
@@ -259,7 +259,7 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         found = np.searchsorted(times, video.times_s - video.tolerance_s)
         found = np.minimum(found, len(times) - 1)
         off = np.abs(times[found] - video.times_s) > video.tolerance_s
-        unmatched, off = off, off & ~_within(video.times_s, unwritten, video.tolerance_s)
+        unmatched, off = off, off & ~within(video.times_s, unwritten, video.tolerance_s)
         if off.any():
             first = int(np.flatnonzero(off)[0])
             yield (
@@ -271,7 +271,7 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         if twice:
             yield f"{video.path}: {twice} pictures stand for frames that another picture stands for"
         taken[good] = True
-    taken |= _within(times, watch.unfilmed, _EXACT_S)
+    taken |= within(times, watch.unfilmed, _EXACT_S)
     if not taken.all():
         lost = times[~taken]
         yield (
@@ -315,14 +315,6 @@ def _begins_in(video: VideoTimes, gap: _Unwritten) -> bool:
     return gap.wall_start_s - _SAME_WALL_S <= video.start_wall_s <= gap.wall_end_s + _SAME_WALL_S
 
 
-def _within(times: Floats, spans: list[tuple[float, float]], tolerance_s: float) -> npt.NDArray[np.bool_]:
-    """Which of `times` lie in one of `spans`, whose ends belong to them."""
-    inside = np.zeros(len(times), np.bool_)
-    for start, end in spans:
-        inside |= (times >= start - tolerance_s) & (times <= end + tolerance_s)
-    return inside
-
-
 def _left_over(video: VideoTimes, watches: list[Watch]) -> bool:
     """Whether the video was finished before any run that is recorded here began: a run writes as many files as it has
     breaks, and one with fewer leaves those of the run before it."""
@@ -351,22 +343,3 @@ def _fact(watch: Watch, videos: list[VideoTimes]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def merge(spans: list[tuple[float, float]], *, touching: bool = True) -> list[tuple[float, float]]:
-    """The union of spans as sorted spans that do not overlap; those that only touch are one too, unless not `touching`:
-    a frame may lie between them."""
-    merged: list[tuple[float, float]] = []
-    for start, end in sorted(span for span in spans if span[1] > span[0]):
-        if merged and (start < merged[-1][1] or (touching and start == merged[-1][1])):
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def totals(times: Floats, gaps: list[tuple[float, float]]) -> tuple[float, float, float]:
-    """Seconds watched, seconds in gaps (overlaps once), and the longest stretch of them."""
-    instants = [*times[:1], *times[-1:], *(instant for gap in gaps for instant in gap)]
-    lengths = [end - start for start, end in merge(gaps)]
-    return (float(max(instants) - min(instants)) if instants else 0.0, float(sum(lengths)), max(lengths, default=0.0))

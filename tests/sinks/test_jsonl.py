@@ -21,7 +21,8 @@ from made_results import make_info, make_person, make_result
 
 from streampose.errors import SinkError
 from streampose.messages import Break, CameraState, Counts, Degrade, End, Gap, Missed
-from streampose.sinks.jsonl import JsonlSink, rfc3339
+from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.records import rfc3339
 
 HEADER = {
     "version": "0.1.0",
