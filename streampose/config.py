@@ -170,7 +170,7 @@ class TrackConfig(Section):
         0.1,
         gt=0,
         le=1,
-        description="weak detections from here on, less than `detect.threshold`, may carry a known person",
+        description="weak detections from here on, at most `detect.threshold`, may carry a known person",
     )
 
 
@@ -272,10 +272,10 @@ class Config(Section):
         return tuple(_read_sink(item, position) for position, item in enumerate(value))
 
     @model_validator(mode="after")
-    def _weak_is_below_sure(self) -> Config:
+    def _weak_is_not_above_sure(self) -> Config:
         low, high = self.track.low_threshold, self.detect.threshold
-        if low >= high and "low_threshold" in self.track.model_fields_set:  # the default gives way to a low threshold
-            raise ValueError(f"track.low_threshold: {low:g}; less than detect.threshold, {high:g}, is needed")
+        if low > high and "low_threshold" in self.track.model_fields_set:  # the default gives way to a low threshold
+            raise ValueError(f"track.low_threshold: {low:g}; at most detect.threshold, {high:g}, is needed")
         return self
 
     @model_validator(mode="after")
@@ -294,6 +294,7 @@ class Config(Section):
         from streampose.redact import redact
 
         data = self.model_dump(mode="json", exclude_none=True)
+        data["track"]["low_threshold"] = min(self.track.low_threshold, self.detect.threshold)
         data["sinks"] = [{name: sink.model_dump(mode="json", exclude_none=True)} for name, sink in self.sinks]
         for camera in data["cameras"].values():
             for key in ("url", "detect_url"):

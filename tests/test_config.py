@@ -116,8 +116,8 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ("cameras: {gate: {url: a.mp4}}\ndetect: {every: 1.0e+300}", "detect.every: a smaller number is wanted"),
         ("cameras: {gate: {url: a.mp4}}\nsmooth: {enabled: 5}", "smooth.enabled: true or false is wanted"),
         (
-            "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0.4}",
-            "track.low_threshold: 0.4; less than detect.thr",
+            "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0.5}",
+            "track.low_threshold: 0.5; at most detect.thr",
         ),
         ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: 5}]", "sinks: jsonl: a mapping is wanted"),
         (
@@ -172,6 +172,8 @@ def test_an_override_is_of_the_one_camera_of_several_that_share_a_section(tmp_pa
 def test_a_default_gives_way_to_a_low_threshold(tmp_path: Path) -> None:
     config = load(write(tmp_path, "cameras: {gate: {url: a.mp4}}\ndetect: {threshold: 0.05}"))
     assert track_options(config).low_threshold == 0.05
+    again = validate(config.public())  # what `check` says runs, and is the same
+    assert again.track.low_threshold == 0.05
 
 
 def test_a_missing_file_says_where_to_start(tmp_path: Path) -> None:
