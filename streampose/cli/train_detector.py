@@ -16,6 +16,7 @@ def train_detector_command(
     data: Annotated[Path | None, typer.Option(help="folder in which the sets lie, instead of the recipe's")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run, instead of the recipe's")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="how many steps, instead of the recipe's")] = None,
+    trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run in that folder")] = False,
 ) -> None:
     """Train the person detector by a recipe; writes NAME.safetensors, NAME.yaml, metrics.jsonl and curves.png."""
@@ -34,7 +35,7 @@ def train_detector_command(
 
     if init is not None and init.exists():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
-    changes = {"init": init and str(init), "out": out and str(out), "steps": steps}
+    changes = {"init": init and str(init), "out": out and str(out), "steps": steps, "trust": trust or None}
     plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
     if data is not None:
         plan = plan.model_copy(update={"data": plan.data.model_copy(update={"root": str(data)})})

@@ -71,7 +71,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
     if not trust and digest not in KNOWN_FILES:
         raise ModelError(
             f"{path}: is a pickle, which can run any code when it is opened, and its sha256 {digest[:12]}… is not one "
-            "we know; if you trust where it comes from, say so with trust: true"
+            "we know; if you trust where it comes from, say so: detect.trust=true, or --trust"
         )
     silence_ultralytics()
     import ultralytics.nn.tasks

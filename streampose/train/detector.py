@@ -75,7 +75,7 @@ def start_network(recipe: Recipe) -> PeopleNetwork:
     model = bare_model(recipe.architecture)
     start = recipe.start_file()
     if start is not None and start.suffix == ".pt":
-        published: Any = network_of(*resolve(start, "detect"))
+        published: Any = network_of(*resolve(start, "detect", trust=recipe.trust))
         load_tensors(model, published.model.state_dict(), start)
     elif start is not None:
         load_weights(model, start)

@@ -48,6 +48,7 @@ class Recipe(_Strict):
     init: str | None = Field(
         None, description="safetensors or an ultralytics .pt to start from; without, the training starts from nothing"
     )
+    trust: bool = Field(False, description="open a pickled .pt of unknown origin as the start (it can run code)")
     data: DataOptions
     augment: AugmentOptions = AugmentOptions()
     canvases: list[tuple[int, int]] = Field(

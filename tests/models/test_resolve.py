@@ -146,7 +146,7 @@ def test_a_pickle_is_not_opened_unless_trusted(tmp_path: Path) -> None:
 
     path = tmp_path / "yolo.pt"
     torch.save({"model": Trap()}, path)
-    with pytest.raises(ModelError, match="trust: true"):
+    with pytest.raises(ModelError, match="or --trust"):
         resolve(path, "detect")
     with pytest.raises(ModelError):
         resolve(path, "pose")

@@ -144,6 +144,13 @@ def test_a_published_checkpoint_is_a_start_and_is_looked_for_in_the_datas_folder
     got = network.model.state_dict()
     assert got.keys() == wanted.keys()
     assert all(torch.equal(got[name], wanted[name]) for name in wanted)
+    elsewhere = tmp_path / "elsewhere.pt"
+    elsewhere.write_bytes(file.read_bytes())
+    unknown = recipe(tmp_path, init=str(elsewhere), data=data, architecture=architecture)
+    with pytest.raises(ModelError, match=r"elsewhere\.pt: is a pickle.*or --trust"):
+        start_network(unknown)
+    trusted = start_network(unknown.model_copy(update={"trust": True})).model.state_dict()
+    assert all(torch.equal(trusted[name], wanted[name]) for name in wanted)
     with pytest.raises(ModelError, match=r"published\.pt: model\.22\.cv3\.0\.0\.conv\.weight is"):
         start_network(recipe(tmp_path, init="published.pt", data=data))
 
