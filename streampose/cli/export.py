@@ -47,7 +47,8 @@ def export(
         typer.Option(
             "--out",
             "-o",
-            help="Where to; beside the result if not given; a pipe or /dev/stdout is written through. openpose: a folder.",
+            help="Where to; beside the result if not given; - is standard output, and a pipe is written through. "
+            "openpose: a folder.",
         ),
     ] = None,
     images: Annotated[
@@ -64,6 +65,8 @@ def export(
     if images is not None and format is not Format.coco:
         raise UsageError("--images belongs to --format coco")
     reader = ResultReader(result)
+    if out == Path("-"):
+        out = Path("/dev/stdout")
     target = out if out is not None else result.with_name(result.stem + ENDINGS[format])
     check_apart(target, [read for read in (result, images) if read is not None])
     if format is Format.coco:

@@ -49,11 +49,13 @@ def test_export_to_a_place(result: Path, tmp_path: Path) -> None:
     assert len(out.read_text().splitlines()) == 25
 
 
-def test_export_to_standard_output_is_the_export_alone(result: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    out = Path("/dev/stdout")
-    export(result, Format.mot, out)
+@pytest.mark.parametrize("out", ["/dev/stdout", "-"])
+def test_export_to_standard_output_is_the_export_alone(
+    out: str, result: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    export(result, Format.mot, Path(out))
     written = capfd.readouterr()
-    assert written.err.split() == [str(out)]
+    assert written.err.split() == ["/dev/stdout"]
     export(result, Format.mot, result.with_name("mot.txt"))
     assert written.out == result.with_name("mot.txt").read_text()
 
