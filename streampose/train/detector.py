@@ -25,12 +25,13 @@ from streampose.errors import DataError
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
-from streampose.train.detector_augment import Sample
+from streampose.train.detector_augment import BytePicture, Sample
 from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
 from streampose.train.detector_config import Recipe
 from streampose.train.detector_data import read_set, split_held_out
 from streampose.train.detector_loss import DetectorLoss, floats
 from streampose.train.detector_measure import find_people, measure
+from streampose.train.detector_teacher import Teacher
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
 from streampose.train.precision import clock, pick_device
@@ -93,6 +94,7 @@ class DetectorTraining:
         self.start = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.average = WeightAverage(self.network, recipe.ema)
         self.loss = DetectorLoss(self.network.model)
+        self.teacher = Teacher(copy.deepcopy(self.network), self.loss.strides) if recipe.teacher_share else None
         self.optimiser = torch.optim.AdamW(self._groups(), lr=recipe.lr)
         self.step, self.best, self.bf16 = 0, -1.0, False
 
@@ -130,15 +132,25 @@ class DetectorTraining:
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        images = np.stack([np.ascontiguousarray(s.image[..., ::-1]) for s in samples])
-        batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float().div(255)
+        batch = self._tensor([sample.image for sample in samples])
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.bf16):
             outputs = self.network.model(batch.contiguous(memory_format=torch.channels_last))
-        loss, parts = self.loss(floats(outputs), samples)
+        outputs = floats(outputs)
+        loss, parts = self.loss(outputs, samples)
+        if self.teacher is not None:
+            detail = self._tensor([sample.detail for sample in samples if sample.detail is not None])
+            lesson = self.loss.lesson(outputs, *self.teacher(detail, self.bf16))
+            parts["lesson"] = lesson.item()
+            loss = loss.lerp(lesson, self.recipe.teacher_share)
         if not math.isfinite(value := loss.item()):
             raise DataError(f"step {self.step}: the loss is {value}; lower lr, or look at the labels")
         loss.backward()
         return parts
+
+    def _tensor(self, images: list[BytePicture]) -> torch.Tensor:
+        """Pictures (H, W, 3) BGR uint8 as (B, 3, H, W) RGB in 0..1 on the device."""
+        stacked = np.stack([np.ascontiguousarray(image[..., ::-1]) for image in images])
+        return torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float().div(255)
 
     def train_step(self, samples: list[Sample]) -> dict[str, float]:
         """One step of the optimiser; returns the parts of the loss."""
@@ -261,7 +273,7 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
         training.choose_precision()
     training.run(progress)
     sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]
-    folder.plot(("box", "cls", "dfl"), sets, recipe.name)
+    folder.plot(("box", "cls", "dfl", *(["lesson"] if training.teacher else [])), sets, recipe.name)
     kept = f"best AP50 {training.best:.3f}" if training.pictures.held_out else "nothing held out, the last weights"
     say(f"done: {kept} in {folder.path / recipe.name}.safetensors")
     return training

@@ -42,19 +42,30 @@ class AugmentOptions(BaseModel):
 class Sample:
     """What the network is shown: `image` (H, W, 3) BGR uint8, `boxes` (N, 4) xyxy in its pixels.
 
-    `regions` (M, 5) are xyxy and how far "nobody is here" counts inside, later rows over earlier ones.
+    `regions` (M, 5) are xyxy and how far "nobody is here" counts inside, later rows over earlier ones. `detail`
+    (2 H, 2 W, 3) is what a teacher is shown: the same view at twice the size, before the camera's faults.
     """
 
     image: BytePicture
     boxes: FloatArray
     regions: FloatArray
+    detail: BytePicture | None = None
 
 
 def make_sample(
-    pictures: Sequence[BoxPicture], width: int, height: int, options: AugmentOptions, rng: np.random.Generator
+    pictures: Sequence[BoxPicture],
+    width: int,
+    height: int,
+    options: AugmentOptions,
+    rng: np.random.Generator,
+    detailed: bool = False,
 ) -> Sample:
-    """Lay one picture, or four around a cross, on a canvas of `width` x `height`; then colour and camera effects."""
-    canvas = np.full((height, width, 3), PAD_VALUE, np.uint8)
+    """Lay one picture, or four around a cross, on a canvas of `width` x `height`; then colour and camera effects.
+
+    `detailed`: with what a teacher is to be shown; the random draws are the same.
+    """
+    zooms = (1, 2) if detailed else (1,)
+    canvases = [np.full((height * zoom, width * zoom, 3), PAD_VALUE, np.uint8) for zoom in zooms]
     boxes, regions = [], []
     for picture, window in zip(pictures, _windows(len(pictures), width, height, rng), strict=True):
         low, high = options.scale if len(pictures) == 1 else options.mosaic_scale
@@ -63,16 +74,21 @@ def make_sample(
             * options.long_side
             / max(picture.width, picture.height)
         )
-        placed = _place(canvas, picture, window, scale, options, rng)
+        placed = _place(canvases, picture, window, scale, options, rng)
         boxes.append(placed[0])
         regions.append(placed[1])
     if rng.random() < options.colour:
-        canvas = _recolour(canvas, rng)
+        table = _colour_table(rng)
+        canvases = [np.asarray(cv2.LUT(canvas, table), np.uint8) for canvas in canvases]
     if rng.random() < options.grey:
-        canvas = np.asarray(cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+        canvases = [
+            np.asarray(cv2.cvtColor(cv2.cvtColor(c, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8)
+            for c in canvases
+        ]
+    image, detail = canvases[0], canvases[1] if detailed else None
     if rng.random() < options.camera:
-        canvas = spoil(canvas, rng)
-    return Sample(canvas, np.concatenate(boxes), np.concatenate(regions))
+        image = spoil(image, rng)
+    return Sample(image, np.concatenate(boxes), np.concatenate(regions), detail)
 
 
 def _windows(count: int, width: int, height: int, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
@@ -84,20 +100,20 @@ def _windows(count: int, width: int, height: int, rng: np.random.Generator) -> l
 
 
 def _place(
-    canvas: BytePicture,
+    canvases: Sequence[BytePicture],
     picture: BoxPicture,
     window: tuple[int, int, int, int],
     scale: float,
     options: AugmentOptions,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw a picture at `scale` into its window, and say where its people and its regions have come to lie."""
+    """Draw a picture at `scale` into its window, on canvases of once and twice the size, and say where its people and its
+    regions have come to lie on the first."""
     image = picture.decode()
     size = (max(8, round(picture.width * scale)), max(8, round(picture.height * scale)))
     factor = np.array([size[0] / picture.width, size[1] / picture.height] * 2)
     boxes = (picture.boxes + 0.5) * factor - 0.5
     ignored = (picture.ignored + 0.5) * factor - 0.5
-    image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
     if rng.random() < options.flip:
         image = image[:, ::-1]
         boxes, ignored = ((b * [-1, 1, -1, 1] + [size[0] - 1, 0] * 2)[:, [2, 1, 0, 3]] for b in (boxes, ignored))
@@ -105,10 +121,15 @@ def _place(
     shift = np.array([_offset(size[0], x2 - x1, rng), _offset(size[1], y2 - y1, rng)])
     left, top = np.maximum(shift, 0)
     from_x, from_y = np.maximum(-shift, 0)
-    part = image[from_y : from_y + (y2 - y1 - top), from_x : from_x + (x2 - x1 - left)]
-    canvas[y1 + top : y1 + top + part.shape[0], x1 + left : x1 + left + part.shape[1]] = part
+    across, down = min(size[0] - from_x, x2 - x1 - left), min(size[1] - from_y, y2 - y1 - top)
+    for zoom, canvas in enumerate(canvases, 1):
+        way = cv2.INTER_AREA if scale * zoom < 1 else cv2.INTER_LINEAR
+        large = cv2.resize(image, (size[0] * zoom, size[1] * zoom), interpolation=way)
+        canvas[(y1 + top) * zoom : (y1 + top + down) * zoom, (x1 + left) * zoom : (x1 + left + across) * zoom] = large[
+            from_y * zoom : (from_y + down) * zoom, from_x * zoom : (from_x + across) * zoom
+        ]
     move = np.tile([shift[0] + x1, shift[1] + y1], 2)
-    seen = np.array([x1 + left, y1 + top, x1 + left + part.shape[1], y1 + top + part.shape[0]]) - 0.5
+    seen = np.array([x1 + left, y1 + top, x1 + left + across, y1 + top + down]) - 0.5
     kept, cut = _clip(boxes + move, seen)
     unknown = np.concatenate([_clip(ignored + move, seen, 0.0)[0], cut])
     regions = np.concatenate([
@@ -136,14 +157,14 @@ def _clip(
     return cut[kept].astype(np.float32), cut[some & ~kept].astype(np.float32)
 
 
-def _recolour(image: BytePicture, rng: np.random.Generator) -> BytePicture:
-    """Brightness, contrast, gamma and the balance of the colours, by one table a channel."""
+def _colour_table(rng: np.random.Generator) -> BytePicture:
+    """Brightness, contrast, gamma and the balance of the colours, as one table a channel for `cv2.LUT`."""
     ramp = np.arange(256, dtype=np.float32) / 255
     gamma, contrast, light = np.exp(rng.normal(0, 0.22)), np.exp(rng.normal(0, 0.12)), rng.normal(0, 0.04)
     balance = np.exp(rng.normal(0, 0.05, 3))
     curve = (ramp**gamma - 0.5) * contrast + 0.5 + light
     table = np.clip(curve[:, None] * balance[None] * 255, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, np.ascontiguousarray(table[None])), np.uint8)
+    return np.ascontiguousarray(table[None])
 
 
 def spoil(image: BytePicture, rng: np.random.Generator) -> BytePicture:

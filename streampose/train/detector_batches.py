@@ -42,7 +42,8 @@ class Batches:
         for _ in range(self.recipe.batch):
             count = 4 if rng.random() < self.recipe.augment.mosaic else 1
             chosen = rng.choice(len(self.pictures), count, p=self.chances)
-            samples.append(make_sample([self.pictures[k] for k in chosen], width, height, self.recipe.augment, rng))
+            drawn = [self.pictures[k] for k in chosen]
+            samples.append(make_sample(drawn, width, height, self.recipe.augment, rng, self.recipe.teacher_share > 0))
         return samples
 
 

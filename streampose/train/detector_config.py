@@ -62,6 +62,12 @@ class Recipe(_Strict):
     weight_decay: float = Field(5e-4, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
     start_share: float = Field(0.0, ge=0, lt=1, description="share of the start's weights in what is measured and kept")
+    teacher_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the loss: towards what the start says of the view, its mirror image and twice its size",
+    )
     clip_norm: float = Field(10.0, gt=0)
     freeze_batch_norm: bool = Field(True, description="keep the start's statistics; scale and shift still learn")
     size: int = Field(640, gt=0, description="long side of the pictures that are measured on")
@@ -89,6 +95,8 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(
             f"{path}: architecture.config: an RT-DETR has another loss; name a YOLO, such as yolo26n.yaml"
         )
+    if recipe.teacher_share and recipe.init is None:
+        raise ConfigError(f"{path}: teacher_share: the teacher is the start; name one by `init`")
     for width, height in recipe.canvases:
         if width % 32 or height % 32:
             raise ConfigError(f"{path}: canvases: {width}x{height} is not made of multiples of 32")

@@ -13,6 +13,9 @@ from streampose.detect.network import head_of
 from streampose.detect.quiet import silence_ultralytics
 from streampose.train.detector_augment import Sample
 
+LEAST_SURE = 0.05
+"""Boxes of which a teacher is less sure are not taught."""
+
 
 class WeightedBce(nn.Module):  # type: ignore[misc, unused-ignore]
     """Binary cross-entropy of (B, anchors, 1) logits in which background counts by `weights` (B, anchors)."""
@@ -60,6 +63,25 @@ class DetectorLoss:
         self.bce.weights = self.bce.weights.to(device)
         loss, parts = self.criterion(outputs, {name: tensor.to(device) for name, tensor in batch.items()})
         return loss.sum() / len(samples), {name.removesuffix("_loss"): float(value) for name, value in parts.items()}
+
+    def lesson(self, outputs: Any, boxes: torch.Tensor, sure: torch.Tensor) -> torch.Tensor:
+        """How far the head's float32 `outputs` are from a teacher's `boxes` (B, anchors, 4), xyxy in pixels, of which it is
+        `sure` (B, anchors): the parts and gains of the loss towards labels, each anchor by how sure the teacher is."""
+        from ultralytics.utils.metrics import bbox_iou
+        from ultralytics.utils.tal import bbox2dist, make_anchors
+
+        criterion = self.criterion
+        logits, spread = outputs["scores"][:, 0], outputs["boxes"].permute(0, 2, 1)
+        anchors, strides = make_anchors(outputs["feats"], criterion.stride, 0.5)
+        total = sure.sum().clamp(min=1)
+        loss = criterion.hyp.cls * nn.functional.binary_cross_entropy_with_logits(logits, sure, reduction="sum") / total
+        some = sure > LEAST_SURE
+        weight, wanted = sure[some], (boxes / strides)[some]
+        said = criterion.bbox_decode(anchors, spread)[some]
+        distances = bbox2dist(anchors.expand(len(sure), -1, -1)[some], wanted, criterion.reg_max - 1)
+        away = 1 - bbox_iou(said, wanted, xywh=False, CIoU=True)[:, 0]
+        sides = criterion.bbox_loss.dfl_loss(spread[some].reshape(-1, criterion.reg_max), distances)[:, 0]
+        return loss + ((criterion.hyp.box * away + criterion.hyp.dfl * sides) * weight).sum() / total
 
     def _tensors(self, outputs: Any) -> list[torch.Tensor]:
         if isinstance(outputs, torch.Tensor):

@@ -56,6 +56,25 @@ def test_a_sample_is_a_function_of_its_generator() -> None:
     assert not np.array_equal(one.image, other.image)
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_teacher_is_shown_the_same_view_at_twice_the_size(count: int) -> None:
+    pictures = [picture(np.random.default_rng(n)) for n in range(count)]
+    options = AugmentOptions(long_side=320, camera=1, colour=1)
+    for seed in range(5):
+        alone, taught, unspoiled = (
+            make_sample(pictures, 320, 256, each, np.random.default_rng(seed), detailed)
+            for each, detailed in ((options, False), (options, True), (options.model_copy(update={"camera": 0}), True))
+        )
+        assert alone.detail is None
+        assert np.array_equal(alone.image, taught.image)  # the random draws are the same
+        assert np.array_equal(alone.boxes, taught.boxes)
+        assert taught.detail is not None
+        assert unspoiled.detail is not None
+        assert np.array_equal(taught.detail, unspoiled.detail)
+        half = cv2.resize(taught.detail, (320, 256), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(half - unspoiled.image).mean() < 2
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_spoiling_keeps_size_and_brightness(seed: int) -> None:
     image = cv2.GaussianBlur(np.random.default_rng(seed).integers(60, 200, (96, 128, 3)).astype(np.uint8), (0, 0), 4)

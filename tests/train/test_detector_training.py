@@ -20,6 +20,7 @@ from streampose.models.manifest import load, save
 from streampose.models.resolve import fetched_folder
 from streampose.train.detector import start_network, train_detector
 from streampose.train.detector_config import Recipe, read_recipe
+from streampose.train.weights_file import write_weights
 
 
 def make_set(folder: Path, pictures: int = 6) -> None:
@@ -86,9 +87,15 @@ def test_without_pictures_held_out_no_figures_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None:
     make_set(tmp_path / "set")
-    whole = train_detector(recipe(tmp_path, out=str(tmp_path / "whole")), resume=False, say=quiet, progress=quiet)
+    changes: dict[str, Any] = {}
+    if taught:
+        write_weights(start_network(recipe(tmp_path)).model.state_dict(), tmp_path / "start.safetensors")
+        changes = {"init": "start.safetensors", "teacher_share": 0.5}
+    plan = recipe(tmp_path, out=str(tmp_path / "whole"), **changes)
+    whole = train_detector(plan, resume=False, say=quiet, progress=quiet)
 
     class Killed(Exception):
         """What a kill -9 between two steps leaves: the state of step 2 and a metrics file that is ahead of it."""
@@ -97,7 +104,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
         if step == 3:
             raise Killed
 
-    cut = recipe(tmp_path, out=str(tmp_path / "cut"))
+    cut = recipe(tmp_path, out=str(tmp_path / "cut"), **changes)
     with pytest.raises(Killed):
         train_detector(cut, resume=False, say=quiet, progress=kill)
     seen: list[int] = []
@@ -108,6 +115,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path) -> None:
             assert torch.equal(tensor, other.state_dict()[name]), name
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 4]
+    assert ("lesson" in rows[1]) == taught
 
 
 @pytest.mark.slow
@@ -194,6 +202,10 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
         (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, architecture: {builder: ultralytics, config: rtdetr-l.yaml}}",
             r"architecture\.config: an RT-DETR has another loss",
+        ),
+        (
+            "{name: a, out: b, steps: 1, data: {sets: [x]}, teacher_share: 0.5}",
+            "teacher_share: the teacher is the start",
         ),
         (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
