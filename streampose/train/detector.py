@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
-from streampose.errors import DataError
+from streampose.errors import DataError, UsageError
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
@@ -258,6 +258,8 @@ class DetectorTraining:
 
 def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
     """All of `streampose train detector`: data, precision, steps, curves. Raises a StreamposeError child, in one line."""
+    if recipe.teacher_share and recipe.init is None:
+        raise UsageError("teacher_share: the teacher is the start; name one by --init, or by `init` of the recipe")
     folder = RunFolder(recipe.out)
     if not resume:
         folder.refuse_another_run()

@@ -95,8 +95,6 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ConfigError(
             f"{path}: architecture.config: an RT-DETR has another loss; name a YOLO, such as yolo26n.yaml"
         )
-    if recipe.teacher_share and recipe.init is None:
-        raise ConfigError(f"{path}: teacher_share: the teacher is the start; name one by `init`")
     for width, height in recipe.canvases:
         if width % 32 or height % 32:
             raise ConfigError(f"{path}: canvases: {width}x{height} is not made of multiples of 32")

@@ -204,10 +204,6 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
             r"architecture\.config: an RT-DETR has another loss",
         ),
         (
-            "{name: a, out: b, steps: 1, data: {sets: [x]}, teacher_share: 0.5}",
-            "teacher_share: the teacher is the start",
-        ),
-        (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
             "100x96 is not made of multiples of 32",
         ),
@@ -220,8 +216,11 @@ def test_recipes(tmp_path: Path, text: str, message: str) -> None:
         read_recipe(path)
 
 
-def test_the_shipped_recipe_reads() -> None:
-    plan = read_recipe(Path(__file__).parents[2] / "configs" / "train" / "detector.yaml")
+def test_the_shipped_recipes_read() -> None:
+    folder = Path(__file__).parents[2] / "configs" / "train"
+    with pytest.raises(UsageError, match="teacher_share: the teacher is the start; name one by --init"):
+        train_detector(read_recipe(folder / "detector_taught.yaml"), resume=False, say=quiet, progress=quiet)
+    plan = read_recipe(folder / "detector.yaml")
     assert plan.file == "detector.yaml"
     assert "file" not in plan.model_dump()
     assert plan.architecture["tower_classes"] == 80
