@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -253,16 +252,10 @@ def _points(value: float | None) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write beside and rename, so that no half file is taken for a whole one."""
-    from streampose.errors import SinkError
+    """Write figures whole or not at all. Raises SinkError."""
+    from streampose.export.output import write_text
 
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise SinkError(f"{path}: cannot write the figures ({error.strerror})") from error
+    write_text(path, [json.dumps(values, indent=1, allow_nan=False), "\n"], "--json")
 
 
 def _tracking(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from streampose.errors import SinkError
 from streampose.evaluate.evaluate import Verdict
+from streampose.export.output import whole
 from streampose.messages import Array, Image, JointState, Person
 from streampose.pose.crop import map_points
 from streampose.pose.skeleton import Skeleton
@@ -38,20 +36,13 @@ def contact_sheet(verdicts: Sequence[Verdict], skeleton: Skeleton, columns: int 
 
 
 def write_sheet(path: str | Path, verdicts: Sequence[Verdict], skeleton: Skeleton) -> None:
-    """Write the sheet as a picture, beside and renamed; raises SinkError where that cannot be done."""
+    """Write the sheet as a picture, whole or not at all; raises SinkError where that cannot be done."""
     path = Path(path)
     done, data = cv2.imencode(".png", contact_sheet(verdicts, skeleton))
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole(path, "--sheet") as part:
         if not done:
             raise OSError(0, "the picture could not be encoded")
-        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data.tobytes())
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise SinkError(f"{path}: cannot write the contact sheet ({error.strerror})") from error
 
 
 def _tile(verdict: Verdict, skeleton: Skeleton) -> Image:

@@ -20,15 +20,15 @@ _OPEN_ALREADY = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 """A file there is the shell's, and not ours to replace."""
 
 
-def write_text(path: Path, pieces: Iterable[str]) -> Path:
+def write_text(path: Path, pieces: Iterable[str], option: str = "--out") -> Path:
     """Write `pieces` to `path` as UTF-8; gives `path`. Raises SinkError; a file that was there before stays then."""
-    with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with whole(path, option) as part, part.open("w", encoding="utf-8", newline="") as file:
         file.writelines(pieces)
     return path
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, option: str = "--out") -> Iterator[Path]:
     """Where to write what shall be `path`: a file that takes its place, or is sent through it, when the block ends well.
     Raises SinkError where that cannot be written."""
     place = Path(os.path.realpath(path))
@@ -49,7 +49,7 @@ def whole(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):  # gone where all went well; else why is said already
                 part.unlink()
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, option) from error
 
 
 def is_written_through(path: Path) -> bool:
@@ -57,6 +57,6 @@ def is_written_through(path: Path) -> bool:
     return _OPEN_ALREADY.fullmatch(str(path)) is not None or (path.exists() and not (path.is_file() or path.is_dir()))
 
 
-def cannot_write(path: Path, error: OSError) -> SinkError:
-    """The one line for an export that cannot be written."""
-    return SinkError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --out")
+def cannot_write(path: Path, error: OSError, option: str = "--out") -> SinkError:
+    """The one line for what `option` named and cannot be written."""
+    return SinkError(f"{path}: cannot be written ({error.strerror or error}); choose another place with {option}")

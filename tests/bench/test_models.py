@@ -44,7 +44,10 @@ def test_the_command_writes_json(tmp_path: Path) -> None:
     assert [row["setup"] for row in found["rows"]] == ["torch:fp32"]
     assert found["machine"]["cpu"]
     assert "hrnet_tiny (random weights)" in done.output
-    with pytest.raises(SinkError, match=r"in\.json: cannot write the figures \(Not a directory|File exists\)"):
+    with pytest.raises(
+        SinkError,
+        match=r"in\.json: cannot be written \((Not a directory|File exists)\); choose another place with --json",
+    ):
         CliRunner().invoke(
             app,
             [*arguments, "--threads", "1", "--seconds", "0", "--json", str(file / "in.json")],

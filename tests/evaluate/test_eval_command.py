@@ -74,7 +74,7 @@ def test_a_sheet_that_cannot_be_written_leaves_the_one_before(
     (tmp_path / "worst.png.part").mkdir()
     code, _, said = command("eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--sheet", sheet)
     assert code == 6
-    assert "worst.png: cannot write the contact sheet (Is a directory)" in said
+    assert "worst.png: cannot be written (Is a directory); choose another place with --sheet" in said
     assert sheet.read_bytes() == b"the one before"
 
 
