@@ -1,4 +1,4 @@
-"""Times and sizes as people write them in a configuration: `500ms`, `10m`, `200GB`."""
+"""Times and sizes as people write them in a configuration (`500ms`, `10m`, `200GB`), and numbers of things."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def parse_size(value: object) -> int:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+def count(number: int, what: str) -> str:
+    """`1 frame`, `2 frames`, `1 person`, `2 people`."""
+    return f"{number} {what if number == 1 else 'people' if what == 'person' else what + 's'}"

@@ -14,6 +14,7 @@ from streampose.messages import SourceInfo
 from streampose.pipeline.lane import Tally
 from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.run import CameraRun
+from streampose.units import count
 
 PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
 
@@ -123,11 +124,6 @@ class Status:
             f"{count(tally.people, 'person')}, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
             f"{behind(camera.lane.outputs, now_s)}"
         )
-
-
-def count(number: int, what: str) -> str:
-    """`1 frame`, `2 frames`, `1 person`, `2 people`."""
-    return f"{number} {what if number == 1 else 'people' if what == 'person' else what + 's'}"
 
 
 def behind(outputs: Sequence[Outlet], now_s: float) -> str:

@@ -20,6 +20,7 @@ from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
 from streampose.export.spans import Floats, merge, totals, within
 from streampose.export.video_times import VideoTimes, read_video
+from streampose.units import count
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
@@ -333,13 +334,9 @@ def _wall_s(text: str) -> float:
 def _fact(watch: Watch, videos: list[VideoTimes]) -> str:
     watched_s, missed_s, _ = totals(np.array(watch.times), watch.gaps)
     pictures = sum(len(video.times_s) for video in videos)
-    shown = f"{_count(pictures, 'picture')} in {_count(len(videos), 'video')}" if videos else "no video"
+    shown = f"{count(pictures, 'picture')} in {count(len(videos), 'video')}" if videos else "no video"
     return (
-        f"{watch.camera}: {_count(len(watch.times), 'frame')} in {_count(len(watch.parts), 'record')}, {shown}; "
+        f"{watch.camera}: {count(len(watch.times), 'frame')} in {count(len(watch.parts), 'record')}, {shown}; "
         f"{watched_s:.3f} s watched = {watched_s - missed_s:.3f} s seen + {missed_s:.3f} s in "
-        f"{_count(len(watch.gaps), 'gap')}"
+        f"{count(len(watch.gaps), 'gap')}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -36,9 +36,7 @@ RECORDING_STEP_S = 3600.0  # a recording may skip an hour (motion-triggered came
 RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
 WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
 MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
-STEPS_AHEAD = (
-    2.0  # so far may bridged pictures of a recording be ahead of its stamps, which then catch up: time does not drift
-)
+STEPS_AHEAD = 2.0  # so far may a recording's bridged pictures be ahead of its stamps, which then catch up
 MIN_STEP_S = 1e-4  # two pictures never share a time
 BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
 ARRIVAL_WINDOW_S = (

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streampose.errors import ConfigError
 from streampose.train.detector_augment import AugmentOptions
+from streampose.train.run_folder import look_up
 from streampose.typed_yaml import read_model
 
 
@@ -82,10 +83,7 @@ class Recipe(_Strict):
 
     def start_file(self) -> Path | None:
         """Where `init` lies: under the data's `root`, or, where it is only there, in the working directory."""
-        if self.init is None:
-            return None
-        under = Path(self.data.root) / self.init
-        return under if under.exists() or not Path(self.init).exists() else Path(self.init)
+        return None if self.init is None else look_up(Path(self.init), Path(self.data.root))
 
 
 def read_recipe(path: str | Path) -> Recipe:

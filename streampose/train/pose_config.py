@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from streampose.errors import ConfigError
 from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
 from streampose.train.augment import AugmentSpec
+from streampose.train.run_folder import look_up
 from streampose.typed_yaml import read_model
 
 
@@ -79,8 +80,7 @@ class PoseRecipe(_Strict):
 
     def found(self, path: Path) -> Path:
         """`path` of `data`, `init` or `teacher`: under `root`, or, where it is only there, in the working directory."""
-        under = self.root / path
-        return path if path.exists() and not under.exists() else under
+        return look_up(path, self.root)
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

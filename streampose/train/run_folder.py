@@ -52,6 +52,12 @@ def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
     return dict(state)
 
 
+def look_up(path: Path, root: Path) -> Path:
+    """Where a file that a recipe names lies: under `root`, or, where it is only there, in the working directory."""
+    under = root / path
+    return path if path.exists() and not under.exists() else under
+
+
 class RunFolder:
     """Checkpoints, metrics and curves under `path`; made where it is missing."""
 
