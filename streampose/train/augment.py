@@ -55,7 +55,8 @@ class PersonBatch:
 class Views:
     """`clean` and `seen` (B, 3, H, W) in 0..255, `points` (B, K, 2) in input pixels, joints swapped where mirrored,
     `weights` (B, K), zero where a joint left the crop; `order` (B, K) says which stored joint stands where. `detail`
-    (B, 3, zoom H, zoom W) is the clean crop as the teacher sees it, its pixel zoom x where the input's is x."""
+    (B, 3, zoom H, zoom W) is the clean crop as the teacher sees it, its pixel zoom x where the input's is x; `affine`
+    (B, 2, 3) is the map from stored to input pixels."""
 
     detail: Tensor
     clean: Tensor
@@ -63,6 +64,7 @@ class Views:
     points: Tensor
     weights: Tensor
     order: Tensor
+    affine: Tensor
 
 
 class Augmenter:
@@ -97,7 +99,7 @@ class Augmenter:
         inside = ((points >= 0) & (points < points.new_tensor([self.width, self.height]))).all(-1)
         zoom = torch.linalg.det(affine[:, :, :2]).abs().sqrt()
         seen = self._as_camera(clean, batch.box_px * zoom, generator)
-        return Views(detail, clean, seen, points, weights * inside, order)
+        return Views(detail, clean, seen, points, weights * inside, order, affine)
 
     def _draw_affines(self, batch: PersonBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Maps (B, 2, 3) from stored to input pixels, and which are mirrored (B,)."""

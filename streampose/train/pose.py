@@ -22,7 +22,6 @@ from streampose.evaluate.dataset import KeypointSet, open_keypoint_set
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.checkpoint import load_weights
-from streampose.pose.flip import mirror_columns
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.augment import Augmenter
@@ -30,7 +29,8 @@ from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore, load_people, split_people
-from streampose.train.pose_loss import coarser_heatmaps, pose_losses
+from streampose.train.pose_loss import pose_losses
+from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.schedule import warmup_cosine
@@ -69,11 +69,11 @@ class PoseTraining:
         resumed = self.folder.load(**KEPT) if resume else None
         torch.manual_seed(recipe.seed)
         self.student = self._build(recipe.init if resumed is None else None)
+        self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
         self.teacher = self._build_teacher(recipe.teacher) if recipe.teacher else None
         if recipe.freeze_norms:
             self.say(f"batch norms frozen, {freeze_norms(self.student)} fused with their convolutions")
-        if self.teacher is not None:
-            freeze_norms(self.teacher)
         self.average = WeightAverage(self.student, recipe.ema)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.lr, foreach=True)
         self.steps = -(-recipe.samples // recipe.batch)
@@ -83,19 +83,19 @@ class PoseTraining:
         else:
             self.folder.start_fresh()
         self.store, self.views = self._load_data()
-        self.flip_order = torch.from_numpy(self.skeleton.flip_order).to(self.device)
-        mirror = mirror_columns(recipe.input.width * recipe.teacher_zoom, recipe.output)
-        self.mirror = torch.from_numpy(mirror).to(self.device)
         self.augmenter = Augmenter(
             recipe.augment,
             size=(recipe.input.width, recipe.input.height),
-            flip_order=self.flip_order,
+            flip_order=torch.from_numpy(self.skeleton.flip_order).to(self.device),
             upper_body=self.skeleton.upper_body,
             zoom=recipe.teacher_zoom,
         )
-        self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
         self.arithmetic = self._choose_arithmetic(resumed)
+        if self.teacher is not None and recipe.teacher_ahead:
+            with _bar("asking the teacher") as bar:
+                task = bar.add_task("asking the teacher", total=len(self.store), note="")
+                told = self.folder.path
+                self.teacher.study(self.store, self.arithmetic, told, lambda done: bar.advance(task, done))
 
     def _build(self, weights: Path | None) -> nn.Module:
         network = build_pose_network({"network": self.recipe.network, "joints": len(self.skeleton.keypoints)})
@@ -103,11 +103,12 @@ class PoseTraining:
             self.say(note)
         return network.to(self.device)
 
-    def _build_teacher(self, weights: Path) -> nn.Module:
+    def _build_teacher(self, weights: Path) -> PoseTeacher:
         """The teacher, frozen; one of other joints cannot teach. Raises ModelError."""
-        teacher = self._build(None)
-        load_weights(teacher, self.recipe.found(weights))
-        return teacher.eval().requires_grad_(False)
+        network = self._build(None)
+        load_weights(network, self.recipe.found(weights))
+        freeze_norms(network)
+        return PoseTeacher(network.eval().requires_grad_(False), self.recipe, self.skeleton, self.mean, self.std)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for the convolutions' weights only."""
@@ -173,9 +174,9 @@ class PoseTraining:
             shape = (recipe.batch, 3, recipe.input.height, recipe.input.width)
             candidates = arithmetics(recipe.precision, recipe.layout)
             choice = choose_arithmetic(self.student, shape, self.device, candidates, self.say)
-        for network in (self.average.network, self.teacher):
-            if network is not None:
-                choice.arrange_network(network)
+        choice.arrange_network(self.average.network)
+        if self.teacher is not None:
+            choice.arrange_network(self.teacher.network)
         return choice
 
     def run(self) -> TrainingResult:
@@ -217,9 +218,10 @@ class PoseTraining:
             group["lr"] = recipe.lr * factor
         generator = torch.Generator(self.device).manual_seed(recipe.seed * 1_000_003 + self.step)
         index = sample_index(len(self.store), recipe.batch, self.step, recipe.seed)
-        views = self.augmenter(self.store.batch(index), generator)
+        batch = self.store.batch(index)
+        views = self.augmenter(batch, generator)
         human = self.store.human[index.to(self.device)].gather(1, views.order)
-        heat = self.teach(self.arithmetic.arrange((views.detail - self.mean) / self.std))
+        heat = None if self.teacher is None else self.teacher.teach(batch, views, index, self.arithmetic)
         self.student.train()
         with self.arithmetic.autocast(self.device):
             heatmaps = self.student(self.arithmetic.arrange((views.seen - self.mean) / self.std))
@@ -232,20 +234,6 @@ class PoseTraining:
         self.optimizer.step()
         self.average.update(self.student)
         return label.detach(), distil.detach()
-
-    def teach(self, clean: Tensor) -> Tensor | None:
-        """The teacher's heatmaps of clean crops, at the student's cells (B, K, h, w).
-
-        They are averaged with those of the mirrored crops where the recipe says so.
-        """
-        if self.teacher is None:
-            return None
-        with torch.no_grad(), self.arithmetic.autocast(self.device):
-            heat: Tensor = self.teacher(clean).float()
-            if self.recipe.teacher_flip:
-                mirrored = self.arithmetic.arrange(clean[..., self.mirror])
-                heat = 0.5 * (heat + self.teacher(mirrored).float()[:, self.flip_order].flip(3))
-        return coarser_heatmaps(heat, self.recipe.teacher_zoom, self.recipe.output).clamp(min=0.0)
 
     def _measure(self) -> dict[str, KeypointFigures]:
         network = self.network_of(self.average.network)

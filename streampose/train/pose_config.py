@@ -56,6 +56,8 @@ class PoseRecipe(_Strict):
     init: Path | None = None
     teacher: Path | None = Field(None, description="checkpoint of the same network, which sees the clean crop")
     teacher_flip: bool = Field(False, description="it sees the crop mirrored too, and the mean of both is taught")
+    teacher_turns: tuple[float, ...] = Field((), description="it sees the crop turned by so many degrees too")
+    teacher_ahead: bool = Field(False, description="it sees every person once, before training, not in every step")
     teacher_zoom: int = Field(1, ge=1, le=4, description="its input is so many times the student's, crops are kept so")
     freeze_norms: bool = False
     samples: int = Field(gt=0)

@@ -22,45 +22,16 @@ from typer.testing import CliRunner
 from streampose.cli.main import app
 from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
 from streampose.models.manifest import load
-from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.train.pose import PoseTraining, sample_index
-from streampose.train.pose_config import PoseRecipe, read_recipe
+from streampose.train.pose_config import read_recipe
 from streampose.train.pose_export import export_pose, training_summary
 from streampose.train.precision import pick_device
 from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
 from tests.made_models import write_pose_model
+from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set, write_annotations
-
-
-def recipe_for(folder: Path, **changes: Any) -> PoseRecipe:
-    values: dict[str, Any] = {
-        "out": folder / "run",
-        "network": "litehrnet_tiny",
-        "skeleton": "limbs6",
-        "input": {"width": 64, "height": 64, "mean": [110, 110, 110], "std": [60, 60, 60]},
-        "output": {"kind": "heatmap", "decode": "dark", "blur": 5},
-        "data": [folder / "set"],
-        "holdout": {"images": 0, "heights": []},
-        "samples": 320,
-        "batch": 16,
-        "lr": 5e-3,
-        "warmup_samples": 64,
-        "ema": 0.9,
-        "precision": "fp32",
-        "layout": "channels_first",
-        "device": "cpu",
-        "measure_samples": 10**6,
-        "measure_trained": True,
-        "loss": {"sigma": 1.0},
-        "augment": {"rotate": 0, "scale": [0.95, 1.05], "half_body": 0, "camera": 0, "occlude": 0, "colour": 0},
-    }
-    return PoseRecipe.model_validate(values | changes)
-
-
-def quiet(_: str) -> None:
-    return
 
 
 @pytest.mark.slow
@@ -346,58 +317,6 @@ def test_a_bad_recipe_names_the_key(tmp_path: Path, line: str, message: str) -> 
     (tmp_path / "bad.yaml").write_text(kept + line + "\n")
     with pytest.raises(ConfigError, match=message):
         read_recipe(tmp_path / "bad.yaml")
-
-
-class DotFinder(torch.nn.Module):
-    """Heatmaps of height 1 around the brightest pixel, a joint for each corner of a triangle whose sides the flip swaps."""
-
-    def __init__(self, offset: float) -> None:
-        super().__init__()
-        self.offset = offset
-
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        count, _, height, width = pictures.shape
-        best = pictures[:, 0].flatten(1).argmax(1)
-        x = (best % width - self.offset)[:, None, None] / 4 - torch.arange(width // 4)
-        y = (best // width - self.offset)[:, None, None] / 4 - torch.arange(height // 4)[:, None]
-        return torch.exp(-(x**2 + y**2) / 8)[:, None].expand(count, 6, -1, -1)
-
-
-def test_a_teacher_of_twice_the_input_teaches_the_small_network(tmp_path: Path) -> None:
-    """A step of the real training: stored crops, the teacher's view and its heatmaps are all of twice the size."""
-    stick_set(tmp_path / "set", 4)
-    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "teacher.pth")
-    recipe = recipe_for(
-        tmp_path, teacher="teacher.pth", root=tmp_path, teacher_flip=True, teacher_zoom=2, samples=8, batch=4
-    )
-    training = PoseTraining(recipe, quiet)
-    assert training.store.crops.shape == (4, 160, 160, 3)
-    training.teacher = DotFinder(0.0)
-    clean = torch.zeros(1, 3, 128, 128)
-    clean[0, :, 60, 42] = 1.0
-    heat = training.teach(clean)
-    assert heat is not None
-    assert heat.shape == (1, 6, 16, 16)
-    x, y = decode_heatmaps(heat.numpy(), recipe.output)[0, 0, :2]
-    assert (x, y) == pytest.approx((21, 30), abs=0.2)
-    assert training.run().steps == 2
-    assert all(line["distil"] > 0 for line in training.folder.read_metrics() if "distil" in line)
-
-
-@pytest.mark.parametrize("offset", [0.0, 1.5])
-def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, offset: float) -> None:
-    stick_set(tmp_path / "set", 3)
-    output = {"kind": "heatmap", "decode": "dark", "blur": 5, "offset": offset}
-    training = PoseTraining(recipe_for(tmp_path, teacher_flip=True, output=output), quiet)
-    training.teacher = DotFinder(offset)
-    clean = torch.zeros(2, 3, 64, 64)
-    clean[0, :, 30, 21] = clean[1, :, 11, 50] = 1.0
-    wanted = training.teacher(clean)
-    heat = training.teach(clean)
-    assert heat is not None
-    assert (heat - wanted).abs().max() < 0.01
-    plainly_mirrored = training.teacher(clean.flip(3)).flip(3)
-    assert bool((plainly_mirrored - wanted).abs().max() > 0.2) is (offset == 0)
 
 
 def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: Path) -> None:

@@ -1,0 +1,168 @@
+"""What a teacher network says of crops: heatmaps, the mean of several looks, taken step by step or once ahead.
+
+Looked at ahead, every person costs the teacher one time and its answer is moved as the crop is moved in each step, so
+that it may look more often than a step could pay for. Letters: B crops, K joints, z the teacher's zoom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streampose.models.manifest import OutputSpec
+from streampose.pose.flip import mirror_columns
+from streampose.pose.skeleton import Skeleton
+from streampose.train.augment import PersonBatch, Views, warp
+from streampose.train.pose_config import PoseRecipe
+from streampose.train.pose_data import PersonStore
+from streampose.train.pose_loss import coarser_heatmaps
+from streampose.train.precision import Arithmetic
+from streampose.train.run_folder import writing
+
+AHEAD_AT_ONCE = 32
+
+
+@dataclass(slots=True)
+class PoseTeacher:
+    """`network` sees clean crops, mirrored and turned too where `recipe` says so; `mean` and `std` (1, 3, 1, 1)."""
+
+    network: nn.Module
+    recipe: PoseRecipe
+    skeleton: Skeleton
+    mean: Tensor
+    std: Tensor
+    lessons: Tensor | None = None
+    """(N, K, h, w) half floats, what `study` learnt of each stored crop as `look` sees it unmoved."""
+
+    def teach(self, batch: PersonBatch, views: Views, index: Tensor, arithmetic: Arithmetic) -> Tensor:
+        """Heatmaps (B, K, h, w) of the people `index` (B,) of the store, as they lie in `views`."""
+        if self.lessons is None:
+            return self.look(batch, views.affine, arithmetic, views.detail)
+        lessons = self.lessons[index.to(self.lessons.device)].float()
+        lessons = lessons.gather(1, views.order[..., None, None].expand_as(lessons))
+        still = still_affine(batch, self.recipe)
+        return move_heatmaps(lessons, _after(views.affine, _inverse(still)), self.recipe.output)
+
+    def look(
+        self, batch: PersonBatch, affine: Tensor, arithmetic: Arithmetic, straight: Tensor | None = None
+    ) -> Tensor:
+        """Heatmaps (B, K, h, w) of stored crops moved by `affine` (B, 2, 3), stored to input pixels.
+
+        `straight` (B, 3, zH, zW) spares the cutting of the view that is not turned, where it is at hand.
+        """
+        recipe = self.recipe
+        width, height = recipe.input.width, recipe.input.height
+        looks = [] if straight is None else [self._ask(straight, arithmetic)]
+        for degrees in ([] if straight is not None else [0.0]) + list(recipe.teacher_turns):
+            turn = turn_affine(degrees, width, height).to(affine)
+            moved = _after(turn, affine)
+            zoom = recipe.teacher_zoom
+            heat = self._ask(warp(batch.crops, moved * zoom, width * zoom, height * zoom), arithmetic)
+            looks.append(move_heatmaps(heat, _inverse(turn), recipe.output) if degrees else heat)
+        return torch.stack(looks).mean(0) if len(looks) > 1 else looks[0]
+
+    def _ask(self, pictures: Tensor, arithmetic: Arithmetic) -> Tensor:
+        """Heatmaps (B, K, h, w) at the student's cells of pictures (B, 3, zH, zW) in 0..255."""
+        recipe = self.recipe
+        clean = arithmetic.arrange((pictures - self.mean) / self.std)
+        with torch.no_grad(), arithmetic.autocast(clean.device):
+            heat: Tensor = self.network(clean).float()
+            if recipe.teacher_flip:
+                columns = torch.from_numpy(mirror_columns(clean.shape[3], recipe.output)).to(clean.device)
+                order = torch.from_numpy(self.skeleton.flip_order).to(clean.device)
+                mirrored = self.network(arithmetic.arrange(clean[..., columns])).float()
+                heat = 0.5 * (heat + mirrored[:, order].flip(3))
+        return coarser_heatmaps(heat, recipe.teacher_zoom, recipe.output).clamp(min=0.0)
+
+    def study(self, store: PersonStore, arithmetic: Arithmetic, folder: Path, progress: Callable[[int], None]) -> None:
+        """Look at everybody in `store`; the answers are kept in `folder`, so that a resumed run looks no second time.
+
+        Raises SinkError where they cannot be written.
+        """
+        path = folder / f"lessons-{self._name(store)}.npy"
+        if not path.exists():
+            with writing(path):
+                self._write(store, arithmetic, path, progress)
+        self.lessons = torch.from_numpy(np.load(path)).to(store.crops.device)
+
+    def _write(self, store: PersonStore, arithmetic: Arithmetic, path: Path, progress: Callable[[int], None]) -> None:
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:  # not mapped into memory: a full disk would then kill the process
+            for start in range(0, len(store), AHEAD_AT_ONCE):
+                batch = store.batch(torch.arange(start, min(start + AHEAD_AT_ONCE, len(store))))
+                heat = self.look(batch, still_affine(batch, self.recipe), arithmetic).half().cpu().numpy()
+                if not start:
+                    head = {"descr": heat.dtype.str, "fortran_order": False, "shape": (len(store), *heat.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, head)
+                file.write(heat.tobytes())
+                progress(len(heat))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+
+    def _name(self, store: PersonStore) -> str:
+        """A name for these answers: who was asked, how, about whom."""
+        asked = {"flip": self.recipe.teacher_flip, "turns": self.recipe.teacher_turns, "zoom": self.recipe.teacher_zoom}
+        told = hashlib.sha256(json.dumps(asked).encode())
+        for tensor in (*self.network.state_dict().values(), store.points, store.crops):
+            told.update(tensor.contiguous().cpu().numpy().data)
+        return told.hexdigest()[:12]
+
+
+def still_affine(batch: PersonBatch, recipe: PoseRecipe) -> Tensor:
+    """The map (B, 2, 3) from stored to input pixels that moves nothing: the middle goes to the middle."""
+    width, height = recipe.input.width, recipe.input.height
+    scale = 1.0 / recipe.teacher_zoom
+    rows, columns = batch.crops.shape[1:3]
+    one = batch.points.new_tensor(
+        [[scale, 0.0, width / 2 - scale * columns / 2], [0.0, scale, height / 2 - scale * rows / 2]]
+    )
+    return one.expand(len(batch.crops), 2, 3)
+
+
+def turn_affine(degrees: float, width: int, height: int) -> Tensor:
+    """The map (1, 2, 3) of input pixels that turns them about the input's middle."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    x, y = width / 2, height / 2
+    return torch.tensor([[[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]]])
+
+
+def move_heatmaps(heatmaps: Tensor, affine: Tensor, output: OutputSpec) -> Tensor:
+    """Heatmaps (B, K, h, w) moved as the input's pixels are by `affine` (B or 1, 2, 3), nothing where nothing was.
+
+    Between cells they are interpolated by cubics, so that a peak stays where it is, to a hundredth of a cell, and nearly
+    as high.
+    """
+    count, _, height, width = heatmaps.shape
+    stride = heatmaps.new_tensor(output.strides)
+    back = _inverse(affine)
+    y, x = torch.meshgrid(
+        torch.arange(height, device=heatmaps.device, dtype=heatmaps.dtype),
+        torch.arange(width, device=heatmaps.device, dtype=heatmaps.dtype),
+        indexing="ij",
+    )
+    pixels = torch.stack((x, y), -1).view(1, -1, 2) * stride + output.offset
+    cells = (pixels @ back[:, :, :2].transpose(1, 2) + back[:, None, :, 2] - output.offset) / stride
+    grid = 2.0 * cells / cells.new_tensor([width - 1, height - 1]) - 1.0
+    grid = grid.view(-1, height, width, 2).expand(count, -1, -1, -1)
+    return functional.grid_sample(heatmaps, grid, mode="bicubic", padding_mode="zeros", align_corners=True).clamp(min=0)
+
+
+def _inverse(affine: Tensor) -> Tensor:
+    linear = torch.linalg.inv(affine[:, :, :2])
+    return torch.cat((linear, -linear @ affine[:, :, 2:]), 2)
+
+
+def _after(last: Tensor, first: Tensor) -> Tensor:
+    """The affine map (B, 2, 3) that does `first`, then `last`."""
+    return torch.cat((last[:, :, :2] @ first[:, :, :2], last[:, :, :2] @ first[:, :, 2:] + last[:, :, 2:]), 2)
