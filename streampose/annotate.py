@@ -23,7 +23,7 @@ from streampose.redact import redact_url
 from streampose.sinks.paths import check_apart, fill
 from streampose.sinks.pictures import picture_name
 from streampose.sources.base import check_there
-from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, kind_of
+from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, address_of, kind_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Job:
 def recorded(text: str | Path) -> Path:
     """The file or folder that `text` names. Raises PermanentSourceError where there is none, UsageError for a stream, a
     webcam or a test pattern: those go on, and what is annotated has an end."""
-    path = Path(text)
+    path = Path(address_of(str(text)))
     if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
     if not os.path.exists(path) and kind_of(str(text)) in ("stream", "webcam", "synthetic"):

@@ -20,6 +20,7 @@ from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
 from streampose.sinks.video_file import check_extension, check_preset
+from streampose.sources.open import address_of
 
 log = logging.getLogger(__name__)
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
@@ -173,7 +174,7 @@ def check_outputs(config: Config) -> None:
     or ConfigError before anything else is begun."""
     check_options(config)
     urls = [url for camera in config.cameras.values() for url in (camera.url, camera.detect_url or camera.url)]
-    sources = [Path(url.removeprefix("file://")) for url in urls]
+    sources = [Path(address_of(url)) for url in urls]
     for camera in config.cameras:
         for _, options in config.sinks:
             if isinstance(options, RecordConfig):

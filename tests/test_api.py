@@ -59,6 +59,8 @@ def test_where_no_picture_can_be_read_the_file_is_named(folders: Path) -> None:
         (lambda f: streampose.annotate_images(f, settings="detect.size=320"), UsageError, "settings: texts such as"),
         (lambda f: streampose.annotate_images(f, settings=("sinks=[]",)), UsageError, "settings: sinks cannot be set"),
         (lambda f: streampose.annotate_images(f, settings=(f"sinks.0.jsonl.path={f}/x",)), UsageError, "sinks cannot be"),
+        (lambda f: next(streampose.open_source(f, skip="x")), PermanentSourceError, "skip: 'x' is not known; known"),
+        (lambda f: next(streampose.open_source("test:people", transport=1)), PermanentSourceError, "transport: 1 is"),
         (lambda f: streampose.Watcher(["detect.size=320"]), UsageError, "settings: texts such as"),  # type: ignore[arg-type]
         (lambda f: streampose.Watcher("smooth.offline=true"), ConfigError, "smooth.offline: a Watcher sees each frame"),
     ],

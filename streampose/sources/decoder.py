@@ -43,7 +43,7 @@ SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten se
 
 
 class PacketDecoder:
-    """The decoder of one connection. `clock` has the time of the last picture."""
+    """The decoder of one connection. `clock` has the time of the last picture; `packets` have come so far."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class PacketDecoder:
         self._unreadable: tuple[float, int] | None = (
             None  # since when no picture comes, from a key frame on, and errors
         )
-        self._packets = 0
+        self.packets = 0
         self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
         self._reports = False
         self._held: list[av.VideoFrame | Corrupt] = []
@@ -102,7 +102,7 @@ class PacketDecoder:
 
         if packet.size == 0 and packet.pts is None:
             return  # libav's mark of the end; `finish` drains
-        self._packets += 1
+        self.packets += 1
         if self._base is not None and packet.pts is not None:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._base))
         if not self._begun(packet):
@@ -117,7 +117,7 @@ class PacketDecoder:
             frames = packet.decode()
         except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
             frames = []
-            yield from self._next(self._damaged(f"packet {self._packets} cannot be decoded ({detail_of(error)})"))
+            yield from self._next(self._damaged(f"packet {self.packets} cannot be decoded ({detail_of(error)})"))
             self._look_for_another_codec(packet, None)
         else:
             self._look_for_another_codec(packet, len(frames))
@@ -152,7 +152,7 @@ class PacketDecoder:
         """The pictures that the decoder still holds at the end of the stream."""
         import av
 
-        if self._packets == 0:
+        if self.packets == 0:
             return
         try:
             frames = self.stream.codec_context.decode(None)
@@ -180,7 +180,7 @@ class PacketDecoder:
 
     def missing_frames(self) -> int:
         """How many pictures the container promises beyond those it held, 0 where it does not say."""
-        return max(0, (self.stream.frames or 0) - self._packets)
+        return max(0, (self.stream.frames or 0) - self.packets)
 
     def _begun(self, packet: av.Packet[VideoStream]) -> bool:
         """Whether decoding has begun: a live stream is joined at a key frame."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
 from streampose.redact import redact_url, split_credentials
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 Phase = Literal["open", "read"]
+Transport = Literal["tcp", "udp"]
+Skip = Literal["none", "nonref", "nonkey"]
 NETWORK_SCHEMES = frozenset(
     {"rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "http", "https", "udp", "rtp", "tcp", "srt", "mms", "mmsh"}
 )
@@ -62,13 +64,18 @@ class VideoOptions:
 
     open_timeout_s: float = OPEN_TIMEOUT_S
     read_timeout_s: float = READ_TIMEOUT_S
-    transport: Literal["tcp", "udp"] = "tcp"
-    skip: Literal["none", "nonref", "nonkey"] = "none"
+    transport: Transport = "tcp"
+    skip: Skip = "none"
     threads: int = 0
     hwaccel: str = "none"
     libav: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, known in (("transport", get_args(Transport)), ("skip", get_args(Skip))):
+            if (given := getattr(self, name)) not in known:
+                raise PermanentSourceError(
+                    f"{name}: {given!r} is not known; known are {', '.join(known)}", kind="usage"
+                )
         if "stimeout" in self.libav:
             raise PermanentSourceError(
                 "libav option stimeout does nothing since FFmpeg 5; use open_timeout and read_timeout", kind="usage"

@@ -61,7 +61,7 @@ class ReadLimit:
     short_s: float = math.inf
 
     def __float__(self) -> float:
-        return min(2.0 * self.silence_s if self.slow else self.silence_s, self.short_s)
+        return float(min(2 * self.silence_s if self.slow else self.silence_s, self.short_s))
 
     def doubt(self, since_s: float) -> None:
         """Nothing may have been heard since then: for now only what is at hand is read."""

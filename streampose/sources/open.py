@@ -6,11 +6,12 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import unquote
 
 from streampose.errors import PermanentSourceError
 from streampose.redact import quote_credentials, redact_url
 from streampose.sources.base import Source
-from streampose.sources.libav import NETWORK_SCHEMES, VideoOptions, scheme_of
+from streampose.sources.libav import NETWORK_SCHEMES, Skip, Transport, VideoOptions, scheme_of
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -48,10 +49,15 @@ RECORDED = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", "
 
 def address_of(url: str | int) -> str:
     """`url` as it is opened: a text that is the very name of an existing file or folder is that, also where it could be a
-    webcam's number (a folder `2024`) or have a scheme (`12:30.mp4`). A number that is no text is a webcam."""
+    webcam's number (a folder `2024`) or have a scheme (`12:30.mp4`). A number that is no text is a webcam. `file://` is a
+    path, whose %20 and the like are decoded where no file is named so."""
     text = str(url)
-    doubtful = isinstance(url, str) and (text.isdecimal() or ":" in text) and not os.path.isabs(text)
-    return f"./{text}" if doubtful and os.path.exists(text) else text
+    named = isinstance(url, str) and os.path.exists(text)
+    if not named and scheme_of(text) == "file":
+        path = text[len("file://") :]
+        text, named = path if os.path.exists(path) else unquote(path), True
+    doubtful = (text.isdecimal() or ":" in text) and not os.path.isabs(text)
+    return f"./{text}" if doubtful and named else text
 
 
 def kind_of(url: str | int) -> Kind:
@@ -64,14 +70,13 @@ def kind_of(url: str | int) -> Kind:
     scheme = scheme_of(text)
     if scheme in NETWORK_SCHEMES:
         return "stream"
-    if scheme not in ("", "file"):
+    if scheme:
         known = ", ".join(sorted(NETWORK_SCHEMES))
         raise PermanentSourceError(
             f"{redact_url(text)}: scheme {scheme}:// is not known; known are {known}", kind="usage"
         )
-    path = Path(text.removeprefix("file://"))
-    suffix = path.suffix.lower()
-    if os.path.isdir(path) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
+    suffix = Path(text).suffix.lower()
+    if os.path.isdir(text) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
         return "images"
     return "video"
 
@@ -96,15 +101,16 @@ def open_source(
     *,
     open_timeout_s: float = OPEN_TIMEOUT_S,
     read_timeout_s: float = READ_TIMEOUT_S,
-    transport: Literal["tcp", "udp"] = "tcp",
-    skip: Literal["none", "nonref", "nonkey"] = "none",
+    transport: Transport = "tcp",
+    skip: Skip = "none",
     threads: int = 0,
     hwaccel: str = "none",
     libav: Mapping[str, str] | None = None,
     tap: PacketTap | None = None,
     only: Collection[str] | None = None,
 ) -> Source:
-    """The source for `url`, not yet opened; options that its kind has no use for are ignored.
+    """The source for `url`, not yet opened; options that its kind has no use for are ignored, those that nothing knows are
+    refused (PermanentSourceError).
 
     `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`; a file
     or folder of that very name goes before the others.
@@ -113,6 +119,7 @@ def open_source(
     """
     kind = kind_of(url)
     text = address_of(url)
+    options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {})
     if kind == "synthetic":
         from streampose.sources.synthetic import PatternOptions, SyntheticSource
 
@@ -120,10 +127,9 @@ def open_source(
     if kind == "images":
         from streampose.sources.images import ImageSource
 
-        return ImageSource(text.removeprefix("file://"), only)
+        return ImageSource(text, only)
     from streampose.sources.video import VideoSource
 
-    options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {})
     if kind == "webcam":
         return VideoSource(f"/dev/video{text}" if text.isdecimal() else text, options, webcam=True, tap=tap)
     return VideoSource(text, options, tap=tap)

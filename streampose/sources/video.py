@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+_INDEX_AT_END = (
+    "its index may lie at its end, which wants a server that knows byte ranges; use such a one, or put the index first "
+    "(ffmpeg -c copy -movflags +faststart)"
+)
+
 
 class VideoSource:
     """A video file, a URL or a webcam (`/dev/video0`), opened once.
@@ -59,7 +64,7 @@ class VideoSource:
     def open(self) -> SourceInfo:
         """Connect and describe. Raises TransientSourceError or PermanentSourceError, in one line, in bounded time."""
         if not self._network and not self._webcam:
-            _check_file(Path(self._url.removeprefix("file://")))
+            _check_file(Path(self._url))
         libav.check_credentials(self._url)
         began_s = time.monotonic()
         container = self._connect(began_s)
@@ -179,7 +184,7 @@ class VideoSource:
             except IndexError:
                 packet = None  # PyAV, at the end of a container that grew a stream while it was read
             except av.error.FFmpegError as error:
-                failure = self._read_error(error, info, decoder.clock.time_s, phase, time.monotonic() - began_s)
+                failure = self._read_error(error, container, decoder, phase, time.monotonic() - began_s)
             if packet is not None:
                 phase = "read"
                 yield from decoder.feed(packet)
@@ -198,13 +203,23 @@ class VideoSource:
             return
 
     def _read_error(
-        self, error: BaseException, info: SourceInfo, time_s: float, phase: libav.Phase, elapsed_s: float
+        self,
+        error: BaseException,
+        container: InputContainer,
+        decoder: PacketDecoder,
+        phase: libav.Phase,
+        elapsed_s: float,
     ) -> SourceError:
         if self._network:
-            return libav.source_error(error, self._url, phase, elapsed_s, self._options)
-        if info.live:
+            failure = libav.source_error(error, self._url, phase, elapsed_s, self._options)
+            if failure.kind == "ended" and decoder.packets == 0 and "mp4" in container.format.name.split(","):
+                return TransientSourceError(f"{failure} before its first picture; {_INDEX_AT_END}", failure.kind)
+            return failure
+        if self._webcam:
             return TransientSourceError(f"webcam {self.name} stopped ({libav.detail_of(error)})", kind="ended")
-        return PermanentSourceError(f"{self.name} is damaged or cut at {time_s:.2f} s ({libav.detail_of(error)})")
+        return PermanentSourceError(
+            f"{self.name} is damaged or cut at {decoder.clock.time_s:.2f} s ({libav.detail_of(error)})"
+        )
 
 
 def _check_file(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import socket
@@ -41,7 +42,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
-            "/forbidden": functools.partial(self.send_error, 403),
+            "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
         }  # fmt: skip
         actions.get(self.path.partition("?")[0], self.file)()
 
@@ -59,6 +60,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data[start : end + 1])
         return None
+
+    def whole(self) -> None:
+        """Without byte ranges, whatever is asked for."""
+        data = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(data)
 
     def mjpeg(self, frames: int = 20) -> None:
         self.send_response(200)
@@ -125,13 +135,28 @@ def failure(url: str, options: VideoOptions = QUICK, within_s: float = 3.5) -> S
 def test_a_file_behind_http_is_a_recording(server: str, tmp_path: Path, name: str, codec: str) -> None:
     faststart = {"movflags": "faststart"} if name == "fast.mp4" else {}
     write_video(tmp_path / name, codec=codec, frames=30, mux_options=faststart)
-    source = VideoSource(f"http://{server}/{name}", QUICK)
+    source = VideoSource(f"http://{server}/{name}", VideoOptions(open_timeout_s=1, read_timeout_s=1))  # whole numbers
     info = source.open()
     items = list(source.frames(lambda: False))
     source.close()
     assert (info.kind, info.live) == ("stream", False)
     assert numbers(items) == list(range(30))
     assert {item.wall_source for item in items if isinstance(item, Picture)} == {"none"}
+
+
+def test_a_server_without_ranges_gives_an_mp4_whose_index_is_first_and_says_what_the_other_lacks(
+    server: str, tmp_path: Path
+) -> None:
+    """Longer than what libav keeps of a stream to go back in it."""
+    write_video(
+        tmp_path / "whole.mp4", frames=60, size=(640, 480), codec="mjpeg", mux_options={"movflags": "faststart"}
+    )
+    assert len(numbers(watch(f"http://{server}/whole.mp4"))) == 60
+    write_video(tmp_path / "whole.mp4", frames=60, size=(640, 480), codec="mjpeg")
+    error = failure(f"http://{server}/whole.mp4")
+    assert error.kind == "ended"
+    assert "ended the stream before its first picture; its index may lie at its end" in str(error)
+    assert "a server that knows byte ranges; use such a one, or put the index first" in str(error)
 
 
 def test_mjpeg_is_live_and_timed_by_arrival(server: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import urllib.parse
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
+from streampose.annotate import recorded
 from streampose.config import CameraConfig
 from streampose.errors import PermanentSourceError
 from streampose.sources.images import ImageSource
@@ -47,12 +50,27 @@ def test_the_limits_are_those_of_the_configuration_whoever_opens() -> None:
         assert configured == getattr(options, name) == asked[name].default
 
 
-def test_a_file_url_is_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "a clip.mp4"
-    write_video(path, frames=3)
-    source = open_source(f"file://{path}")
-    assert source.open().frame_count == 3
+@pytest.mark.parametrize("url", ["a clip.mp4", "a%20clip.mp4", "100%25.mp4", "100%.mp4", "a%20b.mp4"])
+def test_a_file_url_is_its_path(url: str, tmp_path: Path) -> None:
+    """Percent-encoded, as a browser gives it, or as it is; a file that is named with a % goes before."""
+    name = url if url.startswith("a%20b") else urllib.parse.unquote(url)
+    write_video(tmp_path / name, frames=3)
+    source = open_source(f"file://{tmp_path}/{url}")
+    info = source.open()
+    assert (info.frame_count, info.url) == (3, str(tmp_path / name))
     source.close()
+
+
+def test_a_file_url_of_a_picture_and_of_a_folder_is_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "the yard").mkdir()
+    PIL.Image.new("RGB", (64, 48)).save(tmp_path / "the yard" / "one.jpg")
+    monkeypatch.chdir(tmp_path)
+    for url in (f"file://{tmp_path}/the%20yard/one.jpg", f"file://{tmp_path}/the%20yard", "file://the%20yard"):
+        source = open_source(url)
+        assert (kind_of(url), source.open().frame_count) == ("images", 1)
+        source.close()
+        assert recorded(url).exists()
+    assert kind_of("file://0") == "video", "no webcam"
 
 
 @pytest.mark.parametrize("name", ["12:30.mp4", "test:people", "0", "foo://b.mp4"])
