@@ -28,6 +28,8 @@ _PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#\s]+)", re.IGNORECASE)
 _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 _HOST = re.compile(
     r"(?:(?P<address>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]+(?:%[\w.]+)?\])|(?P<name>\w(?:[\w.\-]*\w)?\.?))"
     r"(?P<port>:\d{1,5})?(?=[/?#]|$)"
@@ -45,6 +47,11 @@ def redact(text: str) -> str:
         text = _URL.sub(lambda found: found[1] + _clean(found[2]), text)
     text = _HEADER.sub(rf"\g<1>{MARK}", text)
     return _ASSIGNED.sub(rf"\g<1>{MARK}", text)
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and other control characters, as names of files may have them, spelled out (`\\n`)."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def redact_url(url: str) -> str:
@@ -193,6 +200,8 @@ def _clean_record(record: logging.LogRecord) -> None:
         said = f"{record.msg} {record.args!r}"
         record.msg, record.args = redact(said), ()
     cleaned = redact(said)
+    if record.name.partition(".")[0] == "streampose":  # what others say in several lines is left to them
+        cleaned = one_line(cleaned)
     if cleaned != said:
         record.msg, record.args = cleaned, ()
     if record.exc_info and record.exc_info[0] is not None:

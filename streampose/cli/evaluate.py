@@ -128,9 +128,9 @@ def evaluate(
             "detector_threshold": None if finder is None else threshold,
             **_got(estimator),
         }
-        _show(found, settings)
         if json_file is not None:
             write_json(json_file, found.as_dict() | {"settings": settings})
+        _show(found, settings)
         if sheet is not None:
             from streampose.evaluate.contact_sheet import write_sheet
 

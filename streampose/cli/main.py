@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
 from streampose import __version__
-from streampose.errors import EXIT_BUG, StreamposeError
+from streampose.errors import EXIT_BUG, SinkError, StreamposeError
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read "
@@ -98,31 +100,64 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that is not UTF-8, a file name that is not
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and the like, where the picture is whole
+    with contextlib.redirect_stdout(cast(TextIO, _Output(sys.stdout))):
+        code = _outcome(lambda: app(standalone_mode=False))
+        unwritten = _outcome(sys.stdout.flush)
+    sys.exit(code or unwritten)
+
+
+class _Output:
+    """Standard output, which is a sink like any other: where it takes nothing (a full disk), that is a SinkError, once. A
+    reader that is gone has read enough, and is no fault."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def write(self, text: str) -> int:
+        with self._fault():
+            self._out.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._fault():
+            self._out.flush()
+
+    @contextlib.contextmanager
+    def _fault(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with open(os.devnull, "w") as nowhere:  # for what is kept, which Python writes at its end
+                os.dup2(nowhere.fileno(), self._out.fileno())
+            if not isinstance(error, BrokenPipeError):
+                raise SinkError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
+
+
+def _outcome(what: Callable[[], int | None]) -> int:
+    """The exit code with which `what` ends; what went wrong is said."""
     try:
-        code = app(standalone_mode=False)
+        return what() or 0
     except StreamposeError as error:
         _say(str(error))
-        code = error.exit_code
+        return error.exit_code
     except BaseExceptionGroup as group:
         expected, bugs = group.split(StreamposeError)
         if bugs is not None:
-            code = _bug(bugs)
-        else:
-            leaves = [leaf for leaf in _leaves(expected) if isinstance(leaf, StreamposeError)]
-            for leaf in leaves:
-                _say(str(leaf))
-            code = max(leaf.exit_code for leaf in leaves)
+            return _bug(bugs)
+        leaves = [leaf for leaf in _leaves(expected) if isinstance(leaf, StreamposeError)]
+        for leaf in leaves:
+            _say(str(leaf))
+        return max(leaf.exit_code for leaf in leaves)
     except KeyboardInterrupt:
         _say("interrupted")
-        code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
+        return 130
     except ImportError as error:
-        code = _missing_library(error)
+        return _missing_library(error)
     except Exception as error:  # noqa: BLE001  (the outermost boundary)
-        code = _framework(error)
-    sys.exit(code or 0)
+        return _framework(error)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseException]:
@@ -132,10 +167,10 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseExcepti
 
 
 def _say(text: str) -> None:
-    from streampose.redact import redact
+    from streampose.redact import one_line, redact
 
     with contextlib.suppress(OSError):  # where nobody can hear it, the exit code still tells
-        print(f"streampose: {redact(text)}", file=sys.stderr)
+        print(f"streampose: {one_line(redact(text))}", file=sys.stderr)
 
 
 def _framework(error: Exception) -> int:

@@ -14,6 +14,7 @@ from streampose.messages import SourceInfo
 from streampose.pipeline.lane import Tally
 from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.run import CameraRun
+from streampose.redact import one_line
 from streampose.units import count
 
 PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
@@ -60,6 +61,7 @@ class Status:
             self._last_s = now_s
 
     def _print(self, text: str) -> None:
+        text = one_line(text)
         with contextlib.suppress(OSError):  # a log on a full disk, or a reader of it that is gone, ends no watch
             if self._bar is not None:
                 self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from streampose.cli.main import main
+from streampose.cli.status import Status
 
 
 def test_damaged_exif_of_a_picture_is_no_warning_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +30,51 @@ def test_damaged_exif_of_a_picture_is_no_warning_of_python(tmp_path: Path, monke
             main()
     assert ended.value.code == 0
     assert [str(warning.message) for warning in said] == []
+
+
+def ends_with(arguments: list[str], monkeypatch: pytest.MonkeyPatch, out: TextIO | None = None) -> int:
+    """The exit code of `streampose ARGUMENTS`, with `out` for standard output."""
+    monkeypatch.setattr(sys, "argv", ["streampose", *arguments])
+    if out is not None:
+        monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("buffering", [1, -1], ids=["while printing", "at the end"])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["models", "list"], ["models", "list", "--json"]])
+def test_standard_output_on_a_full_disk_is_one_line(
+    arguments: list[str], buffering: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", buffering) as full:
+        assert ends_with(arguments, monkeypatch, full) == 6
+    said = capsys.readouterr().err
+    assert said == "streampose: standard output cannot be written (No space left on device); send it elsewhere\n"
+
+
+@pytest.mark.parametrize("buffering", [1, -1], ids=["while printing", "at the end"])
+def test_a_reader_that_is_gone_is_no_fault(
+    buffering: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering) as out:
+        assert ends_with(["models", "list"], monkeypatch, out) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_break_in_the_name_of_a_file_breaks_no_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    name = str(tmp_path / "a\nb\x1b[31m.yaml")
+    assert ends_with(["check", name], monkeypatch) == 2
+    spelled = rf"{tmp_path}/a\nb\x1b[31m.yaml"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"streampose: {spelled}: no such configuration")
+    logging.getLogger("streampose.sources").warning("%s is cut", name)
+    Status(list)._print(f"{name}: 3 frames")
+    assert (caplog.messages[-1], capsys.readouterr().err) == (f"{spelled} is cut", f"{spelled}: 3 frames\n")
