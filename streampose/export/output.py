@@ -59,4 +59,5 @@ def is_written_through(path: Path) -> bool:
 
 def cannot_write(path: Path, error: OSError, option: str = "--out") -> SinkError:
     """The one line for what `option` named and cannot be written."""
-    return SinkError(f"{path}: cannot be written ({error.strerror or error}); choose another place with {option}")
+    why = os.strerror(error.errno) if error.errno else str(error)  # Arrow has words of its own for the same
+    return SinkError(f"{path}: cannot be written ({why}); choose another place with {option}")

@@ -219,6 +219,19 @@ def test_a_name_that_cannot_be_is_one_line(
         export(ResultReader(result), tmp_path / ("x" * 300))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("export", [export_coco, export_mot, export_csv, export_parquet])
+def test_a_full_disk_is_one_line_and_leaves_no_half_export(
+    export: Callable[[ResultReader, Path], Path], result: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "table"
+    Path(f"{out}.part").symlink_to("/dev/full")
+    with pytest.raises(SinkError) as caught:
+        export(ResultReader(result), out)
+    assert str(caught.value) == f"{out}: cannot be written (No space left on device); choose another place with --out"
+    assert not os.path.lexists(f"{out}.part")
+
+
 def test_a_folder_that_is_a_file_is_said_for_a_result_without_frames(
     pictures: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:
