@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from streampose.errors import ConfigError
 from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
@@ -58,6 +58,10 @@ class PoseRecipe(_Strict):
     teacher_flip: bool = Field(False, description="it sees the crop mirrored too, and the mean of both is taught")
     teacher_turns: tuple[float, ...] = Field((), description="it sees the crop turned by so many degrees too")
     teacher_ahead: bool = Field(False, description="it sees every person once, before training, not in every step")
+    teacher_aligned: tuple[str, ...] = Field(
+        (),
+        description="what it says ahead is moved, joint by joint, by its median distance to people's labels of these",
+    )
     teacher_zoom: int = Field(1, ge=1, le=4, description="its input is so many times the student's, crops are kept so")
     freeze_norms: bool = False
     samples: int = Field(gt=0)
@@ -79,6 +83,12 @@ class PoseRecipe(_Strict):
     measure_trained: bool = Field(False, description="measure on the people trained on, to show overfitting")
 
     _fits_the_network = field_validator("input")(fit_hrnet)
+
+    @model_validator(mode="after")
+    def _aligned_ahead(self) -> Self:
+        if self.teacher_aligned and not self.teacher_ahead:
+            raise ValueError("teacher_aligned: needs teacher_ahead: true, the distances are those of all people")
+        return self
 
     def found(self, path: Path) -> Path:
         """`path` of `data`, `init` or `teacher`: under `root`, or, where it is only there, in the working directory."""

@@ -22,13 +22,14 @@ MARGIN = 1.25
 @dataclass(frozen=True, slots=True)
 class PersonStore:
     """N people: `crops` (N, S, T, 3) uint8 RGB, `points` (N, K, 2) stored pixels, `weights` (N, K), `human` (N, K) bool,
-    `box_px` (N,) height of the box in stored pixels."""
+    `box_px` (N,) height of the box in stored pixels, `sources` the N names of the sets that they come from."""
 
     crops: Tensor
     points: Tensor
     weights: Tensor
     human: Tensor
     box_px: Tensor
+    sources: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -95,5 +96,11 @@ def load_people(
             at += 1
             if progress is not None:
                 progress(1)
-    tensors = (torch.from_numpy(array) for array in (points, weights, human, box_px))
-    return PersonStore(crops.to(device), *(tensor.to(device) for tensor in tensors))
+    return PersonStore(
+        crops=crops.to(device),
+        points=torch.from_numpy(points).to(device),
+        weights=torch.from_numpy(weights).to(device),
+        human=torch.from_numpy(human).to(device),
+        box_px=torch.from_numpy(box_px).to(device),
+        sources=tuple(person.image.source for part in people for person in part),
+    )

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streampose.errors import ConfigError
 from streampose.models.manifest import OutputSpec
+from streampose.pose.decode import decode_heatmaps
 from streampose.pose.flip import mirror_columns
 from streampose.pose.skeleton import Skeleton
 from streampose.train.augment import PersonBatch, Views, warp
@@ -30,6 +32,9 @@ from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import writing
 
 AHEAD_AT_ONCE = 32
+ALIGNED_AT_ONCE = 256
+SURE = 0.25
+"""A teacher's peak above it counts for the alignment."""
 
 
 @dataclass(slots=True)
@@ -94,6 +99,40 @@ class PoseTeacher:
             with writing(path):
                 self._write(store, arithmetic, path, progress)
         self.lessons = torch.from_numpy(np.load(path)).to(store.crops.device)
+        if self.recipe.teacher_aligned:
+            self._align(store)
+
+    def _align(self, store: PersonStore) -> None:
+        """Move what was said of every joint by the median of how far people put it from there, in input pixels.
+
+        Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several.
+        Labels of the recipe's sources count, at joints that the teacher is sure of. Raises ConfigError where there is none.
+        """
+        assert self.lessons is not None
+        wanted = self.recipe.teacher_aligned
+        chosen = torch.tensor([source in wanted for source in store.sources])
+        joints = self.lessons.shape[1]
+        away = torch.zeros(len(store), joints, 2)
+        sure = torch.zeros(len(store), joints, dtype=torch.bool)
+        for rows in torch.arange(len(store)).split(ALIGNED_AT_ONCE):
+            batch = store.batch(rows)
+            said = torch.from_numpy(decode_heatmaps(self.lessons[rows].float().cpu().numpy(), self.recipe.output))
+            still = still_affine(batch, self.recipe)
+            labelled = (batch.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu()
+            away[rows] = labelled - said[..., :2]
+            known = store.human[rows.to(store.human.device)] & (batch.weights > 0)
+            sure[rows] = known.cpu() & (said[..., 2] > SURE) & chosen[rows, None]
+        if not sure.any():
+            raise ConfigError(f"teacher_aligned: {', '.join(wanted)}: no joint of these is labelled by people")
+        shift = torch.zeros(joints, 2)
+        for joint in torch.nonzero(sure.any(0))[:, 0].tolist():
+            shift[joint] = away[sure[:, joint], joint].median(0).values
+        shift = shift.to(self.lessons.device)
+        affine = torch.cat((torch.eye(2, device=shift.device).expand(joints, 2, 2), shift[..., None]), 2)
+        for rows in torch.arange(len(store), device=shift.device).split(ALIGNED_AT_ONCE):
+            lessons = self.lessons[rows].float()
+            moved = move_heatmaps(lessons.flatten(0, 1)[:, None], affine.repeat(len(rows), 1, 1), self.recipe.output)
+            self.lessons[rows] = moved.view_as(lessons).half()
 
     def _write(self, store: PersonStore, arithmetic: Arithmetic, path: Path, progress: Callable[[int], None]) -> None:
         part = path.with_suffix(".part")
@@ -114,7 +153,7 @@ class PoseTeacher:
         """A name for these answers: who was asked, how, about whom."""
         asked = {"flip": self.recipe.teacher_flip, "turns": self.recipe.teacher_turns, "zoom": self.recipe.teacher_zoom}
         told = hashlib.sha256(json.dumps(asked).encode())
-        for tensor in (*self.network.state_dict().values(), store.points, store.crops):
+        for tensor in (*self.network.state_dict().values(), store.crops):
             told.update(tensor.contiguous().cpu().numpy().data)
         return told.hexdigest()[:12]
 

@@ -1,5 +1,6 @@
 """The pose teacher: mirrored, turned and enlarged looks agree, and what it said ahead moves with the crop."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streampose.errors import SinkError
+from streampose.errors import ConfigError, SinkError
 from streampose.models.manifest import OutputSpec
 from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
@@ -136,6 +137,38 @@ def test_what_was_said_ahead_lies_where_the_teacher_would_have_said_it(tmp_path:
     assert finder.asked == 2 * 6 * 3 * 2
     assert np.abs(places(ahead) - places(asked_now)).max() < 1.0  # the finder itself says whole pixels
     assert training.run().steps == 2
+
+
+def test_an_aligned_teacher_puts_joints_where_most_people_put_them(tmp_path: Path) -> None:
+    """Labels lie off what it says by an amount of their own for each joint, but for two of five; one joint has none."""
+    training = training_of(tmp_path, 7, DotFinder(), samples=14, batch=7)
+    teacher, store = training.teacher, training.store
+    assert teacher is not None
+    teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
+    assert teacher.lessons is not None
+    said = places(teacher.lessons.float())
+    custom = np.array([[3, -2], [-5, 4], [0, 6], [2, 2], [-1, 0], [9, 9]])
+    margin = (np.array(store.crops.shape[2:0:-1]) - 64) / 2
+    store.points[:] = torch.from_numpy(said + custom + margin)
+    store.points[[1, 4]] += 25.0
+    store.points[5:] += 9.0
+    store = replace(store, sources=("streets",) * 5 + ("sports",) * 2)
+    store.human[:] = True
+    store.weights[:] = 1.0
+    store.weights[:, 5] = 0.0
+    custom[5] = 0
+    teacher.recipe = teacher.recipe.model_copy(update={"teacher_aligned": ("streets",)})
+    teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
+    assert np.abs(places(teacher.lessons.float()) - said - custom).max() < 0.3
+    assert len(list(tmp_path.glob("lessons-*.npy"))) == 1  # nobody was asked again
+    teacher.recipe = teacher.recipe.model_copy(update={"teacher_aligned": ("moon",)})
+    with pytest.raises(ConfigError, match="teacher_aligned: moon: no joint of these is labelled by people"):
+        teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
+
+
+def test_an_aligned_teacher_must_look_ahead(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="teacher_aligned: needs teacher_ahead: true"):
+        recipe_for(tmp_path, teacher_aligned=["streets"])
 
 
 def test_a_resumed_run_asks_nobody_twice_and_another_teacher_anew(tmp_path: Path) -> None:
