@@ -1,7 +1,8 @@
 """Reading a configuration file: YAML, `${VAR}`, `--set key=value`; every fault is one `ConfigError`.
 
-`${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file (for passwords). An unset variable
-without a default is an error that names the key, never an empty string. YAML's anchors and merge keys (`<<: *gate`) work.
+`${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file (for passwords); `$${` is a plain `${`.
+An unset variable without a default is an error that names the key, never an empty string. YAML's anchors and merge keys
+(`<<: *gate`) work, and top-level keys that begin with `x-` are only there to hold them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import yaml
 from streampose.config import SINKS, Config, validate
 from streampose.errors import ConfigError
 
-_VARIABLE = re.compile(r"\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 
 
 def expand(value: Any, path: str = "") -> Any:
-    """Replace `${VAR}`, `${VAR:-default}` and `${file:PATH}` in every text of a parsed YAML; errors name the key."""
+    """Replace `${VAR}`, `${VAR:-default}`, `${file:PATH}` and `$${` in every text of a parsed YAML; errors name the key."""
     if isinstance(value, Mapping):
         return {key: expand(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
     if isinstance(value, list):
@@ -31,6 +32,8 @@ def expand(value: Any, path: str = "") -> Any:
         return value
 
     def replace(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
         if match[1]:
             try:
                 return Path(match[2]).read_text().strip()
@@ -47,10 +50,10 @@ def expand(value: Any, path: str = "") -> Any:
             )
         return match[4]
 
-    if "${" in _VARIABLE.sub("", value) or any("${" in (match[4] or "") for match in _VARIABLE.finditer(value)):
+    if "${" in _VARIABLE.sub(" ", value) or any("${" in (match[4] or "") for match in _VARIABLE.finditer(value)):
         raise ConfigError(
             f"{path}: a ${{ that does not end, or stands within another; "
-            "${VAR}, ${VAR:-default} and ${file:PATH} can be written, one beside the other"
+            "${VAR}, ${VAR:-default} and ${file:PATH} can be written, one beside the other, and $${ for ${ itself"
         )
     return _VARIABLE.sub(replace, value)
 
@@ -66,6 +69,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):  # ValueError: a date or number that cannot be
             value = text
+        except RecursionError:
+            raise ConfigError(f"--set {key}: nested too deep") from None
         parts = key.strip().split(".")
         if parts[0] in SINKS:
             raise ConfigError(f"--set {override}: {parts[0]} is a sink; write sinks.{override}")
@@ -154,9 +159,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         line = f" line {mark.line + 1}:" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}:{line} not YAML: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deep") from None
     if not isinstance(data, dict):
         found = "empty" if data is None else type(data).__name__
         raise ConfigError(f"{path}: a mapping with `cameras:` is wanted, this is {found}")
+    data = {key: value for key, value in data.items() if not str(key).startswith("x-")}
     apply_overrides(data, overrides)
     try:
         data = expand(data)

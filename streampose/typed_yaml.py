@@ -37,6 +37,8 @@ def read_yaml(path: Path, fault: type[StreamposeError], kind: str, hint: str) ->
         raise fault(f"{path}: no such {kind}; {hint}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that cannot be
         raise fault(f"{path}: not a {kind} ({str(error).splitlines()[0]})") from error
+    except RecursionError:
+        raise fault(f"{path}: not a {kind} (nested too deep)") from None
 
 
 def read_model(path: Path, model: type[M], fault: type[StreamposeError], kind: str, hint: str) -> M:

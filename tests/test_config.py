@@ -103,6 +103,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ("{[a]: b}", "line 1: not YAML: a key must be a text"),
         ("cameras: {gate: {url: a.mp4,\n password: 2024-99-99}}", "line 2: not YAML: month must be in 1..12"),
         ("cameras: {gate: {url: 'a\0'}}", "not YAML: unacceptable character #x0000"),
+        (f"cameras: {'[' * 1200}{']' * 1200}", "config.yaml: nested too deep"),
         ("", "a mapping with `cameras:` is wanted, this is empty"),
         ("cameras: [a.mp4]", "cameras: a mapping is wanted, keys with values"),
         ("cameras: {2024-01-01: {url: a.mp4}}", "cameras: 2024-01-01 is no text to YAML; write the name in quotes"),
@@ -205,6 +206,7 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
         "sinks.nothing=null",
         "sinks.7.x=1",
         "=3",
+        f"detect={'[' * 1200}{']' * 1200}",
     ],
 )
 def test_a_wrong_override_is_one_line(tmp_path: Path, setting: str) -> None:
@@ -218,6 +220,16 @@ def test_variables_come_from_environment_default_and_file(tmp_path: Path, monkey
     monkeypatch.setenv("THERE", "value")
     text = f"${{THERE}} ${{ABSENT:-default}} ${{file:{tmp_path}/secret}}"
     assert expand({"a": [text]}) == {"a": ["value default p@ss/w%rd:"]}
+    assert expand(["$${THERE}", "a$${${THERE}$${", "$$${{"]) == ["${THERE}", "a${value${", "$${{"]
+    assert expand("$$THERE") == "$$THERE", "nothing else is taken for an escape"
+
+
+def test_top_level_keys_that_begin_with_x_hold_anchors(tmp_path: Path) -> None:
+    text = "x-camera: &camera {skip: nonkey, user: '${ABSENT}'}\ncameras: {gate: {<<: *camera, url: a.mp4, user: me}}"
+    gate = load(write(tmp_path, text)).cameras["gate"]
+    assert (gate.skip, gate.user) == ("nonkey", "me")
+    with pytest.raises(ConfigError, match=r"cameras\.gate\.x-a: unknown key"):
+        load(write(tmp_path, "cameras: {gate: {url: a.mp4, x-a: 1}}"))
 
 
 def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:

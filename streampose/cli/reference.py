@@ -31,9 +31,10 @@ HEAD = """# Configuration
 Made by `streampose reference`; a test holds that this page is what that command prints.
 
 A configuration is YAML. A duration is a number of seconds or a text such as `500ms`, `1s`, `10m`, `7d`; a size is bytes
-or a text such as `200GB`. `${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file. An unknown
-key is an error that names the nearest right one. Cameras that are alike share keys by YAML's own means
-(`gate: &gate {…}`, `yard: {<<: *gate, url: …}`). `--set key.path=value` overrides a key; sinks are addressed by their name
+or a text such as `200GB`. `${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file; `$${` is a
+plain `${`. An unknown key is an error that names the nearest right one. Cameras that are alike share keys by YAML's own
+means (`gate: &gate {…}`, `yard: {<<: *gate, url: …}`), and top-level keys that begin with `x-` are only there to hold what
+is shared (`x-camera: &camera {…}`). `--set key.path=value` overrides a key; sinks are addressed by their name
 (`--set sinks.record.crf=28`), and null takes one out (`--set sinks.display=null`).
 """
 

@@ -120,11 +120,14 @@ def test_every_fault_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     strange = tmp_path / "strange.pth"
     torch.save({"fc.weight": torch.zeros(2, 2)}, strange)
     detector = write_detector(tmp_path / "weights")
+    deep = tmp_path / "deep.yaml"
+    deep.write_text("[" * 1200 + "]" * 1200)
     faults = {
         "tinny": "did you mean tiny",
         "hrnet_w32_256x192": "streampose models fetch hrnet_w32_256x192",
         str(tmp_path / "gone.pth"): "no such model file",
         str(orphan): "needs its manifest, orphan.yaml",
+        str(deep): "not a model manifest .nested too deep",
         str(text): "not loaded|not a checkpoint",
         str(strange): "of no HRNet",
         str(detector): "is a detect model; a pose model is wanted",
