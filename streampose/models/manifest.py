@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,10 @@ from streampose.typed_yaml import read_model
 
 HRNET_MULTIPLE = 32
 """An HRNet halves its input five times and adds the results up again, so both sides must be multiples of this."""
+
+_EXTERNAL_DATA = re.compile(rb"\x6a[\x80-\xff]*.\x0a\x08location\x12([\x80-\xff]*.)", re.DOTALL)
+"""TensorProto.external_data (onnx.proto, field 13) as protobuf writes the entry of its file, up to the length of the name.
+The library that would read it is not needed where OpenVINO runs the model, and takes long to load."""
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 
@@ -84,7 +89,9 @@ class Manifest(_Strict):
     architecture: dict[str, Any]
     weights: str = Field(description="file name, beside the manifest")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    sha256_bin: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="of the .bin beside an .xml")
+    sha256_bin: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="of an .xml's .bin, an .onnx's data file"
+    )
     input: InputSpec
     output: OutputSpec
     licence: str
@@ -126,15 +133,33 @@ def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
     hint = "`streampose models list` shows what there is"
     manifest = read_model(path, Manifest, ModelError, "model manifest", hint)
     weights = path.parent / manifest.weights
-    files = {weights: manifest.sha256}
+    _check(weights, manifest.sha256, path, verify)
+    data = onnx_data(weights) if weights.suffix == ".onnx" else []
+    if len(data) > 1 or (data and manifest.sha256_bin is None):
+        raise ModelError(
+            f"{weights}: some of it is in {', '.join(file.name for file in data[:3])}, of which {path.name} has no hash; "
+            "save the model as one file, or as one and its data, with the sha256 of the data as sha256_bin"
+        )
     if manifest.sha256_bin is not None:
-        files[weights.with_suffix(".bin")] = manifest.sha256_bin
-    for file, wanted in files.items():
-        if not file.is_file():
-            raise ModelError(f"{file}: the weights that {path.name} names are missing; restore the file")
-        if verify and (found := sha256_of(file)) != wanted:
-            raise ModelError(f"{file}: sha256 is {found[:12]}…, {path.name} says {wanted[:12]}…; restore the file")
+        _check(data[0] if data else weights.with_suffix(".bin"), manifest.sha256_bin, path, verify)
     return manifest, weights
+
+
+def _check(file: Path, wanted: str, manifest: Path, verify: bool) -> None:
+    """Raise ModelError where `file` is not there, or has another sha256 than its manifest says."""
+    if not file.is_file():
+        raise ModelError(f"{file}: the weights that {manifest.name} names are missing; restore the file")
+    if verify and (found := sha256_of(file)) != wanted:
+        raise ModelError(f"{file}: sha256 is {found[:12]}…, {manifest.name} says {wanted[:12]}…; restore the file")
+
+
+def onnx_data(path: Path) -> list[Path]:
+    """The files in which an ONNX model keeps tensors outside itself, sorted."""
+    content, names = path.read_bytes(), set()
+    for found in _EXTERNAL_DATA.finditer(content):
+        length = sum((byte & 127) << 7 * place for place, byte in enumerate(found[1]))
+        names.add(os.fsdecode(content[found.end() : found.end() + length]))
+    return sorted(path.parent / name for name in names)
 
 
 def save(manifest: Manifest, path: str | Path) -> None:

@@ -86,6 +86,8 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
         key["calibration"] = calibration_set()
     if weights.suffix == ".xml":
         key["bin"] = manifest.sha256_bin or sha256_of(_weights_of_ir(weights))
+    elif manifest.sha256_bin is not None:
+        key["bin"] = manifest.sha256_bin
     return key
 
 

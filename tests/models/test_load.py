@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from streampose.errors import ConfigError, ModelError
 from streampose.models import cache
 from streampose.models.load import load_detector, load_pose
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
+from streampose.models.resolve import resolve
 from tests.made_models import INPUT, write_detector, write_pose_model
 
 PICTURE = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -147,11 +149,46 @@ def simcc_model(folder: Path) -> Path:
     return path
 
 
+def with_data_beside(path: Path, name: str = "beside.data") -> Path:
+    """The ONNX model in `path` with its constants in a file of their own; its manifest has no hash of that yet."""
+    onnx.save(onnx.load(str(path)), str(path), save_as_external_data=True, location=name, size_threshold=0)
+    manifest = path.with_suffix(".yaml")
+    facts = yaml.safe_load(manifest.read_text())
+    save(Manifest.model_validate(facts | {"sha256": sha256_of(path)}), manifest)
+    return manifest
+
+
+def test_the_data_of_an_onnx_model_is_held_to_its_hash(tmp_path: Path) -> None:
+    path = simcc_model(tmp_path)
+    manifest = with_data_beside(path)
+    with pytest.raises(
+        ModelError, match=r"some of it is in beside\.data, of which brightness\.yaml has no hash"
+    ) as caught:
+        resolve(path, "pose")
+    assert "\n" not in str(caught.value)
+    data = tmp_path / "beside.data"
+    manifest.write_text(f"{manifest.read_text()}sha256_bin: {sha256_of(data)}\n")
+    assert resolve(path, "pose")[1] == path
+    before = data.read_bytes()
+    data.write_bytes(before[:-1] + b"\x7f")
+    with pytest.raises(ModelError, match=r"beside\.data: sha256 is"):
+        resolve(path, "pose")
+    data.unlink()
+    with pytest.raises(ModelError, match=r"beside\.data: the weights that brightness\.yaml names are missing"):
+        resolve(path, "pose")
+
+
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_a_simcc_model_in_onnx_with_a_manifest(runtime: str, tmp_path: Path) -> None:
+def test_a_simcc_model_in_onnx_with_a_manifest(runtime: str, apart: bool, tmp_path: Path) -> None:
     picture = np.zeros((120, 160, 3), np.uint8)
     picture[60:63, 90:93] = 255
     boxes = np.array([[60, 20, 120, 100], [70, 30, 130, 110]], np.float32)
-    (points,) = load_pose(simcc_model(tmp_path), device="cpu", runtime=runtime, precision="fp32")([picture], [boxes])
+    path = simcc_model(tmp_path)
+    if apart:
+        name = "x" * 140
+        manifest = with_data_beside(path, name)
+        manifest.write_text(f"{manifest.read_text()}sha256_bin: {sha256_of(tmp_path / name)}\n")
+    (points,) = load_pose(path, device="cpu", runtime=runtime, precision="fp32")([picture], [boxes])
     assert points.shape == (2, 17, 3)
     assert np.abs(points[..., :2] - [91, 61]).max() < 2.5  # a pixel of the small input is two of the picture
