@@ -65,8 +65,6 @@ class ImageSource:
             raise PermanentSourceError(
                 f"{self._path} holds no picture that can be decoded ({first.name}: {fault})", kind="codec"
             )
-        if self._path.is_file():
-            _say_what_is_left_out(self._path)
         return SourceInfo(
             url=str(self._path),
             kind="images",
@@ -89,6 +87,8 @@ class ImageSource:
             except (OSError, ValueError, SyntaxError) as error:
                 yield Corrupt(f"{file.name} cannot be decoded ({_reason(error)})", float(index))
                 continue
+            if self._only is not None or self._path.is_file():
+                _say_what_is_left_out(file)
             jump = "" if before is None or before == image.shape else "the pictures differ in size"
             before = image.shape
             yield Picture(
@@ -126,7 +126,7 @@ class ImageSource:
 
 
 def _say_what_is_left_out(path: Path) -> None:
-    """A picture that was given alone may be one that moves, or many pages."""
+    """A picture that was given by its name may be one that moves, or many pages."""
     import PIL.Image
 
     with PIL.Image.open(path) as opened:

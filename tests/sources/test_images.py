@@ -25,8 +25,8 @@ def save(path: Path, number: int, **options: object) -> None:
     PIL.Image.fromarray(picture(number)[:, :, ::-1]).save(path, **options)  # type: ignore[arg-type]
 
 
-def watch(path: Path) -> list[Picture | Corrupt]:
-    source = ImageSource(path)
+def watch(path: Path, only: list[str] | None = None) -> list[Picture | Corrupt]:
+    source = ImageSource(path, only)
     source.open()
     items = list(source.frames(lambda: False))
     source.close()
@@ -136,6 +136,7 @@ def test_floating_point_is_scaled_to_its_range(tmp_path: Path, white: float) -> 
     assert np.abs(image[1:].astype(float) - expected[None, :, None]).max() <= 1
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize(
     ("suffix", "said"),
     [
@@ -144,8 +145,8 @@ def test_floating_point_is_scaled_to_its_range(tmp_path: Path, white: float) -> 
         ("tif", "taken"),
     ],
 )
-def test_a_picture_that_moves_is_said_where_it_is_given_alone(
-    tmp_path: Path, suffix: str, said: str, caplog: pytest.LogCaptureFixture
+def test_a_picture_that_moves_is_said_where_it_is_given_by_its_name(
+    tmp_path: Path, suffix: str, said: str, alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "streampose")
     path = tmp_path / f"x.{suffix}"
@@ -154,7 +155,7 @@ def test_a_picture_that_moves_is_said_where_it_is_given_alone(
     assert len(watch(tmp_path)) == 1
     assert caplog.messages == []
     for _ in range(2):
-        watch(path)
+        watch(*((path, None) if alone else (tmp_path, [path.name])))
     (line,) = caplog.messages
     assert line.startswith(f"{path}: 3 pictures in it")
     assert line.endswith(said)
