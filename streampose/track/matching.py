@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from streampose.track import association
 from streampose.track.association import COCO_BOX_FILL
-from streampose.track.track import CENTRE_NOISE, Bodies, Track
+from streampose.track.track import CENTRE_NOISE, Bodies, Track, around
 
 Floats = npt.NDArray[np.float64]
 POSE_SHARE = 0.35  # of the likeness, where both poses are known well enough
@@ -19,6 +19,9 @@ LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
 NEUTRAL_COLOUR = 0.5
 CONTEST_SHARE = 0.55  # of the likeness goes to whom the colours fit best
 COLOUR_SHARE = 0.2
+STAYED_SHARE = 0.8  # of the overlap with where somebody unseen was seen last
+DOUBLE_IOU = 0.4
+DOUBLE_OKS = 0.6
 RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
 AHEAD_S = 2.0  # a walk can be foreseen for so long
 STAY_STD = 0.2  # body heights: a person who stopped is found about there
@@ -92,6 +95,23 @@ def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any]
         near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
         result[row] = np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
     return result
+
+
+def stayed(tracks: list[Track], bodies: Bodies, boxes: Floats) -> Floats:
+    """Overlap (N, M) of the detections (M, 4) with where people not seen now were seen last: many have stopped there."""
+    unseen = np.array([person.unseen for person in tracks])
+    last = around(bodies.seen_at, bodies.sides)
+    return np.where(unseen[:, None], STAYED_SHARE * association.iou(last, boxes), 0.0)
+
+
+def doubles(boxes: Floats, alike: Floats) -> set[int]:
+    """Which of the detections `boxes` (M, 4), best first, are a second box on somebody: they overlap a better one much,
+    and the poses are the same (`alike` is (M, M))."""
+    same = alike > DOUBLE_OKS
+    if not same.any():
+        return set()
+    overlap = association.iou(boxes, boxes)
+    return set(range(len(same))) - set(association.firsts(same & (overlap > DOUBLE_IOU)))
 
 
 def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDArray[Any]) -> Floats:

@@ -22,6 +22,7 @@ COAST_DECAY = 1.0  # 1/s: people whom nobody sees slow down, for many have met s
 MISFIT = np.array([0.4, 0.15])  # log of the sides' ratio at which a box counts half: it is cut, or holds two
 SIDE_NOISE = 0.08  # relative standard deviation of a detected box's sides
 SIDE_WALK = 0.25  # relative change of the sides of a box in a second (a turn, a stride, coming nearer)
+EPSILON_S = 1e-6
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +70,17 @@ class Track:
 
     def may_confirm(self, options: TrackOptions) -> bool:
         """Whether it has been seen often and long enough."""
-        return self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - 1e-6
+        return (
+            self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - EPSILON_S
+        )
+
+    def is_awaited(self, now_s: float, options: TrackOptions) -> bool:
+        """Whether, unseen, it has not been so for too long; who is new is not to blame before detection is due again."""
+        if self.confirmed:
+            patience_s = options.lost_after_s + options.recall_s
+        else:
+            patience_s = options.lost_after_s if self.missed_s is None else options.tentative_lost_s
+        return now_s - self.evidence_s <= patience_s + EPSILON_S
 
 
 class Bodies:

@@ -20,22 +20,19 @@ from streampose.track.candidates import Proposal
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.people import describe
 from streampose.track.smoother import Smoother
-from streampose.track.track import Bodies, Track, around
+from streampose.track.track import EPSILON_S, Bodies, Track
+from streampose.track.turns import Turns
 
 Floats = npt.NDArray[np.float64]
 LEAST_LIKENESS = 0.25  # below this a detection is somebody else
 WEAK_HANDICAP = 0.05  # so much less likeness has a weak detection to anybody
 LEAST_RECALL = 0.05
-STAYED_SHARE = 0.8  # of the overlap with where somebody unseen was seen last
 WEAK_S = 0.5  # a weak detection carries only whom a detection showed not longer ago
-DOUBLE_IOU = 0.4
-DOUBLE_OKS = 0.6
 ABSENCE_COST = 0.3
 ABSENCE_S = 0.15
 LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
 TAKEN_OKS = 0.6  # and up to which it is not that of somebody else seen already
 LEAST_VISIBLE = 0.4  # the part of an unseen person's box that must still lie in the picture
-EPSILON_S = 1e-6
 COCO_BODY = np.array([5, 6, 11, 12, 13, 14])
 ALONE_IOU = 0.1  # clothes are remembered from boxes that overlap nobody by more
 MEMORY = 0.1  # the share of a new sighting in the memory of clothes
@@ -66,10 +63,7 @@ class CameraTracker:
         self._tracks: list[Track] = []
         self._bodies = Bodies()
         self._next_id = 1
-        self._detections = 0
-        self._since = 0  # frames since the last detection
-        self._interval = 1  # frames from one detection to the next, as it was last
-        self._pose_every = self.options.pose_every
+        self._turns = Turns(self.options.pose_every)
         self._time_s: float | None = None
 
     def reset(self) -> None:
@@ -81,7 +75,7 @@ class CameraTracker:
 
     def pose_every_at_least(self, frames: int) -> None:
         """Pose each person on every `frames`-th frame, or as seldom as the options say."""
-        self._pose_every = max(frames, self.options.pose_every)
+        self._turns.every = max(frames, self.options.pose_every)
 
     def propose(self, time_s: float, boxes: Array | None, scores: Array | None, width: int, height: int) -> Proposal:
         """Predict everybody to `time_s` and say where a pose is wanted.
@@ -90,7 +84,7 @@ class CameraTracker:
         before the last one counts as the last one.
         """
         time_s = self._advance(time_s)
-        self._count(boxes is not None)
+        self._turns.count(boxes is not None)
         detections, weights = candidates.clean(boxes, scores, self.options.low_threshold)
         kept = association.suppress(detections, np.arange(len(detections)), self.options.duplicate_iou)
         detections, weights = detections[kept], weights[kept]
@@ -104,7 +98,7 @@ class CameraTracker:
         carried = self._uncovered(set(owner.values()))
         claims = np.concatenate((detections, now[carried]))
         owners = [owner.get(j) for j in wanted] + carried
-        due = [index for index, row in enumerate(owners) if row is None or self._is_due(row)]
+        due = [index for index, row in enumerate(owners) if row is None or self._turns.is_due(self._tracks[row].id)]
         pose_of = np.full(len(claims), -1)
         pose_of[due] = np.arange(len(due))
         return Proposal(
@@ -130,7 +124,7 @@ class CameraTracker:
         seen = np.where(numbers, poses, 0.0)  # nothing is a point of no score
         colours = self._colours(poses[:count], image)
         alike = matching.same_pose(seen[:count], proposal.detections, self._sigmas)
-        doubles = self._doubles(proposal, alike)
+        doubles = matching.doubles(proposal.detections, alike)
         owners = self._assign(proposal, seen[:count], colours, doubles)
         discarded = doubles | self._discard(proposal, seen, owners, alike)
         used = self._see(proposal, poses, owners, discarded)
@@ -169,21 +163,6 @@ class CameraTracker:
             if row not in covered and person.may_be_carried(self._time_s or 0.0, self.options)
         ]
 
-    def _count(self, detected: bool) -> None:
-        if detected:
-            self._interval = self._since + 1 if self._detections else 1
-            self._detections, self._since = self._detections + 1, 0
-        else:
-            self._since += 1
-
-    def _is_due(self, row: int) -> bool:
-        """Whether this person's pose is asked for. Detections vouch for boxes, so poses rarer than they are taken of
-        detected people, in turn; poses more frequent than they are taken with each detection and in equal steps after."""
-        every, interval = self._pose_every, max(self._interval, self._since + 1)
-        if every < interval:
-            return self._since % every == 0
-        return self._since == 0 and (self._detections + self._tracks[row].id) % -(-every // interval) == 0
-
     def _widened(self, boxes: Floats, owners: list[int | None]) -> Floats:
         """The `boxes` (C, 4), each grown to hold the joints that are known well of the track in its row of `owners`."""
         rows = np.array([row for row in owners if row is not None], np.intp)
@@ -204,7 +183,7 @@ class CameraTracker:
             return {}
         overlap = proposal.overlap
         if any(person.unseen for person in tracks):
-            overlap = np.maximum(overlap, self._stayed(detections))
+            overlap = np.maximum(overlap, matching.stayed(tracks, bodies, detections))
         alike, told = self._fit(EACH, poses)
         dressed = appearance.wardrobe_likeness(bodies.colours, colours)
         similarity = matching.dress(matching.mix(overlap, alike, told), dressed, LEAST_LIKENESS)
@@ -237,20 +216,6 @@ class CameraTracker:
             give(recalled * np.where(np.isfinite(dressed), dressed, unknown), missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
         return owners
-
-    def _stayed(self, detections: Floats) -> Floats:
-        """Overlap (N, D) of the detections with where people not seen now were seen last: many have stopped there."""
-        unseen = np.array([person.unseen for person in self._tracks])
-        boxes = around(self._bodies.seen_at, self._bodies.sides)
-        return np.where(unseen[:, None], STAYED_SHARE * association.iou(boxes, detections), 0.0)
-
-    def _doubles(self, proposal: Proposal, alike: Floats) -> set[int]:
-        """Detections that are a second box on somebody: they overlap a better one much, and the poses are the same."""
-        same = alike > DOUBLE_OKS
-        if not same.any():
-            return set()
-        overlap = association.iou(proposal.detections, proposal.detections)
-        return set(range(len(same))) - set(association.firsts(same & (overlap > DOUBLE_IOU)))
 
     def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int], alike: Floats) -> set[int]:
         """Detections whose pose is somebody else's: of two alike in overlapping boxes, the one that fits its track less.
@@ -369,19 +334,10 @@ class CameraTracker:
             return
         visible = candidates.inside(self._bodies.boxes, *proposal.picture) >= LEAST_VISIBLE
         stay = [
-            not person.unseen or (sees and self._is_awaited(person, now))
+            not person.unseen or (sees and person.is_awaited(now, options))
             for person, sees in zip(self._tracks, visible.tolist(), strict=True)
         ]
         if not all(stay):
             self._tracks = [person for person, stays in zip(self._tracks, stay, strict=True) if stays]
             self._bodies.keep(np.array(stay))
             self._smoother.keep(np.array(stay))
-
-    def _is_awaited(self, person: Track, now_s: float) -> bool:
-        """Whether somebody unseen has not been so for too long; who is new is not to blame before detection is due again."""
-        options = self.options
-        if person.confirmed:
-            patience_s = options.lost_after_s + options.recall_s
-        else:
-            patience_s = options.lost_after_s if person.missed_s is None else options.tentative_lost_s
-        return now_s - person.evidence_s <= patience_s + EPSILON_S
