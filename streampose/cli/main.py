@@ -100,9 +100,11 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that is not UTF-8, a file name that is not
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and the like, where the picture is whole
-    with contextlib.redirect_stdout(cast(TextIO, _Output(sys.stdout))):
-        code = _outcome(lambda: app(standalone_mode=False))
-        unwritten = _outcome(sys.stdout.flush)
+    with open(os.devnull, "w") as nowhere:
+        out = sys.stdout or nowhere  # closed by whoever started us
+        with contextlib.redirect_stdout(cast(TextIO, _Output(out, nowhere))):
+            code = _outcome(lambda: app(standalone_mode=False))
+            unwritten = _outcome(sys.stdout.flush)
     sys.exit(code or unwritten)
 
 
@@ -110,8 +112,8 @@ class _Output:
     """Standard output, which is a sink like any other: where it takes nothing (a full disk), that is a SinkError, once. A
     reader that is gone has read enough, and is no fault."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, nowhere: TextIO) -> None:
+        self._out, self._nowhere = out, nowhere
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._out, name)
@@ -130,8 +132,7 @@ class _Output:
         try:
             yield
         except OSError as error:
-            with open(os.devnull, "w") as nowhere:  # for what is kept, which Python writes at its end
-                os.dup2(nowhere.fileno(), self._out.fileno())
+            os.dup2(self._nowhere.fileno(), self._out.fileno())  # for what is kept, which Python writes at its end
             if not isinstance(error, BrokenPipeError):
                 raise SinkError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
 

@@ -65,6 +65,12 @@ def test_a_reader_that_is_gone_is_no_fault(
     assert capsys.readouterr().err == ""
 
 
+def test_standard_output_may_be_closed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert ends_with(["models", "list"], monkeypatch) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_line_break_in_the_name_of_a_file_breaks_no_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
