@@ -21,9 +21,15 @@ from typing import Literal, TypeAlias
 
 
 class StreamposeError(Exception):
-    """Root of every expected failure; `str(error)` is the one line that a user sees."""
+    """Root of every expected failure; `str(error)` is the one line that a user sees, `lines` are several where faults are
+    listed."""
 
     exit_code = 1
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is said, a fault a line."""
+        return (str(self),)
 
 
 class UsageError(StreamposeError):
@@ -65,9 +71,17 @@ class ModelError(StreamposeError):
 
 
 class DataError(StreamposeError):
-    """A data set, result file or label file is wrong."""
+    """A data set, result file or label file is wrong; `faults` are one or more."""
 
     exit_code = 5
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self._faults = faults
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self._faults
 
 
 class SinkError(StreamposeError):

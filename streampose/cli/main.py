@@ -142,7 +142,7 @@ def _outcome(what: Callable[[], int | None]) -> int:
     try:
         return what() or 0
     except StreamposeError as error:
-        _say(str(error))
+        _say(*error.lines)
         return error.exit_code
     except BaseExceptionGroup as group:
         expected, bugs = group.split(StreamposeError)
@@ -150,7 +150,7 @@ def _outcome(what: Callable[[], int | None]) -> int:
             return _bug(bugs)
         leaves = [leaf for leaf in _leaves(expected) if isinstance(leaf, StreamposeError)]
         for leaf in leaves:
-            _say(str(leaf))
+            _say(*leaf.lines)
         return max(leaf.exit_code for leaf in leaves)
     except KeyboardInterrupt:
         _say("interrupted")
@@ -167,11 +167,12 @@ def _leaves(group: BaseExceptionGroup[BaseException] | None) -> list[BaseExcepti
     return [leaf for e in group.exceptions for leaf in (_leaves(e) if isinstance(e, BaseExceptionGroup) else [e])]
 
 
-def _say(text: str) -> None:
+def _say(*lines: str) -> None:
     from streampose.redact import one_line, redact
 
     with contextlib.suppress(OSError):  # where nobody can hear it, the exit code still tells
-        print(f"streampose: {one_line(redact(text))}", file=sys.stderr)
+        for line in lines:
+            print(f"streampose: {one_line(redact(line))}", file=sys.stderr)
 
 
 def _framework(error: Exception) -> int:

@@ -147,8 +147,8 @@ def open_keypoint_set(
     if not people and not faults:
         faults.append("no annotated person in it")
     if faults:
-        more = f"\n{path}: ... and {len(faults) - 10} more" if len(faults) > 10 else ""
-        raise DataError("\n".join(f"{path}: {fault}" for fault in faults[:10]) + more)
+        more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
+        raise DataError(*(f"{path}: {fault}" for fault in faults[:10] + more))
     return KeypointSet(path, pictures, people, joints, folder, archive)
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from streampose.cli.main import main
 from streampose.cli.status import Status
+from tests.train.stick_people import stick_set, write_annotations
 
 
 def test_damaged_exif_of_a_picture_is_no_warning_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +85,20 @@ def test_a_line_break_in_the_name_of_a_file_breaks_no_line(
     logging.getLogger("streampose.sources").warning("%s is cut", name)
     Status(list)._print(f"{name}: 3 frames")
     assert (caplog.messages[-1], capsys.readouterr().err) == (f"{spelled} is cut", f"{spelled}: 3 frames\n")
+
+
+def test_every_fault_of_a_set_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = stick_set(tmp_path, 12)
+    for image in content["images"]:
+        image["file_name"] = f"gone\n{image['id']}.png"
+    write_annotations(tmp_path, content)
+    assert ends_with(["eval", "--data", str(tmp_path / "annotations.json")], monkeypatch) == 5
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "is missing" in line] == [
+        rf"streampose: {tmp_path}/annotations.json: image {number}: gone\n{number}.png is missing"
+        for number in range(1, 11)
+    ]
+    # Two pictures more, and twelve people of six joints each.
+    assert said[-1] == f"streampose: {tmp_path}/annotations.json: ... and 14 more"
