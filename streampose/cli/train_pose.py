@@ -27,6 +27,12 @@ def train_pose_command(
     blend: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="With --export: share of the way back to the recipe's teacher.")
     ] = 0.0,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            help="With --export: sources, with commas, to whose labels by people the manifest moves each joint."
+        ),
+    ] = None,
     licence: Annotated[
         str | None, typer.Option(help="With --export: licence for the manifest, where not the start's.")
     ] = None,
@@ -49,7 +55,9 @@ def train_pose_command(
         from streampose.train.pose_export import export_pose, start_licence, training_summary
 
         best, licence = plan.out / "best.pt", licence or start_licence(plan)
-        manifest = export_pose(plan, best, export, licence=licence, training=training_summary(plan, best), blend=blend)
+        sources = tuple(name.strip() for name in align.split(",")) if align else ()
+        training = training_summary(plan, best)
+        manifest = export_pose(plan, best, export, licence=licence, training=training, blend=blend, align=sources)
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return
     from streampose.train.pose import PoseTraining

@@ -74,6 +74,9 @@ class OutputSpec(_Strict):
         description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "
         "None: the mirror image is laid onto the cells (pose/flip.py)",
     )
+    shift: tuple[tuple[FiniteFloat, FiniteFloat], ...] | None = Field(
+        None, description="x, y of each joint, added in input pixels: from where the network puts it to where labels do"
+    )
 
     @property
     def strides(self) -> tuple[float, float]:

@@ -33,6 +33,8 @@ def decode_heatmaps(heatmaps: Array, spec: OutputSpec) -> Array:
     result[..., 0] = across * (columns + step[..., 0]) + spec.offset
     result[..., 1] = down * (rows + step[..., 1]) + spec.offset
     result[..., 2] = np.clip(peak / spec.peak, 0.0, 1.0)
+    if spec.shift is not None:
+        result[..., :2] += np.asarray(spec.shift, np.float32)
     return result
 
 

@@ -52,6 +52,11 @@ class PoseEstimator:
         for each in (network, *([small] if small else [])):
             if each.manifest.output.kind not in ("heatmap", "simcc"):
                 raise ConfigError(f"pose: {each.manifest.name} gives {each.manifest.output.kind}, not key points")
+            shift, joints = each.manifest.output.shift, len(load_skeleton(each.manifest.output.skeleton).keypoints)
+            if shift is not None and len(shift) != joints:
+                raise ModelError(
+                    f"{each.manifest.name}: output.shift is of {len(shift)} joints, the skeleton has {joints}"
+                )
         if small and small.manifest.output.skeleton != network.manifest.output.skeleton:
             raise ConfigError(
                 f"pose.small_model: {small.manifest.name} has skeleton {small.manifest.output.skeleton}, "

@@ -20,6 +20,8 @@ def decode_simcc(x: Array, y: Array, spec: OutputSpec) -> Array:
     result[..., 0] = x.argmax(axis=2) / spec.simcc_split + spec.offset
     result[..., 1] = y.argmax(axis=2) / spec.simcc_split + spec.offset
     result[..., 2] = np.clip(np.minimum(x.max(axis=2), y.max(axis=2)) / spec.peak, 0.0, 1.0)
+    if spec.shift is not None:
+        result[..., :2] += np.asarray(spec.shift, np.float32)
     return result
 
 

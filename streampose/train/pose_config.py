@@ -85,9 +85,11 @@ class PoseRecipe(_Strict):
     _fits_the_network = field_validator("input")(fit_hrnet)
 
     @model_validator(mode="after")
-    def _aligned_ahead(self) -> Self:
+    def _aligned_at_its_time(self) -> Self:
         if self.teacher_aligned and not self.teacher_ahead:
             raise ValueError("teacher_aligned: needs teacher_ahead: true, the distances are those of all people")
+        if self.output.shift is not None:
+            raise ValueError("output.shift: is measured by --export … --align, not given to a training")
         return self
 
     def found(self, path: Path) -> Path:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from streampose.errors import ConfigError, UsageError
+from streampose.evaluate.dataset import open_keypoint_set
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import Manifest, load, sha256_of
 from streampose.pose.checkpoint import load_weights
+from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose_config import PoseRecipe
+from streampose.train.pose_data import load_people, split_people
+from streampose.train.pose_teacher import AHEAD_AT_ONCE, PoseTeacher, label_moves, still_affine
+from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import read_checkpoint
 from streampose.train.weights_file import write_model
 
@@ -29,13 +36,15 @@ def export_pose(
     training: dict[str, Any] | None = None,
     measured: dict[str, Any] | None = None,
     blend: float = 0.0,
+    align: Sequence[str] = (),
 ) -> Manifest:
     """Write `target` (.safetensors) and the manifest of the same stem from `checkpoint` (best.pt of a run).
 
     With `blend` the weights go that share of the way back to the recipe's teacher: between a network and its own
-    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022). The network's
-    cost is counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network,
-    ConfigError without a teacher to go back to, SinkError where the target cannot be written.
+    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022). With `align` the
+    manifest's `output.shift` moves each joint to where the people who labelled these sources put it. The network's cost is
+    counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network, ConfigError without
+    a teacher to go back to or labels to align with, SinkError where the target cannot be written.
     """
     architecture = {"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)}
     network = build_pose_network(architecture)
@@ -45,6 +54,7 @@ def export_pose(
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")
         _go_back(network, build_pose_network(architecture), recipe.found(recipe.teacher), blend)
 
+    shift = _label_shift(network, recipe, align) if align else None
     own = Path(recipe.skeleton).suffix in (".yaml", ".yml")  # the manifest lies elsewhere than we are
     skeleton = str(Path(recipe.skeleton).resolve()) if own else recipe.skeleton
 
@@ -56,7 +66,7 @@ def export_pose(
             weights=weights.name,
             sha256=sha256_of(weights),
             input=recipe.input,
-            output=recipe.output.model_copy(update={"skeleton": skeleton}),
+            output=recipe.output.model_copy(update={"skeleton": skeleton, "shift": shift}),
             licence=licence,
             origin=origin,
             training=training or {},
@@ -74,6 +84,29 @@ def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> 
         for own, other in zip(network.state_dict().values(), start.state_dict().values(), strict=True):
             if own.is_floating_point():
                 own.lerp_(other, share)
+
+
+def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str]) -> tuple[tuple[float, float], ...]:
+    """What `output.shift` has to be for `network` to agree with the labels of `sources` among the people trained on."""
+    skeleton = load_skeleton(recipe.skeleton)
+    sets = [open_keypoint_set(recipe.found(path), joints=len(skeleton.keypoints)) for path in recipe.data]
+    trained, _ = split_people(sets, recipe.holdout.source, recipe.holdout.images, recipe.holdout.sources)
+    people = [[person for person in part if person.image.source in sources] for part in trained]
+    if not any(people):
+        raise ConfigError(f"{', '.join(sources)}: nobody to train on is from these sources")
+    store = load_people(sets, people, recipe.input, torch.device("cpu"))
+    for each in sets:
+        each.close()
+    plain = recipe.model_copy(update={"teacher_flip": False, "teacher_turns": (), "teacher_zoom": 1})
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (recipe.input.mean, recipe.input.std))
+    asked = PoseTeacher(network.eval(), plain, skeleton, mean, std)
+    said = []
+    for rows in torch.arange(len(store)).split(AHEAD_AT_ONCE):
+        batch = store.batch(rows)
+        heat = asked.look(batch, still_affine(batch, plain), Arithmetic("fp32", channels_last=False))
+        said.append(decode_heatmaps(heat.numpy(), recipe.output))
+    moves = label_moves(np.concatenate(said), store, plain, skeleton, sources)
+    return tuple((round(x, 2), round(y, 2)) for x, y in moves.tolist())
 
 
 def start_licence(recipe: PoseRecipe) -> str:

@@ -10,11 +10,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -103,32 +104,15 @@ class PoseTeacher:
             self._align(store)
 
     def _align(self, store: PersonStore) -> None:
-        """Move what was said of every joint by the median of how far people put it from there, in input pixels.
-
-        Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several.
-        Labels of the recipe's sources count, at joints that the teacher is sure of. Raises ConfigError where there is none.
-        """
+        """Move what was said of every joint to where the people who labelled the recipe's sources put it."""
         assert self.lessons is not None
-        wanted = self.recipe.teacher_aligned
-        chosen = torch.tensor([source in wanted for source in store.sources])
-        joints = self.lessons.shape[1]
-        away = torch.zeros(len(store), joints, 2)
-        sure = torch.zeros(len(store), joints, dtype=torch.bool)
-        for rows in torch.arange(len(store)).split(ALIGNED_AT_ONCE):
-            batch = store.batch(rows)
-            said = torch.from_numpy(decode_heatmaps(self.lessons[rows].float().cpu().numpy(), self.recipe.output))
-            still = still_affine(batch, self.recipe)
-            labelled = (batch.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu()
-            away[rows] = labelled - said[..., :2]
-            known = store.human[rows.to(store.human.device)] & (batch.weights > 0)
-            sure[rows] = known.cpu() & (said[..., 2] > SURE) & chosen[rows, None]
-        if not sure.any():
-            raise ConfigError(f"teacher_aligned: {', '.join(wanted)}: no joint of these is labelled by people")
-        shift = torch.zeros(joints, 2)
-        for joint in torch.nonzero(sure.any(0))[:, 0].tolist():
-            shift[joint] = away[sure[:, joint], joint].median(0).values
-        shift = shift.to(self.lessons.device)
-        affine = torch.cat((torch.eye(2, device=shift.device).expand(joints, 2, 2), shift[..., None]), 2)
+        said = [
+            decode_heatmaps(self.lessons[rows].float().cpu().numpy(), self.recipe.output)
+            for rows in torch.arange(len(store)).split(ALIGNED_AT_ONCE)
+        ]
+        moves = label_moves(np.concatenate(said), store, self.recipe, self.skeleton, self.recipe.teacher_aligned)
+        shift = torch.from_numpy(moves).to(self.lessons.device)
+        affine = torch.cat((torch.eye(2).to(shift).expand(len(shift), 2, 2), shift[..., None]), 2)
         for rows in torch.arange(len(store), device=shift.device).split(ALIGNED_AT_ONCE):
             lessons = self.lessons[rows].float()
             moved = move_heatmaps(lessons.flatten(0, 1)[:, None], affine.repeat(len(rows), 1, 1), self.recipe.output)
@@ -156,6 +140,31 @@ class PoseTeacher:
         for tensor in (*self.network.state_dict().values(), store.crops):
             told.update(tensor.contiguous().cpu().numpy().data)
         return told.hexdigest()[:12]
+
+
+def label_moves(
+    said: npt.NDArray[np.float32], store: PersonStore, recipe: PoseRecipe, skeleton: Skeleton, sources: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """How far, in the median, people put each joint from where it was `said` (N, K, 3) to be in the unmoved crops: (K, 2).
+
+    Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several. Labels
+    by people in pictures of `sources` count, at joints that whoever said it was sure of; left and right are taken as each
+    other's mirror images. Input pixels. Raises ConfigError where there is no such label.
+    """
+    everybody = store.batch(torch.arange(len(store)))
+    still = still_affine(everybody, recipe)
+    labelled = (everybody.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu().numpy()
+    chosen = np.array([source in sources for source in store.sources])
+    known = (store.human & (store.weights > 0)).cpu().numpy() & (said[..., 2] > SURE) & chosen[:, None]
+    if not known.any():
+        raise ConfigError(f"{', '.join(sources)}: no joint in pictures of these sources is labelled by people")
+    away = labelled - said[..., :2]
+    moves = np.full((said.shape[1], 2), np.nan, np.float32)
+    for joint in np.flatnonzero(known.any(0)):
+        moves[joint] = np.median(away[known[:, joint], joint], 0)
+    mirrored = moves[skeleton.flip_order] * np.array([-1, 1], np.float32)
+    either = np.where(np.isnan(moves), mirrored, np.where(np.isnan(mirrored), moves, (moves + mirrored) / 2))
+    return np.asarray(np.nan_to_num(either), np.float32)
 
 
 def still_affine(batch: PersonBatch, recipe: PoseRecipe) -> Tensor:

@@ -102,6 +102,21 @@ def test_a_dot_comes_back_where_it_is(output: OutputSpec, flip: bool, x: float, 
     assert (points[..., 2] > 0.7).all()
 
 
+@pytest.mark.parametrize("kind", ["heatmap", "simcc"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_joints_are_moved_by_the_manifests_shift(kind: str, flip: bool) -> None:
+    """In pixels of the crop; a mirrored look moves nothing twice."""
+    moves = np.linspace(-8, 8, 2 * JOINTS).reshape(JOINTS, 2)
+    box = np.array([[110, 72, 182, 168]], np.float32)
+    found = []
+    for shift in (None, moves.tolist()):
+        _, made = network(OutputSpec.model_validate({"kind": kind, "blur": 3, "shift": shift}))
+        found.append(PoseEstimator(made, flip_test=flip)([picture_with_dot(150, 120)], [box])[0][0])
+    crop_px = WIDTH / (72 * made.manifest.input.box_scale)
+    assert np.allclose(found[1][:, :2] - found[0][:, :2], moves / crop_px, atol=0.05)
+    assert np.array_equal(found[1][:, 2], found[0][:, 2])
+
+
 def test_people_of_all_pictures_go_as_one_batch_and_come_back_in_order() -> None:
     finder, made = network(CONVENTIONS[0])
     dots = [(100, 100), (150, 120), (200, 90)]
@@ -171,3 +186,6 @@ def test_networks_that_do_not_belong_together_are_said() -> None:
         PoseEstimator(made, small=other)
     with pytest.raises(ConfigError, match="not key points"):
         PoseEstimator(boxes)
+    _, short = network(OutputSpec(kind="heatmap", shift=((0, 0), (1, 1))))
+    with pytest.raises(ModelError, match=r"output\.shift is of 2 joints, the skeleton has 17"):
+        PoseEstimator(short)

@@ -147,7 +147,7 @@ def test_an_aligned_teacher_puts_joints_where_most_people_put_them(tmp_path: Pat
     teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
     assert teacher.lessons is not None
     said = places(teacher.lessons.float())
-    custom = np.array([[3, -2], [-5, 4], [0, 6], [2, 2], [-1, 0], [9, 9]])
+    custom = np.array([[0, -2], [-5, 4], [5, 4], [0, 2], [-1, 0], [9, 9]])
     margin = (np.array(store.crops.shape[2:0:-1]) - 64) / 2
     store.points[:] = torch.from_numpy(said + custom + margin)
     store.points[[1, 4]] += 25.0
@@ -156,19 +156,21 @@ def test_an_aligned_teacher_puts_joints_where_most_people_put_them(tmp_path: Pat
     store.human[:] = True
     store.weights[:] = 1.0
     store.weights[:, 5] = 0.0
-    custom[5] = 0
+    custom[5] = (1, 0)  # of it nothing is known but its mirror image
     teacher.recipe = teacher.recipe.model_copy(update={"teacher_aligned": ("streets",)})
     teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
     assert np.abs(places(teacher.lessons.float()) - said - custom).max() < 0.3
     assert len(list(tmp_path.glob("lessons-*.npy"))) == 1  # nobody was asked again
     teacher.recipe = teacher.recipe.model_copy(update={"teacher_aligned": ("moon",)})
-    with pytest.raises(ConfigError, match="teacher_aligned: moon: no joint of these is labelled by people"):
+    with pytest.raises(ConfigError, match="moon: no joint in pictures of these sources is labelled by people"):
         teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
 
 
-def test_an_aligned_teacher_must_look_ahead(tmp_path: Path) -> None:
+def test_what_is_aligned_is_measured_at_its_time(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="teacher_aligned: needs teacher_ahead: true"):
         recipe_for(tmp_path, teacher_aligned=["streets"])
+    with pytest.raises(ValueError, match=r"output.shift: is measured by --export … --align"):
+        recipe_for(tmp_path, output={"kind": "heatmap", "shift": [[0, 1]] * 6})
 
 
 def test_a_resumed_run_asks_nobody_twice_and_another_teacher_anew(tmp_path: Path) -> None:

@@ -61,6 +61,22 @@ def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
         sum(p.numel() for p in network.parameters()), rel=0.01
     )
     assert manifest.measured["gmacs"] > 0
+    assert manifest.output.shift is None
+
+    # The same pictures, labelled by people whose custom it is to put joints five pixels lower.
+    content = json.loads((tmp_path / "set" / "annotations.json").read_text())
+    for image, annotation in zip(content["images"], content["annotations"], strict=True):
+        image["source"] = "others"
+        annotation["keypoints"][1::3] = [y + 5 for y in annotation["keypoints"][1::3]]
+    write_annotations(tmp_path / "set", content)
+    target = tmp_path / "w" / "aligned.safetensors"
+    shift = export_pose(recipe, result.best, target, licence="MIT", align=["others"]).output.shift
+    assert shift is not None
+    assert len(shift) == 6
+    crop_px = 64 / (1.25 * np.median([max(a["bbox"][2:]) for a in content["annotations"]]))
+    assert np.abs(np.array(shift) - (0, 5 * crop_px)).max() < 1.0
+    with pytest.raises(ConfigError, match="moon: nobody to train on is from these sources"):
+        export_pose(recipe, result.best, target, licence="MIT", align=["moon"])
 
 
 SCRIPT = """
