@@ -27,6 +27,9 @@ def train_pose_command(
     blend: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="With --export: share of the way back to the recipe's teacher.")
     ] = 0.0,
+    blend_init: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="With --export: before that, share of the way back to the start.")
+    ] = 0.0,
     align: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +60,9 @@ def train_pose_command(
         best, licence = plan.out / "best.pt", licence or start_licence(plan)
         sources = tuple(name.strip() for name in align.split(",")) if align else ()
         training = training_summary(plan, best)
-        manifest = export_pose(plan, best, export, licence=licence, training=training, blend=blend, align=sources)
+        manifest = export_pose(
+            plan, best, export, licence=licence, training=training, blend=blend, blend_init=blend_init, align=sources
+        )
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return
     from streampose.train.pose import PoseTraining

@@ -36,19 +36,25 @@ def export_pose(
     training: dict[str, Any] | None = None,
     measured: dict[str, Any] | None = None,
     blend: float = 0.0,
+    blend_init: float = 0.0,
     align: Sequence[str] = (),
 ) -> Manifest:
     """Write `target` (.safetensors) and the manifest of the same stem from `checkpoint` (best.pt of a run).
 
-    With `blend` the weights go that share of the way back to the recipe's teacher: between a network and its own
-    fine-tuned child the straight line keeps most of what both can (Wortsman et al., "WiSE-FT", CVPR 2022). With `align` the
-    manifest's `output.shift` moves each joint to where the people who labelled these sources put it. The network's cost is
-    counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network, ConfigError without
-    a teacher to go back to or labels to align with, SinkError where the target cannot be written.
+    With `blend_init` the weights go that share of the way back to the recipe's `init`, then with `blend` that share of the
+    way to its teacher: between a network and its own fine-tuned child the straight line keeps most of what both can
+    (Wortsman et al., "WiSE-FT", CVPR 2022). With `align` the manifest's `output.shift` moves each joint to where the people
+    who labelled these sources put it. The network's cost is counted and joins `measured`. Raises ModelError where the
+    checkpoint is none or of another network, ConfigError without a start or teacher to go back to or labels to align with,
+    SinkError where the target cannot be written.
     """
     architecture = {"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)}
     network = build_pose_network(architecture)
     load_weights(network, checkpoint)
+    if blend_init:
+        if recipe.init is None:
+            raise ConfigError("blending goes back to the recipe's `init`, and it names none")
+        _go_back(network, build_pose_network(architecture), recipe.found(recipe.init), blend_init)
     if blend:
         if recipe.teacher is None or recipe.teacher_zoom != 1:
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")

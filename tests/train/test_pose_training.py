@@ -349,6 +349,8 @@ def test_exports_that_cannot_be_are_one_line_and_leave_what_was_there(tmp_path: 
         export_pose(recipe, best, target, licence="MIT", blend=0.5)
     with pytest.raises(ConfigError, match="names none of the same input"):
         export_pose(recipe_for(tmp_path), best, target, licence="MIT", blend=0.5)
+    with pytest.raises(ConfigError, match="the recipe's `init`, and it names none"):
+        export_pose(recipe_for(tmp_path), best, target, licence="MIT", blend_init=0.5)
     torch.save({"network": build_pose_network({"network": "litehrnet_tiny", "joints": 5}).state_dict()}, best)
     with pytest.raises(ModelError, match="has 5 joints, 6 are wanted"):
         export_pose(recipe, best, target, licence="MIT")
@@ -388,16 +390,20 @@ def test_numbers_of_the_command_line_are_checked_as_those_of_a_recipe(words: tup
 
 
 def test_blending_goes_the_said_way_back(tmp_path: Path) -> None:
-    start, trained = (build_pose_network({"network": "litehrnet_tiny", "joints": 6}) for _ in range(2))
+    start, trained, init = (build_pose_network({"network": "litehrnet_tiny", "joints": 6}) for _ in range(3))
     torch.save(start.state_dict(), tmp_path / "teacher.pth")
+    torch.save(init.state_dict(), tmp_path / "init.pth")
     torch.save({"network": trained.state_dict(), "step": 1}, tmp_path / "best.pt")
-    recipe = recipe_for(tmp_path, teacher=tmp_path / "teacher.pth")
-    export_pose(recipe, tmp_path / "best.pt", tmp_path / "mean.safetensors", licence="MIT", blend=0.25)
-    got = load_file(tmp_path / "mean.safetensors")
-    for name, value in got.items():
-        wanted = 0.75 * trained.state_dict()[name] + 0.25 * start.state_dict()[name]
-        assert torch.allclose(value.float(), wanted, atol=2e-3)
-    assert set(got) == {name for name in start.state_dict() if not name.endswith("num_batches_tracked")}
+    recipe = recipe_for(tmp_path, teacher=tmp_path / "teacher.pth", init=tmp_path / "init.pth")
+    for back, shares in ((0.0, (0.75, 0.0, 0.25)), (0.4, (0.45, 0.3, 0.25))):
+        target = tmp_path / f"mean{back}.safetensors"
+        export_pose(recipe, tmp_path / "best.pt", target, licence="MIT", blend=0.25, blend_init=back)
+        got = load_file(target)
+        for name, value in got.items():
+            parts = zip(shares, (trained, init, start), strict=True)
+            wanted = sum(share * network.state_dict()[name] for share, network in parts)
+            assert torch.allclose(value.float(), wanted, atol=2e-3)
+        assert set(got) == {name for name in start.state_dict() if not name.endswith("num_batches_tracked")}
 
 
 def test_files_of_a_recipe_are_looked_for_in_its_root_then_here(
