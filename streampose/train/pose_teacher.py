@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,13 @@ class PoseTeacher:
     std: Tensor
     lessons: Tensor | None = None
     """(N, K, h, w) half floats, what `study` learnt of each stored crop as `look` sees it unmoved."""
+    _mirror: Tensor = field(init=False)
+    _order: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        columns = mirror_columns(self.recipe.input.width * self.recipe.teacher_zoom, self.recipe.output)
+        self._mirror = torch.from_numpy(columns).to(self.mean.device)
+        self._order = torch.from_numpy(self.skeleton.flip_order).to(self.mean.device)
 
     def teach(self, batch: PersonBatch, views: Views, index: Tensor, arithmetic: Arithmetic) -> Tensor:
         """Heatmaps (B, K, h, w) of the people `index` (B,) of the store, as they lie in `views`."""
@@ -66,16 +73,14 @@ class PoseTeacher:
 
         `straight` (B, 3, zH, zW) spares the cutting of the view that is not turned, where it is at hand.
         """
-        recipe = self.recipe
-        width, height = recipe.input.width, recipe.input.height
-        looks = [] if straight is None else [self._ask(straight, arithmetic)]
-        for degrees in ([] if straight is not None else [0.0]) + list(recipe.teacher_turns):
-            turn = turn_affine(degrees, width, height).to(affine)
-            moved = _after(turn, affine)
-            zoom = recipe.teacher_zoom
-            heat = self._ask(warp(batch.crops, moved * zoom, width * zoom, height * zoom), arithmetic)
-            looks.append(move_heatmaps(heat, _inverse(turn), recipe.output) if degrees else heat)
-        return torch.stack(looks).mean(0) if len(looks) > 1 else looks[0]
+        spec, zoom = self.recipe.input, self.recipe.teacher_zoom
+        width, height = spec.width * zoom, spec.height * zoom
+        heat = self._ask(warp(batch.crops, affine * zoom, width, height) if straight is None else straight, arithmetic)
+        for degrees in self.recipe.teacher_turns:
+            turn = turn_affine(degrees, spec.width, spec.height).to(affine)
+            turned = self._ask(warp(batch.crops, _after(turn, affine) * zoom, width, height), arithmetic)
+            heat = heat + move_heatmaps(turned, _inverse(turn), self.recipe.output)
+        return heat / (1 + len(self.recipe.teacher_turns))
 
     def _ask(self, pictures: Tensor, arithmetic: Arithmetic) -> Tensor:
         """Heatmaps (B, K, h, w) at the student's cells of pictures (B, 3, zH, zW) in 0..255."""
@@ -84,10 +89,8 @@ class PoseTeacher:
         with torch.no_grad(), arithmetic.autocast(clean.device):
             heat: Tensor = self.network(clean).float()
             if recipe.teacher_flip:
-                columns = torch.from_numpy(mirror_columns(clean.shape[3], recipe.output)).to(clean.device)
-                order = torch.from_numpy(self.skeleton.flip_order).to(clean.device)
-                mirrored = self.network(arithmetic.arrange(clean[..., columns])).float()
-                heat = 0.5 * (heat + mirrored[:, order].flip(3))
+                mirrored = self.network(arithmetic.arrange(clean[..., self._mirror])).float()
+                heat = 0.5 * (heat + mirrored[:, self._order].flip(3))
         return coarser_heatmaps(heat, recipe.teacher_zoom, recipe.output).clamp(min=0.0)
 
     def study(self, store: PersonStore, arithmetic: Arithmetic, folder: Path, progress: Callable[[int], None]) -> None:
