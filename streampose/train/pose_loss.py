@@ -33,26 +33,6 @@ def peak_cells(heatmaps: Tensor) -> Tensor:
     return torch.stack((best % heatmaps.shape[3], best // heatmaps.shape[3]), -1).float()
 
 
-def coarser_heatmaps(heatmaps: Tensor, zoom: int, output: OutputSpec) -> Tensor:
-    """What a network of `zoom` times the input says, (B, K, zoom h, zoom w), at the cells of the smaller one: (B, K, h, w).
-
-    Pixel x of the smaller crop is pixel zoom x of the larger one, so its cell c lies at zoom c + offset (zoom - 1) /
-    stride of the larger one's cells; between cells the values are interpolated. Peaks keep their height, to that of a
-    Gaussian whose centre lies between cells.
-    """
-    if zoom == 1:
-        return heatmaps
-    for axis in (2, 3):
-        count = heatmaps.shape[axis]
-        cell = output.strides[3 - axis]
-        at = torch.arange(count // zoom, device=heatmaps.device) * zoom + output.offset * (zoom - 1) / cell
-        low = at.floor().long()
-        part = (at - low).view(-1, *[1] * (3 - axis))
-        high = (low + 1).clamp(max=count - 1)
-        heatmaps = heatmaps.index_select(axis, low) * (1 - part) + heatmaps.index_select(axis, high) * part
-    return heatmaps
-
-
 def pose_losses(
     heatmaps: Tensor,
     points: Tensor,

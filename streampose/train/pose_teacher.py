@@ -1,7 +1,8 @@
 """What a teacher network says of crops: heatmaps, the mean of several looks, taken step by step or once ahead.
 
 Looked at ahead, every person costs the teacher one time and its answer is moved as the crop is moved in each step, so
-that it may look more often than a step could pay for. Letters: B crops, K joints, z the teacher's zoom.
+that it may look more often than a step could pay for. Letters: B crops, K joints, z the teacher's zoom: what it sees and
+says is z times as wide and high as what the student does (pixels and cells "of the teacher").
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from streampose.pose.skeleton import Skeleton
 from streampose.train.augment import PersonBatch, Views, warp
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore
-from streampose.train.pose_loss import coarser_heatmaps
 from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import writing
 
@@ -48,42 +48,47 @@ class PoseTeacher:
     mean: Tensor
     std: Tensor
     lessons: Tensor | None = None
-    """(N, K, h, w) half floats, what `study` learnt of each stored crop as `look` sees it unmoved."""
+    """(N, K, zh, zw) half floats, what `study` learnt of each stored crop as `look` sees it unmoved."""
     _mirror: Tensor = field(init=False)
     _order: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        columns = mirror_columns(self.recipe.input.width * self.recipe.teacher_zoom, self.recipe.output)
+        columns = mirror_columns(teacher_size(self.recipe)[0], self.recipe.output)
         self._mirror = torch.from_numpy(columns).to(self.mean.device)
         self._order = torch.from_numpy(self.skeleton.flip_order).to(self.mean.device)
 
     def teach(self, batch: PersonBatch, views: Views, index: Tensor, arithmetic: Arithmetic) -> Tensor:
         """Heatmaps (B, K, h, w) of the people `index` (B,) of the store, as they lie in `views`."""
+        recipe = self.recipe
+        zoom = recipe.teacher_zoom
         if self.lessons is None:
-            return self.look(batch, views.affine, arithmetic, views.detail)
-        lessons = self.lessons[index.to(self.lessons.device)].float()
-        lessons = lessons.gather(1, views.order[..., None, None].expand_as(lessons))
-        still = still_affine(batch, self.recipe)
-        return move_heatmaps(lessons, _after(views.affine, _inverse(still)), self.recipe.output)
+            heat = self.look(batch, views.affine * zoom, arithmetic, views.detail)
+            if zoom == 1:
+                return heat
+            move = heat.new_tensor([[[1 / zoom, 0.0, 0.0], [0.0, 1 / zoom, 0.0]]])
+        else:
+            heat = self.lessons[index.to(self.lessons.device)].float()
+            heat = heat.gather(1, views.order[..., None, None].expand_as(heat))
+            move = _after(views.affine, _inverse(still_affine(batch, recipe)))
+        return move_heatmaps(heat, move, recipe.output, (heat.shape[2] // zoom, heat.shape[3] // zoom))
 
     def look(
         self, batch: PersonBatch, affine: Tensor, arithmetic: Arithmetic, straight: Tensor | None = None
     ) -> Tensor:
-        """Heatmaps (B, K, h, w) of stored crops moved by `affine` (B, 2, 3), stored to input pixels.
+        """Heatmaps (B, K, zh, zw) of stored crops moved by `affine` (B, 2, 3), stored pixels to the teacher's.
 
         `straight` (B, 3, zH, zW) spares the cutting of the view that is not turned, where it is at hand.
         """
-        spec, zoom = self.recipe.input, self.recipe.teacher_zoom
-        width, height = spec.width * zoom, spec.height * zoom
-        heat = self._ask(warp(batch.crops, affine * zoom, width, height) if straight is None else straight, arithmetic)
+        width, height = teacher_size(self.recipe)
+        heat = self._ask(warp(batch.crops, affine, width, height) if straight is None else straight, arithmetic)
         for degrees in self.recipe.teacher_turns:
-            turn = turn_affine(degrees, spec.width, spec.height).to(affine)
-            turned = self._ask(warp(batch.crops, _after(turn, affine) * zoom, width, height), arithmetic)
+            turn = turn_affine(degrees, width, height).to(affine)
+            turned = self._ask(warp(batch.crops, _after(turn, affine), width, height), arithmetic)
             heat = heat + move_heatmaps(turned, _inverse(turn), self.recipe.output)
         return heat / (1 + len(self.recipe.teacher_turns))
 
     def _ask(self, pictures: Tensor, arithmetic: Arithmetic) -> Tensor:
-        """Heatmaps (B, K, h, w) at the student's cells of pictures (B, 3, zH, zW) in 0..255."""
+        """Heatmaps (B, K, zh, zw) of pictures (B, 3, zH, zW) in 0..255."""
         recipe = self.recipe
         clean = arithmetic.arrange((pictures - self.mean) / self.std)
         with torch.no_grad(), arithmetic.autocast(clean.device):
@@ -91,7 +96,7 @@ class PoseTeacher:
             if recipe.teacher_flip:
                 mirrored = self.network(arithmetic.arrange(clean[..., self._mirror])).float()
                 heat = 0.5 * (heat + mirrored[:, self._order].flip(3))
-        return coarser_heatmaps(heat, recipe.teacher_zoom, recipe.output).clamp(min=0.0)
+        return heat.clamp(min=0.0)
 
     def study(self, store: PersonStore, arithmetic: Arithmetic, folder: Path, progress: Callable[[int], None]) -> None:
         """Look at everybody in `store`; the answers are kept in `folder`, so that a resumed run looks no second time.
@@ -138,7 +143,7 @@ class PoseTeacher:
 
     def _name(self, store: PersonStore) -> str:
         """A name for these answers: who was asked, how, about whom."""
-        asked = {"flip": self.recipe.teacher_flip, "turns": self.recipe.teacher_turns, "zoom": self.recipe.teacher_zoom}
+        asked = {"flip": self.recipe.teacher_flip, "turns": self.recipe.teacher_turns}
         told = hashlib.sha256(json.dumps(asked).encode())
         for tensor in (*self.network.state_dict().values(), store.crops):
             told.update(tensor.contiguous().cpu().numpy().data)
@@ -148,7 +153,7 @@ class PoseTeacher:
 def label_moves(
     said: npt.NDArray[np.float32], store: PersonStore, recipe: PoseRecipe, skeleton: Skeleton, sources: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """How far, in the median, people put each joint from where it was `said` (N, K, 3) to be in the unmoved crops: (K, 2).
+    """How far, in the median, people put each joint from where it was `said` (N, K, 3) to be in unmoved crops: (K, 2).
 
     Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several. Labels
     by people in pictures of `sources` count, at joints that whoever said it was sure of; left and right are taken as each
@@ -170,14 +175,16 @@ def label_moves(
     return np.asarray(np.nan_to_num(either), np.float32)
 
 
+def teacher_size(recipe: PoseRecipe) -> tuple[int, int]:
+    """Width and height of what the teacher sees, pixels."""
+    return recipe.input.width * recipe.teacher_zoom, recipe.input.height * recipe.teacher_zoom
+
+
 def still_affine(batch: PersonBatch, recipe: PoseRecipe) -> Tensor:
-    """The map (B, 2, 3) from stored to input pixels that moves nothing: the middle goes to the middle."""
-    width, height = recipe.input.width, recipe.input.height
-    scale = 1.0 / recipe.teacher_zoom
+    """The map (B, 2, 3) from stored pixels to the teacher's that moves nothing: the middle goes to the middle."""
+    width, height = teacher_size(recipe)
     rows, columns = batch.crops.shape[1:3]
-    one = batch.points.new_tensor(
-        [[scale, 0.0, width / 2 - scale * columns / 2], [0.0, scale, height / 2 - scale * rows / 2]]
-    )
+    one = batch.points.new_tensor([[1.0, 0.0, (width - columns) / 2], [0.0, 1.0, (height - rows) / 2]])
     return one.expand(len(batch.crops), 2, 3)
 
 
@@ -188,13 +195,15 @@ def turn_affine(degrees: float, width: int, height: int) -> Tensor:
     return torch.tensor([[[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]]])
 
 
-def move_heatmaps(heatmaps: Tensor, affine: Tensor, output: OutputSpec) -> Tensor:
-    """Heatmaps (B, K, h, w) moved as the input's pixels are by `affine` (B or 1, 2, 3), nothing where nothing was.
+def move_heatmaps(heatmaps: Tensor, affine: Tensor, output: OutputSpec, size: tuple[int, int] | None = None) -> Tensor:
+    """Heatmaps (B, K, h, w) moved as pixels are by `affine` (B or 1, 2, 3), nothing where nothing was; `size` (rows,
+    columns) of the result, else that of `heatmaps`.
 
     Between cells they are interpolated by cubics, so that a peak stays where it is, to a hundredth of a cell, and nearly
     as high.
     """
-    count, _, height, width = heatmaps.shape
+    count, _, rows, columns = heatmaps.shape
+    height, width = size or (rows, columns)
     stride = heatmaps.new_tensor(output.strides)
     back = _inverse(affine)
     y, x = torch.meshgrid(
@@ -204,7 +213,7 @@ def move_heatmaps(heatmaps: Tensor, affine: Tensor, output: OutputSpec) -> Tenso
     )
     pixels = torch.stack((x, y), -1).view(1, -1, 2) * stride + output.offset
     cells = (pixels @ back[:, :, :2].transpose(1, 2) + back[:, None, :, 2] - output.offset) / stride
-    grid = 2.0 * cells / cells.new_tensor([width - 1, height - 1]) - 1.0
+    grid = 2.0 * cells / cells.new_tensor([columns - 1, rows - 1]) - 1.0
     grid = grid.view(-1, height, width, 2).expand(count, -1, -1, -1)
     return functional.grid_sample(heatmaps, grid, mode="bicubic", padding_mode="zeros", align_corners=True).clamp(min=0)
 

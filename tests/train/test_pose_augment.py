@@ -9,7 +9,7 @@ from streampose.models.manifest import OutputSpec
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.augment import Augmenter, AugmentSpec, PersonBatch, jpeg, resample_matrices, shrink, smear
 from streampose.train.pose_config import LossSpec
-from streampose.train.pose_loss import coarser_heatmaps, gaussian_heatmaps, peak_cells, pose_losses
+from streampose.train.pose_loss import gaussian_heatmaps, peak_cells, pose_losses
 
 COCO = load_skeleton("coco17")
 STILL = AugmentSpec(flip=0, rotate=0, scale=(1, 1), shift=0, half_body=0, colour=0, grey=0, occlude=0, camera=0)
@@ -162,15 +162,3 @@ def test_a_student_of_half_the_size_sees_the_same_crop() -> None:
     assert 0 < straight.sum() < 8
     assert torch.allclose(small.detail[straight], large.clean[straight], atol=0.01)
     assert torch.allclose(small.clean, shrink(small.detail, 2))
-
-
-@pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 1e-5), (1.5, 0.06)])
-def test_a_large_teacher_is_heard_at_the_small_ones_cells(offset: float, tolerance: float) -> None:
-    output = OutputSpec(kind="heatmap", offset=offset)
-    points = torch.tensor([[[40.0, 61.5], [33.3, 90.0], [80.2, 20.1]]])
-    small = gaussian_heatmaps(points, (32, 24), output, sigma=1.1)
-    large = gaussian_heatmaps(2 * points, (64, 48), output, sigma=2.2)
-    heard = coarser_heatmaps(large, 2, output)
-    assert heard.shape == small.shape
-    assert (heard - small).abs().max() < tolerance
-    assert coarser_heatmaps(large, 1, output) is large

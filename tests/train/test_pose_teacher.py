@@ -72,10 +72,22 @@ def test_a_teacher_of_twice_the_input_teaches_the_small_network(tmp_path: Path) 
     index = torch.zeros(1, dtype=torch.int64)
     batch = training.store.batch(index)
     heat = training.teacher.look(batch, torch.eye(3)[None, :2], training.arithmetic, clean)
-    assert heat.shape == (1, 6, 16, 16)
-    assert places(heat)[0, 0] == pytest.approx((21, 30), abs=0.2)
+    assert heat.shape == (1, 6, 32, 32)
+    assert places(heat)[0, 0] == pytest.approx((42, 60), abs=0.2)
     assert training.run().steps == 2
     assert all(line["distil"] > 0 for line in training.folder.read_metrics() if "distil" in line)
+
+
+@pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 1e-5), (1.5, 0.06)])
+def test_a_large_teacher_is_heard_at_the_small_ones_cells(offset: float, tolerance: float) -> None:
+    output = OutputSpec(kind="heatmap", offset=offset)
+    points = torch.tensor([[[40.0, 61.5], [33.3, 90.0], [80.2, 20.1]]])
+    small = gaussian_heatmaps(points, (32, 24), output, sigma=1.1)
+    large = gaussian_heatmaps(2 * points, (64, 48), output, sigma=2.2)
+    half = torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]]])
+    heard = move_heatmaps(large, half, output, (32, 24))
+    assert heard.shape == small.shape
+    assert (heard - small).abs().max() < tolerance
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.5])
@@ -115,12 +127,21 @@ def test_a_moved_heatmap_has_its_peak_where_the_point_moved_to(
     assert 0.85 < found[2] <= 1.0
 
 
-def test_what_was_said_ahead_lies_where_the_teacher_would_have_said_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zoom", [1, 2])
+def test_what_was_said_ahead_lies_where_the_teacher_would_have_said_it(tmp_path: Path, zoom: int) -> None:
     """Turned and mirrored crops of the real augmentation; the teacher is asked in the step, then ahead."""
     finder = DotFinder()
     augment = {"rotate": 1.0, "rotate_deg": 10, "scale": [0.9, 1.1], "half_body": 0, "camera": 0.5}
     training = training_of(
-        tmp_path, 6, finder, teacher_flip=True, teacher_turns=[-10, 15], augment=augment, samples=12, batch=6
+        tmp_path,
+        6,
+        finder,
+        teacher_flip=True,
+        teacher_turns=[-10, 15],
+        teacher_zoom=zoom,
+        augment=augment,
+        samples=12,
+        batch=6,
     )
     teacher, index = training.teacher, torch.tensor([5, 0, 3, 1, 2, 4])
     assert teacher is not None
@@ -134,6 +155,7 @@ def test_what_was_said_ahead_lies_where_the_teacher_would_have_said_it(tmp_path:
     teacher.study(training.store, training.arithmetic, tmp_path, told.append)
     assert (sum(told), finder.asked) == (6, 2 * 6 * 3 * 2)
     ahead = teacher.teach(batch, views, index, training.arithmetic)
+    assert ahead.shape == asked_now.shape == (6, 6, 16, 16)
     assert finder.asked == 2 * 6 * 3 * 2
     assert np.abs(places(ahead) - places(asked_now)).max() < 1.0  # the finder itself says whole pixels
     assert training.run().steps == 2
