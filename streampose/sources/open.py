@@ -55,6 +55,8 @@ def address_of(url: str | int) -> str:
     named = isinstance(url, str) and os.path.exists(text)
     if not named and scheme_of(text) == "file":
         path = text[len("file://") :]
+        if path.startswith("localhost/") and not os.path.exists(path):  # RFC 8089: the host that it may name
+            path = path.removeprefix("localhost")
         text, named = path if os.path.exists(path) else unquote(path), True
     doubtful = (text.isdecimal() or ":" in text) and not os.path.isabs(text)
     return f"./{text}" if doubtful and named else text

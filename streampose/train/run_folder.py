@@ -119,6 +119,8 @@ class RunFolder:
         """Raise UsageError where a run has left a checkpoint: without --resume another would write over its files."""
         if self.last.exists():
             raise UsageError(f"{self.path} holds a run already; go on with --resume, or name another `out`")
+        if (self.path / "best.pt").exists():
+            raise UsageError(f"{self.path} holds the best.pt of a run; move it away, or name another `out`")
 
     def start_fresh(self) -> None:
         """Forget the metrics of a run that was ended before its first checkpoint."""

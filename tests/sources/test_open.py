@@ -65,7 +65,8 @@ def test_a_file_url_of_a_picture_and_of_a_folder_is_its_path(tmp_path: Path, mon
     (tmp_path / "the yard").mkdir()
     PIL.Image.new("RGB", (64, 48)).save(tmp_path / "the yard" / "one.jpg")
     monkeypatch.chdir(tmp_path)
-    for url in (f"file://{tmp_path}/the%20yard/one.jpg", f"file://{tmp_path}/the%20yard", "file://the%20yard"):
+    yard = f"{tmp_path}/the%20yard"
+    for url in (f"file://{yard}/one.jpg", f"file://{yard}", "file://the%20yard", f"file://localhost{yard}"):
         source = open_source(url)
         assert (kind_of(url), source.open().frame_count) == ("images", 1)
         source.close()

@@ -139,6 +139,10 @@ def test_fine_tuning_from_weights_of_other_joints_says_so(tmp_path: Path) -> Non
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(UsageError, match="holds a run already; go on with --resume, or name another `out`"):
         PoseTraining(recipe, said.append)
+    (tmp_path / "run" / "last.pt").unlink()
+    with pytest.raises(UsageError, match=r"holds the best\.pt of a run; move it away, or name another `out`"):
+        PoseTraining(recipe, said.append)
+    del before["last.pt"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
