@@ -27,7 +27,7 @@ def load_pose(
     trust: bool = False,
     threads: int | None = None,
     small: str | Path | None = None,
-    small_below_px: float = 48,
+    small_below_px: float = 34,
 ) -> PoseEstimator:
     """The pose estimator for a model `ref` (see `resolve`), compiled and ready.
 

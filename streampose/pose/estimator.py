@@ -41,7 +41,7 @@ class PoseEstimator:
         *,
         flip_test: bool = False,
         small: PoseNetwork | None = None,
-        small_below_px: float = 48,
+        small_below_px: float = 34,
     ) -> None:
         self.manifest = network.manifest
         self.skeleton: Skeleton = load_skeleton(network.manifest.output.skeleton)
