@@ -157,7 +157,7 @@ def label_moves(
 
     Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several. Labels
     by people in pictures of `sources` count, at joints that whoever said it was sure of; left and right are taken as each
-    other's mirror images. Input pixels. Raises ConfigError where there is no such label.
+    other's mirror images. The teacher's pixels. Raises ConfigError where there is no such label.
     """
     everybody = store.batch(torch.arange(len(store)))
     still = still_affine(everybody, recipe)
