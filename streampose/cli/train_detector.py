@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from streampose.cli.training_sets import DataOption, ImagesOption, root_and_sets
 
 
 def train_detector_command(
     recipe: Annotated[Path, typer.Argument(help="the recipe, for example configs/train/detector.yaml")],
     init: Annotated[
-        Path | None, typer.Option(help="weights to start from, here or in the data's folder, instead of the recipe's")
+        Path | None,
+        typer.Option(help="weights or model's name to start from, here or in the data's folder"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="folder in which the sets lie, instead of the recipe's")] = None,
+    data: DataOption = None,
+    images: ImagesOption = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run, instead of the recipe's")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="how many steps, instead of the recipe's")] = None,
     trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
@@ -37,8 +41,11 @@ def train_detector_command(
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
     changes = {"init": init and str(init), "out": out and str(out), "steps": steps, "trust": trust or None}
     plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
-    if data is not None:
-        plan = plan.model_copy(update={"data": plan.data.model_copy(update={"root": str(data)})})
+    root, sets = root_and_sets(data, images)
+    told: dict[str, Any] = {} if root is None else {"root": str(root)}
+    if sets:
+        told |= {"sets": [str(path) for path in sets], "images": images and str(images.absolute())}
+    plan = plan.model_copy(update={"data": plan.data.model_copy(update=told)})
     console = Console()
     columns = (
         TextColumn("{task.description}"),

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from streampose.cli.training_sets import DataOption, ImagesOption, root_and_sets
 
 
 def train_pose_command(
     recipe: Annotated[Path, typer.Argument(help="The recipe, for example configs/train/pose.yaml.")],
     init: Annotated[
-        Path | None, typer.Option(help="Checkpoint to start from; with other joints the head is made anew.")
+        Path | None,
+        typer.Option(help="Checkpoint or model's name to start from; with other joints the head is made anew."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the recipe's sets and start weights, instead of its `root`.")
-    ] = None,
+    data: DataOption = None,
+    images: ImagesOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run, instead of the recipe's.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many crops to see, instead of the recipe's.")] = None,
     subset: Annotated[int | None, typer.Option(min=1, help="Train on the first people only, to rehearse.")] = None,
@@ -47,8 +49,12 @@ def train_pose_command(
 
     if init is not None and init.exists():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
-    changes = {"out": out, "root": data, "samples": samples, "subset": subset, "init": init}
-    plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})
+    root, sets = root_and_sets(data, images)
+    changes: dict[str, Any] = {"out": out, "root": root, "samples": samples, "subset": subset, "init": init}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if sets:
+        changes |= {"data": tuple(sets), "images": images and images.absolute()}
+    plan = read_recipe(recipe).model_copy(update=changes)
     console = Console()
 
     def say(line: str) -> None:
@@ -70,4 +76,6 @@ def train_pose_command(
     result = PoseTraining(plan, say, resume=resume).run()
     for view, figures in result.figures.items():
         say(f"{view}: AP {figures.ap:.3f}, AP50 {figures.ap50:.3f}, AR {figures.ar:.3f} on {figures.people} people")
-    say(f"best weights: {result.best}; metrics and curves beside them")
+    say(
+        f"best weights: {result.best}; metrics and curves beside them. With --export NAME.safetensors they become a model"
+    )

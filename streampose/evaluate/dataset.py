@@ -2,7 +2,8 @@
 
 A set is `annotations.json` beside the pictures it names (or a JSON and a folder named apart). Beyond COCO's fields, an
 annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`, who made it: "teacher"
-for a network, "human12+teacher-face" for people except the face; without it people did. Every fault found is one line.
+for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box, "teacher" for a network;
+without them people did. Every fault found is one line.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ FACE = 5
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A picture of the set; `file` is its name inside the set, `source` where it came from (a split, a camera)."""
+    """A picture of the set; `file` is its name inside the set, `source` where it came from (a split, a camera), else the
+    set's own name."""
 
     id: int
     file: str
@@ -44,7 +46,7 @@ class LabelledImage:
 class LabelledPerson:
     """A person of the set. `box` (4,) xyxy float32 in image pixels; `keypoints` (K, 3) x, y, v float32 with COCO's v
     (0 not labelled, 1 hidden, 2 seen); `weights` (K,) in 0..1 how far each label is to be trusted; `human` (K,) bool
-    whether people made it."""
+    whether people made it; `proposed` whether a network drew the box."""
 
     id: int
     image: LabelledImage
@@ -54,6 +56,7 @@ class LabelledPerson:
     crowd: bool
     weights: npt.NDArray[np.float32]
     human: npt.NDArray[np.bool_]
+    proposed: bool = False
 
     @property
     def labelled(self) -> int:
@@ -75,25 +78,19 @@ class KeypointSet:
 
     def read(self, image: LabelledImage) -> npt.NDArray[np.uint8]:
         """The picture (H, W, 3) BGR; raises DataError where it is missing or does not decode."""
+        return decode_picture(self.encoded(image), image, self.path)
+
+    def encoded(self, image: LabelledImage) -> bytes:
+        """The picture's file as it lies there; raises DataError where it is missing."""
         try:
             if self.archive is not None:
-                data = self.archive.read(image.file)
-            else:
-                assert self.folder is not None
-                data = (self.folder / image.file).read_bytes()
+                return self.archive.read(image.file)
+            assert self.folder is not None
+            return (self.folder / image.file).read_bytes()
         except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})"
             ) from error
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), STORED) if data else None
-        if picture is None:
-            raise DataError(f"{self.path}: image {image.id}: {image.file} does not decode as a picture")
-        if picture.shape[:2] != (image.height, image.width):
-            found = f"{picture.shape[1]}x{picture.shape[0]}"
-            raise DataError(
-                f"{self.path}: image {image.id}: {image.file} is {found}, its annotation says {image.width}x{image.height}"
-            )
-        return np.asarray(picture, np.uint8)
 
     def close(self) -> None:
         """Close the archive."""
@@ -107,21 +104,35 @@ class KeypointSet:
         self.close()
 
 
+def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray[np.uint8]:
+    """The picture (H, W, 3) BGR in the file `data` of `image`, a picture of the set `path`; raises DataError where it is
+    none, or none of the size that was announced."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), STORED) if data else None
+    if picture is None:
+        raise DataError(f"{path}: image {image.id}: {image.file} does not decode as a picture")
+    if picture.shape[:2] != (image.height, image.width):
+        found = f"{picture.shape[1]}x{picture.shape[0]}"
+        raise DataError(
+            f"{path}: image {image.id}: {image.file} is {found}, its annotation says {image.width}x{image.height}"
+        )
+    return np.asarray(picture, np.uint8)
+
+
 def open_keypoint_set(
     path: str | Path, *, joints: int, images: str | Path | None = None, boxes_only: bool = False
 ) -> KeypointSet:
-    """Open a zip or folder with `annotations.json`, or a JSON file with the folder `images`.
+    """Open a zip or folder with `annotations.json`, or a JSON file, whose pictures lie in the folder `images` or beside it.
 
-    With `boxes_only` annotations need no key points; those without have none labelled. Where the set has a category
-    "person", annotations of other categories are left out. Raises DataError naming every fault found (at most ten), one line
-    each.
+    With `boxes_only` annotations need no key points; those without have none labelled. With 0 `joints` no key point is
+    read. Where the set has a category "person", annotations of other categories are left out. Raises DataError naming every
+    fault found (at most ten), one line each.
     """
     path = Path(path)
     archive: zipfile.ZipFile | None = None
     folder: Path | None = None
     try:
         if path.is_dir():
-            text, folder = (path / "annotations.json").read_bytes(), Path(images) if images else path
+            text, folder = (path / "annotations.json").read_bytes(), path
         elif path.suffix == ".zip":
             archive = zipfile.ZipFile(path)
             text = archive.read("annotations.json")
@@ -137,7 +148,7 @@ def open_keypoint_set(
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
     faults: list[str] = []
-    pictures = _read_images(raw, faults)
+    pictures = _read_images(raw, path.stem, faults)
     known = set(archive.namelist()) if archive is not None else None
     for image in pictures.values():
         present = image.file in known if known is not None else bool(folder and os.path.isfile(folder / image.file))
@@ -156,7 +167,7 @@ def _duplicates(ids: Iterable[Any]) -> list[Any]:
     return [item for item, count in Counter(ids).items() if count > 1]
 
 
-def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
+def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledImage]:
     if (
         not isinstance(raw, dict)
         or not isinstance(raw.get("images"), list)
@@ -169,7 +180,7 @@ def _read_images(raw: Any, faults: list[str]) -> dict[int, LabelledImage]:
         try:
             image = LabelledImage(
                 int(entry["id"]), str(entry["file_name"]), int(entry["width"]), int(entry["height"]),
-                str(entry.get("source") or entry.get("split") or ""),
+                str(entry.get("source") or entry.get("split") or name),
             )  # fmt: skip
             if min(image.width, image.height) < 1:
                 raise ValueError
@@ -225,9 +236,10 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
         raise DataError(f"{name}: no image {entry.get('image_id')!r} in this set")
     try:
         box = np.asarray(entry["bbox"], np.float32).reshape(4)
-        keypoints = np.asarray(entry["keypoints"], np.float32).reshape(-1, 3)
+        keypoints = np.asarray(entry["keypoints"] if joints else [], np.float32).reshape(-1, 3)
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{name}: needs bbox [x, y, w, h] and keypoints [x, y, v, ...]") from None
+        wanted = "bbox [x, y, w, h] and keypoints [x, y, v, ...]" if joints else "bbox [x, y, w, h]"
+        raise DataError(f"{name}: needs {wanted}") from None
     if len(keypoints) != joints:
         raise DataError(f"{name}: {len(keypoints)} key points, the skeleton has {joints}")
     if not (np.isfinite(box).all() and np.isfinite(keypoints).all()):
@@ -240,7 +252,7 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
     if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise DataError(f"{name}: visibility must be 0, 1 or 2")
     weights = np.ones(joints, np.float32)
-    for key in ("scores", "agreement"):
+    for key in ("scores", "agreement") if joints else ():
         if key in entry:
             try:
                 factor = np.asarray(entry[key], np.float32)
@@ -259,4 +271,5 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
     if not isinstance(area, int | float) or not (math.isfinite(area) and area > 0):
         raise DataError(f"{name}: area {area!r:.40}: a number above zero is wanted")
     crowd = bool(entry.get("iscrowd", 0))
-    return LabelledPerson(int(entry["id"]), image, box, keypoints, float(area), crowd, weights, human)
+    proposed = entry.get("from") == "teacher"
+    return LabelledPerson(int(entry["id"]), image, box, keypoints, float(area), crowd, weights, human, proposed)

@@ -47,9 +47,13 @@ FIXED = ("architecture", "batch", "seed", "canvases")
 
 def read_pictures(recipe: Recipe, say: Say) -> Pictures:
     """Read the recipe's sets; labels that may be incomplete are completed by the start (once; kept beside the run)."""
-    everything = [picture for name in recipe.data.sets for picture in read_set(Path(recipe.data.root) / name)]
-    training, held, unseen = split_held_out(everything, recipe.data.held_out_val, recipe.data.held_out_sources)
-    training = [p for p in training if recipe.data.weights.get(p.source, 1.0) > 0]
+    data = recipe.data
+    images = data.found(data.images) if data.images else None
+    sets = [read_set(data.found(name), images) for name in data.sets]
+    training, held, unseen = split_held_out(
+        sets, data.held_out_source, data.held_out, data.held_out_share, data.held_out_sources
+    )
+    training = [p for p in training if data.weights.get(p.source, 1.0) > 0]
     if not training:
         raise DataError(f"{', '.join(recipe.data.sets)}: nothing is left to train on once the held-out part is taken")
     say(f"{len(training)} pictures to train on, {len(held)} held out, {len(unseen)} of unseen cameras")

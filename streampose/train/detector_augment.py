@@ -72,7 +72,7 @@ def make_sample(
         scale = (
             float(np.exp(rng.uniform(np.log(low), np.log(high))))
             * options.long_side
-            / max(picture.width, picture.height)
+            / max(picture.image.width, picture.image.height)
         )
         placed = _place(canvases, picture, window, scale, options, rng)
         boxes.append(placed[0])
@@ -110,8 +110,8 @@ def _place(
     """Draw a picture at `scale` into its window, on canvases of once and twice the size, and say where its people and its
     regions have come to lie on the first."""
     image = picture.decode()
-    size = (max(8, round(picture.width * scale)), max(8, round(picture.height * scale)))
-    factor = np.array([size[0] / picture.width, size[1] / picture.height] * 2)
+    size = (max(8, round(picture.image.width * scale)), max(8, round(picture.image.height * scale)))
+    factor = np.array([size[0] / picture.image.width, size[1] / picture.image.height] * 2)
     boxes = (picture.boxes + 0.5) * factor - 0.5
     ignored = (picture.ignored + 0.5) * factor - 0.5
     if rng.random() < options.flip:

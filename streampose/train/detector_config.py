@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from streampose.errors import ConfigError
 from streampose.train.detector_augment import AugmentOptions
-from streampose.train.run_folder import look_up
+from streampose.train.run_folder import look_up, look_up_weights
 from streampose.typed_yaml import read_model
 
 
@@ -21,8 +21,13 @@ class DataOptions(_Strict):
     """What is trained on and what is kept for measuring."""
 
     root: str = Field("data", description="the folder in which the sets lie")
-    sets: list[str] = Field(min_length=1, description="COCO-format zips or folders, each with an annotations.json")
-    held_out_val: int = Field(300, ge=0, description="so many val2017 pictures with the highest ids are measured on")
+    sets: list[str] = Field(
+        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
+    )
+    images: str | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
+    held_out: int = Field(300, ge=0, description="so many pictures with the highest ids are measured on")
+    held_out_source: str = Field("", description="pictures of this source only; of all sets where it is empty")
+    held_out_share: float = Field(0.2, gt=0, le=1, description="at most this part of them is held out")
     held_out_sources: list[str] = Field(default_factory=list, description="whole sources kept as unseen cameras")
     licences: dict[str, str] = Field(default_factory=dict, description="of each source, for the manifest")
     weights: dict[str, float] = Field(default_factory=dict, description="how often a source's picture is drawn; else 1")
@@ -33,6 +38,10 @@ class DataOptions(_Strict):
     crowd_doubt: float = Field(
         0.25, gt=0, le=1, description="with 10 or more people labelled, such guesses are ignored"
     )
+
+    def found(self, name: str) -> Path:
+        """Where a file or folder lies: under `root`, or, where it is only there, in the working directory."""
+        return look_up(Path(name), Path(self.root))
 
 
 class Recipe(_Strict):
@@ -47,7 +56,8 @@ class Recipe(_Strict):
         default_factory=lambda: {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 80}
     )
     init: str | None = Field(
-        None, description="safetensors or an ultralytics .pt to start from; without, the training starts from nothing"
+        None,
+        description="safetensors, an ultralytics .pt or a model's name to start from; else from nothing",
     )
     trust: bool = Field(False, description="open a pickled .pt of unknown origin as the start (it can run code)")
     data: DataOptions
@@ -82,8 +92,8 @@ class Recipe(_Strict):
     seed: int = 0
 
     def start_file(self) -> Path | None:
-        """Where `init` lies: under the data's `root`, or, where it is only there, in the working directory."""
-        return None if self.init is None else look_up(Path(self.init), Path(self.data.root))
+        """Where `init` lies: under the data's `root`, else in the working directory, else as a model of its name."""
+        return None if self.init is None else look_up_weights(Path(self.init), Path(self.data.root), "detect")
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -1,145 +1,68 @@
-"""Pictures with person boxes for the detector's training: COCO-format zips or folders, read once into memory, encoded.
-
-Every oddity of a data set ends in one line: a missing picture or annotation file, no people, NaN, a box without area,
-an id given twice, an entry that lacks something.
-"""
+"""Pictures with person boxes for the detector's training: COCO-format sets, read once into memory, encoded."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError
-from streampose.evaluate.dataset import STORED, of_people
+from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson, decode_picture, open_keypoint_set
+from streampose.train.holdout import image_name, kept_images
 
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxPicture:
-    """One labelled picture.
+    """One labelled picture, `image` of the set `path`.
 
     `encoded` is the picture file's bytes. `boxes` (N, 4) xyxy pixels, centre of the top-left pixel (0, 0); `ignored`
     (M, 4) regions of which nothing is known. `background` in 0..1 is how far "no box here" may be believed.
-    `source` names the set the picture comes from.
     """
 
-    key: str
+    path: Path
+    image: LabelledImage
     encoded: bytes
-    width: int
-    height: int
-    source: str
     boxes: FloatArray
     ignored: FloatArray
     background: float = 1.0
 
+    @property
+    def key(self) -> str:
+        """The picture's name among those of all sets."""
+        return f"{self.path.stem}/{self.image.file}"
+
+    @property
+    def source(self) -> str:
+        """The set or the part of it that the picture comes from."""
+        return self.image.source
+
     def decode(self) -> npt.NDArray[np.uint8]:
         """The picture, (H, W, 3) BGR uint8; raises DataError where it is not one of the size that was announced."""
-        image = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), STORED)
-        if image is None:
-            raise DataError(f"{self.key}: not a picture that can be decoded")
-        if image.shape[:2] != (self.height, self.width):
-            found = f"{image.shape[1]}x{image.shape[0]}"
-            raise DataError(f"{self.key}: is {found}, its annotation says {self.width}x{self.height}")
-        return np.asarray(image, np.uint8)
+        return decode_picture(self.encoded, self.image, self.path)
 
 
-def read_set(path: str | Path) -> list[BoxPicture]:
-    """Read a zip or a folder with one `annotations.json` (COCO form) and its pictures; raises DataError, in one line."""
-    path = Path(path)
-    if path.is_dir():
-        return _pictures(path, _parse((path / "annotations.json"), _read_file(path / "annotations.json")), None)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if "annotations.json" not in archive.namelist():
-                raise DataError(f"{path}: has no annotations.json")
-            return _pictures(path, _parse(path, archive.read("annotations.json")), archive)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such data set; give a zip or a folder with annotations.json") from None
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not a readable zip ({error})") from error
+def read_set(path: str | Path, images: str | Path | None = None) -> list[BoxPicture]:
+    """All pictures of a COCO-format set with their people's boxes; `images` is the folder of a JSON's pictures.
+
+    Raises DataError naming every fault found (at most ten), one line each.
+    """
+    with open_keypoint_set(path, joints=0, images=images, boxes_only=True) as data:
+        people: dict[int, list[LabelledPerson]] = {number: [] for number in data.images}
+        for person in data.people:
+            people[person.image.id].append(person)
+        return [_picture(data, image, people[image.id]) for image in data.images.values()]
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-
-
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-        if not isinstance(data["images"], list) or not isinstance(data["annotations"], list):
-            raise TypeError("images and annotations must be lists")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: annotations are not COCO JSON ({error})") from error
-    return dict(data)
-
-
-def _pictures(path: Path, data: dict[str, Any], archive: zipfile.ZipFile | None) -> list[BoxPicture]:
-    people: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    _complete(path, "image", data["images"], {"id": int, "file_name": str, "width": int, "height": int})
-    _complete(path, "annotation", data["annotations"], {"id": int, "image_id": int, "bbox": list})
-    for annotation in of_people(data, data["annotations"]):
-        people[annotation["image_id"]].append(annotation)
-    ids = [image["id"] for image in data["images"]]
-    if orphans := people.keys() - set(ids):
-        raise DataError(f"{path}: {len(orphans)} annotations name pictures that are not listed (id {min(orphans)} …)")
-    if not people:
-        raise DataError(f"{path}: no person is labelled in it")
-    return [_picture(path, image, people[image["id"]], archive) for image in data["images"]]
-
-
-def _complete(path: Path, kind: str, entries: list[Any], wanted: dict[str, type]) -> None:
-    """Raise DataError for the first entry that lacks a wanted field, or has an id that another one has."""
-    seen: set[int] = set()
-    for entry in entries:
-        lacking = [k for k, v in wanted.items() if not isinstance(entry, dict) or not isinstance(entry.get(k), v)]
-        if lacking:
-            raise DataError(f"{path}: {kind} {entry!s:.60} has no good `{lacking[0]}`")
-        if entry["id"] in seen:
-            raise DataError(f"{path}: {kind} {entry['id']}: id given twice")
-        seen.add(entry["id"])
-
-
-def _picture(
-    path: Path, image: dict[str, Any], people: list[dict[str, Any]], archive: zipfile.ZipFile | None
-) -> BoxPicture:
-    name = image["file_name"]
-    try:
-        encoded = archive.read(name) if archive else (path / name).read_bytes()
-    except (KeyError, OSError) as error:
-        raise DataError(f"{path}: the picture {name} is listed but missing") from error
-    try:
-        boxes = np.array([person["bbox"] for person in people], np.float64).reshape(-1, 4)
-    except (TypeError, ValueError):
-        raise DataError(f"{path}: {name}: a bbox is not [x, y, width, height]") from None
-    if not np.isfinite(boxes).all():
-        raise DataError(f"{path}: {name}: a box is not a number")
-    if (boxes[:, 2:] <= 0).any():
-        raise DataError(f"{path}: {name}: a box has no area: {boxes[(boxes[:, 2:] <= 0).any(axis=1)][0].tolist()}")
-    boxes[:, 2:] += boxes[:, :2]
-    boxes = np.clip(boxes, 0, [image["width"], image["height"]] * 2) - 0.5
-    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    crowd = np.array([bool(person.get("iscrowd", 0)) for person in people], bool).reshape(-1)
-    teacher = np.array([person.get("from") == "teacher" for person in people], bool).reshape(-1)
-    corners, crowd, teacher = boxes[inside].astype(np.float32), crowd[inside], teacher[inside]
-    doubled = _doubled(corners, teacher)
-    source = str(image.get("source") or image.get("split") or path.stem)
-    return BoxPicture(
-        f"{path.stem}/{name}", encoded, image["width"], image["height"], source,
-        corners[~crowd & ~doubled], corners[crowd],
-    )  # fmt: skip
+def _picture(data: KeypointSet, image: LabelledImage, people: Sequence[LabelledPerson]) -> BoxPicture:
+    boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
+    boxes = np.clip(boxes, 0, np.array([image.width, image.height] * 2, np.float32)) - np.float32(0.5)
+    crowd = np.array([person.crowd for person in people], bool)
+    doubled = _doubled(boxes, np.array([person.proposed for person in people], bool))
+    return BoxPicture(data.path, image, data.encoded(image), boxes[~crowd & ~doubled], boxes[crowd])
 
 
 def _doubled(boxes: FloatArray, teacher: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -162,13 +85,14 @@ def overlaps(one: FloatArray, other: FloatArray) -> tuple[FloatArray, FloatArray
 
 
 def split_held_out(
-    pictures: Sequence[BoxPicture], last_val: int, sources: Sequence[str]
+    sets: Sequence[Sequence[BoxPicture]], source: str, count: int, share: float, sources: Sequence[str]
 ) -> tuple[list[BoxPicture], list[BoxPicture], list[BoxPicture]]:
-    """Training pictures, held-out val2017 pictures (those `last_val` with the highest ids), and pictures of `sources`."""
-    val = sorted((p for p in pictures if p.source == "val2017"), key=lambda p: p.key.rsplit("/", 1)[-1])
-    held = {p.key for p in val[len(val) - min(last_val, len(val)) :]}
-    kept = [p for p in pictures if p.key not in held and p.source not in sources]
-    return kept, [p for p in val if p.key in held], [p for p in pictures if p.source in sources]
+    """Pictures for training, those held out (`kept_images` of `source`), and those of `sources`, the unseen cameras."""
+    kept = kept_images([[picture.image for picture in part] for part in sets], source, count, share, sources)
+    pictures = [picture for part in sets for picture in part]
+    training = [p for p in pictures if image_name(p.image) not in kept and p.source not in sources]
+    held = [p for p in pictures if image_name(p.image) in kept]
+    return training, held, [p for p in pictures if p.source in sources]
 
 
 def with_guesses(

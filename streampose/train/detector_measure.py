@@ -23,7 +23,7 @@ def find_people(
     network = network.eval()
     kind = torch.device(device).type
     for picture in pictures:
-        lay = letterbox.plan(picture.width, picture.height, size)
+        lay = letterbox.plan(picture.image.width, picture.image.height, size)
         image = np.ascontiguousarray(letterbox.apply(picture.decode(), lay)[..., ::-1])
         batch = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float().div(255)
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):

@@ -35,6 +35,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
             origin=recipe.origin,
             training={
                 "data": dict(recipe.data.licences),
+                "sets": [Path(name).name for name in recipe.data.sets],
                 "step": step,
                 "pictures": step * recipe.batch,
                 "lr": recipe.lr,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from streampose.evaluate.dataset import KeypointSet, open_keypoint_set
+from streampose.evaluate.dataset import KeypointSet
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.checkpoint import load_weights
@@ -28,7 +28,7 @@ from streampose.train.augment import Augmenter
 from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import PersonStore, load_people, split_people
+from streampose.train.pose_data import PersonStore, load_people, open_sets, split_people
 from streampose.train.pose_loss import pose_losses
 from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
@@ -77,7 +77,7 @@ class PoseTraining:
         self.average = WeightAverage(self.student, recipe.ema)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=recipe.lr, foreach=True)
         self.steps = -(-recipe.samples // recipe.batch)
-        self.step, self.best = 0, 0.0
+        self.step, self.best = 0, -1.0
         if resumed is not None:
             self._restore(resumed)
         else:
@@ -99,14 +99,16 @@ class PoseTraining:
 
     def _build(self, weights: Path | None) -> nn.Module:
         network = build_pose_network({"network": self.recipe.network, "joints": len(self.skeleton.keypoints)})
-        if weights is not None and (note := load_weights(network, self.recipe.found(weights), remake_head=True)):
+        if weights is not None and (
+            note := load_weights(network, self.recipe.found_weights(weights), remake_head=True)
+        ):
             self.say(note)
         return network.to(self.device)
 
     def _build_teacher(self, weights: Path) -> PoseTeacher:
         """The teacher, frozen; one of other joints cannot teach. Raises ModelError."""
         network = self._build(None)
-        load_weights(network, self.recipe.found(weights))
+        load_weights(network, self.recipe.found_weights(weights))
         freeze_norms(network)
         return PoseTeacher(network.eval().requires_grad_(False), self.recipe, self.skeleton, self.mean, self.std)
 
@@ -144,23 +146,23 @@ class PoseTraining:
 
     def _load_data(self) -> tuple[PersonStore, dict[str, PreparedCrops]]:
         recipe, holdout, joints = self.recipe, self.recipe.holdout, len(self.skeleton.keypoints)
-        sets = [open_keypoint_set(recipe.found(path), joints=joints) for path in recipe.data]
-        trained, measured = split_people(sets, holdout.source, holdout.images, holdout.sources)
+        sets = open_sets(recipe, joints)
+        trained, measured = split_people(sets, holdout)
         if recipe.subset:
             trained = _first(trained, recipe.subset)
         if recipe.measure_trained:
             measured = trained
         measured = _spread(measured, holdout.people)
         count = sum(map(len, trained))
-        self.say(f"{count} people to train on, {sum(map(len, measured))} kept for measuring")
+        pictures = len({id(person.image) for part in measured for person in part})
+        self.say(f"{count} people to train on, {sum(map(len, measured))} of {pictures} pictures to measure on")
         with _bar("reading crops") as bar:
             task = bar.add_task("reading crops", total=count, note="")
             store = load_people(
                 sets, trained, recipe.input, self.device, lambda done: bar.advance(task, done), recipe.teacher_zoom
             )
-        views = {"clean": _prepare(sets, measured, recipe.input, None)}
-        for height in holdout.heights:
-            views[f"{height}px"] = _prepare(sets, measured, recipe.input, height)
+        heights = {"clean": None} | {f"{height}px": height for height in holdout.heights} if any(measured) else {}
+        views = {name: _prepare(sets, measured, recipe.input, height) for name, height in heights.items()}
         for data in sets:
             data.close()
         return store, views
@@ -180,9 +182,13 @@ class PoseTraining:
         return choice
 
     def run(self) -> TrainingResult:
-        """Train to the end; the figures are those of the last measurement, `best` those of the best mean AP."""
+        """Train to the end; the figures are those of the last measurement, `best` the weights of the best mean AP, the
+        start among them, or the last where nobody is measured."""
         recipe = self.recipe
         figures: dict[str, KeypointFigures] = {}
+        if recipe.init is not None and not self.folder.last.exists():
+            self._measure()
+            self._save()
         saved = started = time.monotonic()
         since = self.step
         every = max(recipe.measure_samples // recipe.batch, 1)
@@ -207,7 +213,7 @@ class PoseTraining:
                 elif time.monotonic() - saved > recipe.checkpoint_s:
                     self._save()
                     saved = time.monotonic()
-        if not figures:
+        if not figures and self.views:
             figures = self._measure()
         return TrainingResult(figures, self.folder.path / "best.pt", self.steps)
 
@@ -240,14 +246,16 @@ class PoseTraining:
         figures = {
             view: measure(crops, network, self.recipe.output, self.skeleton) for view, crops in self.views.items()
         }
-        mean = float(np.mean([figure.ap for figure in figures.values()]))
-        if mean >= self.best:
+        mean = float(np.mean([figure.ap for figure in figures.values()])) if figures else 0.0
+        if mean > self.best or not figures:
             self.best = mean
             self.folder.save({"network": self.average.network.state_dict(), "step": self.step}, "best.pt")
         named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
-        self.folder.log(step=self.step, **named, mean_ap=round(mean, 4))
+        if figures:
+            self.folder.log(step=self.step, **named, mean_ap=round(mean, 4))
         self.folder.plot(("label", "distil"), tuple(named), f"{self.recipe.network}, {self.folder.path}")
-        self.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in named.items()))
+        told = ", ".join(f"{name} {value:.3f}" for name, value in named.items())
+        self.say(f"step {self.step}: {told or 'nobody is kept to measure on, the last weights count as the best'}")
         return figures
 
     def network_of(self, network: nn.Module) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
@@ -296,9 +304,12 @@ def _spread(parts: list[list[Any]], count: int) -> list[list[Any]]:
 
 
 def _prepare(sets: list[KeypointSet], people: list[list[Any]], spec: InputSpec, height: int | None) -> PreparedCrops:
+    """Their crops; the pictures are numbered afresh, since two sets may use one id."""
     parts = [prepare_crops(data, part, spec, person_height=height) for data, part in zip(sets, people, strict=True)]
+    measured = [person for part in parts for person in part.people]
+    numbers = {number: place for place, number in enumerate(dict.fromkeys(id(person.image) for person in measured), 1)}
     return PreparedCrops(
-        [person for part in parts for person in part.people],
+        [replace(person, image=replace(person.image, id=numbers[id(person.image)])) for person in measured],
         np.concatenate([part.crops for part in parts]),
         np.concatenate([part.to_image for part in parts]),
     )

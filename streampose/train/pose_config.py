@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from streampose.errors import ConfigError
 from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
 from streampose.train.augment import AugmentSpec
-from streampose.train.run_folder import look_up
+from streampose.train.run_folder import look_up, look_up_weights
 from streampose.typed_yaml import read_model
 
 
@@ -19,10 +19,12 @@ class _Strict(BaseModel):
 
 
 class HoldoutSpec(_Strict):
-    """What training never sees: the `images` of highest id of `source`, measured; all of `sources`, not measured."""
+    """What training never sees: the `images` of highest id of `source` (of all sets where it is empty), at most `share`
+    of them, measured; all of `sources`, not measured."""
 
     source: str = ""
     images: int = Field(300, ge=0)
+    share: float = Field(0.2, gt=0, le=1, description="at most this part of the pictures is kept")
     sources: tuple[str, ...] = ()
     people: int = Field(300, ge=1, description="at most so many people are measured while training")
     heights: tuple[int, ...] = (96, 64, 40)
@@ -51,10 +53,13 @@ class PoseRecipe(_Strict):
     input: InputSpec
     output: OutputSpec
     root: Path = Field(Path(), description="folder in which `data`, `init` and `teacher` are looked for, before here")
-    data: tuple[Path, ...] = Field(min_length=1)
+    data: tuple[Path, ...] = Field(
+        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
+    )
+    images: Path | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
     holdout: HoldoutSpec = HoldoutSpec()
-    init: Path | None = None
-    teacher: Path | None = Field(None, description="checkpoint of the same network, which sees the clean crop")
+    init: Path | None = Field(None, description="checkpoint or name of a model to start from")
+    teacher: Path | None = Field(None, description="the same, of this network: it sees the clean crop")
     teacher_flip: bool = Field(False, description="it sees the crop mirrored too, and the mean of both is taught")
     teacher_turns: tuple[float, ...] = Field((), description="it sees the crop turned by so many degrees too")
     teacher_ahead: bool = Field(False, description="it sees every person once, before training, not in every step")
@@ -93,8 +98,17 @@ class PoseRecipe(_Strict):
         return self
 
     def found(self, path: Path) -> Path:
-        """`path` of `data`, `init` or `teacher`: under `root`, or, where it is only there, in the working directory."""
+        """`path` of `data` or `images`: under `root`, or, where it is only there, in the working directory."""
         return look_up(path, self.root)
+
+    def found_weights(self, path: Path) -> Path:
+        """The same of `init` or `teacher`, which may be the name of a model, too. Raises ModelError."""
+        return look_up_weights(path, self.root, "pose")
+
+    @property
+    def pictures(self) -> Path | None:
+        """Where `images` lies."""
+        return None if self.images is None else self.found(self.images)
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from streampose.errors import DataError
-from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson
+from streampose.evaluate.dataset import KeypointSet, LabelledPerson, open_keypoint_set
 from streampose.models.manifest import InputSpec
 from streampose.pose.crop import crop_affines, cut_crops, map_points
 from streampose.train.augment import PersonBatch
+from streampose.train.holdout import image_name, kept_images
+from streampose.train.pose_config import HoldoutSpec, PoseRecipe
 
 MARGIN = 1.25
 """A stored crop is that much wider than the network's, so that turning and shrinking finds picture, not black."""
@@ -40,28 +42,27 @@ class PersonStore:
         return PersonBatch(self.crops[index], self.points[index], self.weights[index], self.box_px[index])
 
 
+def open_sets(recipe: PoseRecipe, joints: int) -> list[KeypointSet]:
+    """The recipe's sets, open; raises DataError naming what is wrong with them."""
+    return [open_keypoint_set(recipe.found(path), joints=joints, images=recipe.pictures) for path in recipe.data]
+
+
 def split_people(
-    sets: Sequence[KeypointSet], source: str, images: int, sources: Sequence[str]
+    sets: Sequence[KeypointSet], holdout: HoldoutSpec
 ) -> tuple[list[list[LabelledPerson]], list[list[LabelledPerson]]]:
     """People for training and people kept for measurement, a list for each set, never two of one picture on both sides.
 
-    Kept are the `images` pictures of highest id among those of `source` (all of the sets where it is empty); the
-    pictures of `sources` are kept too, out of training, though not measured.
+    Raises DataError where nobody is left to train on, or nothing is there to be kept.
     """
-    candidates = [image for data in sets for image in data.images.values() if not source or image.source == source]
-    kept = {_name(image) for image in sorted(candidates, key=lambda image: image.id, reverse=True)[:images]}
-    out = set(kept)
-    for data in sets:
-        out |= {_name(image) for image in data.images.values() if image.source in sources}
-    trained = [[p for p in data.people if _name(p.image) not in out and not p.crowd and p.labelled] for data in sets]
-    measured = [[p for p in data.people if _name(p.image) in kept and not p.crowd and p.labelled] for data in sets]
+    images = [list(data.images.values()) for data in sets]
+    kept = kept_images(images, holdout.source, holdout.images, holdout.share, holdout.sources)
+    out = kept | {image_name(image) for part in images for image in part if image.source in holdout.sources}
+    labelled = [[person for person in data.people if not person.crowd and person.labelled] for data in sets]
+    trained = [[person for person in part if image_name(person.image) not in out] for part in labelled]
+    measured = [[person for person in part if image_name(person.image) in kept] for part in labelled]
     if not any(trained):
         raise DataError("no labelled person is left to train on; hold out fewer pictures")
     return trained, measured
-
-
-def _name(image: LabelledImage) -> tuple[int, str, str]:
-    return image.id, image.file, image.source
 
 
 def load_people(

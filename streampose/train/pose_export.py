@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from streampose.errors import ConfigError, UsageError
-from streampose.evaluate.dataset import open_keypoint_set
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import Manifest, load, sha256_of
 from streampose.pose.checkpoint import load_weights
@@ -19,7 +18,7 @@ from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import load_people, split_people
+from streampose.train.pose_data import load_people, open_sets, split_people
 from streampose.train.pose_teacher import AHEAD_AT_ONCE, PoseTeacher, label_moves, still_affine
 from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import read_checkpoint
@@ -54,11 +53,11 @@ def export_pose(
     if blend_init:
         if recipe.init is None:
             raise ConfigError("blending goes back to the recipe's `init`, and it names none")
-        _go_back(network, build_pose_network(architecture), recipe.found(recipe.init), blend_init)
+        _go_back(network, build_pose_network(architecture), recipe.found_weights(recipe.init), blend_init)
     if blend:
         if recipe.teacher is None or recipe.teacher_zoom != 1:
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")
-        _go_back(network, build_pose_network(architecture), recipe.found(recipe.teacher), blend)
+        _go_back(network, build_pose_network(architecture), recipe.found_weights(recipe.teacher), blend)
 
     shift = _label_shift(network, recipe, align) if align else None
     own = Path(recipe.skeleton).suffix in (".yaml", ".yml")  # the manifest lies elsewhere than we are
@@ -95,8 +94,8 @@ def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> 
 def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str]) -> tuple[tuple[float, float], ...]:
     """What `output.shift` has to be for `network` to agree with the labels of `sources` among the people trained on."""
     skeleton = load_skeleton(recipe.skeleton)
-    sets = [open_keypoint_set(recipe.found(path), joints=len(skeleton.keypoints)) for path in recipe.data]
-    trained, _ = split_people(sets, recipe.holdout.source, recipe.holdout.images, recipe.holdout.sources)
+    sets = open_sets(recipe, len(skeleton.keypoints))
+    trained, _ = split_people(sets, recipe.holdout)
     people = [[person for person in part if person.image.source in sources] for part in trained]
     if not any(people):
         raise ConfigError(f"{', '.join(sources)}: nobody to train on is from these sources")
@@ -120,7 +119,7 @@ def start_licence(recipe: PoseRecipe) -> str:
 
     Raises UsageError where there is none, ModelError where it is damaged.
     """
-    beside = None if recipe.init is None else recipe.found(recipe.init).with_suffix(".yaml")
+    beside = None if recipe.init is None else recipe.found_weights(recipe.init).with_suffix(".yaml")
     if beside is None or not beside.is_file():
         missing = "the recipe names no `init`" if beside is None else f"{beside} is missing"
         raise UsageError(f"--licence: say which the weights have; {missing}, which would say that of the start")

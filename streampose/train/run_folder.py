@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from streampose.errors import DataError, SinkError, UsageError
+from streampose.models.resolve import Task, resolve
 
 
 @contextmanager
@@ -56,6 +57,12 @@ def look_up(path: Path, root: Path) -> Path:
     """Where a file that a recipe names lies: under `root`, or, where it is only there, in the working directory."""
     under = root / path
     return path if path.exists() and not under.exists() else under
+
+
+def look_up_weights(path: Path, root: Path, task: Task) -> Path:
+    """The same for weights, which may be named as a model of this machine, too. Raises ModelError."""
+    found = look_up(path, root)
+    return resolve(path, task)[1] if not found.exists() and len(path.parts) == 1 and not path.suffix else found
 
 
 class RunFolder:

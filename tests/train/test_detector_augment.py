@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streampose.evaluate.dataset import LabelledImage
 from streampose.train.detector_augment import AugmentOptions, make_sample, spoil
 from streampose.train.detector_data import BoxPicture
 from streampose.train.detector_loss import anchor_weights
@@ -27,7 +30,8 @@ def picture(rng: np.random.Generator, ignored: bool = False, background: float =
     image[y : y + h, x : x + w] = 255
     box = np.array([[x, y, min(x + w, 240), min(y + h, 180)]], np.float32) - 0.5
     doubt = np.array([[100, 50, 140, 120]], np.float32) if ignored else np.zeros((0, 4), np.float32)
-    return BoxPicture("p", cv2.imencode(".png", image)[1].tobytes(), 240, 180, "test", box, doubt, background)
+    encoded = cv2.imencode(".png", image)[1].tobytes()
+    return BoxPicture(Path("set"), LabelledImage(1, "p.png", 240, 180, "test"), encoded, box, doubt, background)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from streampose.errors import DataError
+from streampose.evaluate.dataset import LabelledImage
 from streampose.train.detector_data import BoxPicture, read_set, split_held_out, with_guesses
 
 
@@ -51,7 +52,6 @@ def test_boxes_are_cut_to_the_picture_and_crowds_are_ignored(tmp_path: Path) -> 
     data["annotations"] += [
         {"id": 7, "image_id": 0, "iscrowd": 1, "bbox": [0, 0, 64, 10]},
         {"id": 8, "image_id": 0, "iscrowd": 0, "bbox": [50, 40, 40, 40]},
-        {"id": 9, "image_id": 0, "iscrowd": 0, "bbox": [90, 90, 10, 10]},
     ]
     (picture,) = read_set(write_folder(tmp_path / "set", data))
     assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [49.5, 39.5, 63.5, 47.5]]
@@ -67,7 +67,7 @@ def test_other_things_than_people_are_left_out(tmp_path: Path) -> None:
     (picture,) = read_set(write_folder(tmp_path / "set", data))
     assert len(picture.boxes) == 1
     only_cars = coco(1, categories=data["categories"], annotations=data["annotations"][1:])
-    with pytest.raises(DataError, match="no person is labelled"):
+    with pytest.raises(DataError, match="no annotated person"):
         read_set(write_folder(tmp_path / "cars", only_cars))
 
 
@@ -94,68 +94,93 @@ def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "nan": (lambda d: d["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "000.png: a box is not a number"),
-    "area": (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), "001.png: a box has no area"),
+    "nan": (lambda d: d["annotations"][0].update(bbox=[1, 2, float("nan"), 4]), "annotation 0: a number is NaN"),
+    "area": (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), "annotation 1: box .* has no width or height"),
     "twice": (lambda d: d["images"][1].update(id=0), "image 0: id given twice"),
     "annotation twice": (
         lambda d: d["annotations"][1].update(id=d["annotations"][0]["id"]),
         "annotation 0: id given twice",
     ),
-    "no box": (lambda d: d["annotations"][0].pop("bbox"), r"annotation .* has no good `bbox`"),
-    "short box": (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"a bbox is not \[x, y, width, height\]"),
-    "box of words": (lambda d: d["annotations"][0].update(bbox=["a", 2, 3, 4]), "a bbox is not"),
-    "no width": (lambda d: d["images"][0].pop("width"), r"image .* has no good `width`"),
-    "a list": (lambda d: d["annotations"].append([1]), r"annotation \[1\] has no good `id`"),
-    "orphan": (lambda d: d["annotations"][0].update(image_id=99), r"name pictures that are not listed \(id 99"),
-    "nobody": (lambda d: d.update(annotations=[]), "no person is labelled"),
+    "outside": (lambda d: d["annotations"][1].update(bbox=[90, 90, 10, 10]), "lies outside its 64x48 image"),
+    "no box": (lambda d: d["annotations"][0].pop("bbox"), r"annotation 0: needs bbox \[x, y, w, h\]$"),
+    "short box": (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"annotation 0: needs bbox"),
+    "box of words": (lambda d: d["annotations"][0].update(bbox=["a", 2, 3, 4]), "annotation 0: needs bbox"),
+    "no width": (lambda d: d["images"][0].pop("width"), "lacks a good id, file_name, width or height"),
+    "a list": (lambda d: d["annotations"].append([1]), "1 annotations are no objects"),
+    "orphan": (lambda d: d["annotations"][0].update(image_id=99), "annotation 0: no image 99 in this set"),
+    "nobody": (lambda d: d.update(annotations=[]), "no annotated person"),
     "size": (lambda d: d["images"][0].update(width=100), "is 64x48, its annotation says 100x48"),
 }
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_what_is_wrong_with_a_set_is_one_line(tmp_path: Path, fault: str) -> None:
+def test_what_is_wrong_with_a_set_is_one_line_each(tmp_path: Path, fault: str) -> None:
     change, message = BROKEN[fault]
     data = coco()
     change(data)
     write_folder(tmp_path / "set", data)
     with pytest.raises(DataError, match=message) as raised:
         [picture.decode() for picture in read_set(tmp_path / "set")]
-    assert "\n" not in str(raised.value)
+    assert all(line.startswith(str(tmp_path / "set")) for line in str(raised.value).splitlines())
 
 
 def test_files_that_are_missing_or_no_sets(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such data set"):
+    with pytest.raises(DataError, match="no such file; a set is a folder or zip"):
         read_set(tmp_path / "nothing.zip")
     (tmp_path / "text.zip").write_text("no zip")
-    with pytest.raises(DataError, match="not a readable zip"):
+    with pytest.raises(DataError, match="not a zip"):
         read_set(tmp_path / "text.zip")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"annotations\.json: No such file"):
+    with pytest.raises(DataError, match=r"annotations\.json: no such file"):
         read_set(tmp_path / "empty")
     folder = write_folder(tmp_path / "set", coco())
     (folder / "001.png").unlink()
-    with pytest.raises(DataError, match=r"the picture 001\.png is listed but missing"):
+    with pytest.raises(DataError, match=r"image 1: 001\.png is missing"):
         read_set(folder)
     (folder / "annotations.json").write_text('{"images": []}')
-    with pytest.raises(DataError, match="not COCO JSON"):
+    with pytest.raises(DataError, match="COCO format"):
         read_set(folder)
     (folder / "001.png").write_bytes(b"no picture")
     (folder / "annotations.json").write_text(json.dumps(coco()))
-    with pytest.raises(DataError, match="not a picture that can be decoded"):
+    with pytest.raises(DataError, match="does not decode as a picture"):
         read_set(folder)[1].decode()
+
+
+def test_a_json_has_its_pictures_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    """As COCO itself is laid out; key points of any number are no matter for boxes."""
+    data = coco()
+    data["annotations"][0]["keypoints"] = [1, 2, 2]
+    for image in data["images"]:
+        del image["split"]
+    folder = write_folder(tmp_path / "pictures", data)
+    (folder / "annotations.json").rename(tmp_path / "people.json")
+    pictures = read_set(tmp_path / "people.json", folder)
+    assert [picture.decode().shape for picture in pictures] == [(48, 64, 3)] * 2
+    assert {picture.source for picture in pictures} == {"people"}
+    whole = write_folder(tmp_path / "whole", coco())  # a folder's pictures are its own
+    assert len(read_set(whole, tmp_path / "elsewhere")) == 2
 
 
 def one(source: str, number: int) -> BoxPicture:
     empty = np.zeros((0, 4), np.float32)
-    return BoxPicture(f"{source}/{number:012}.png", b"", 64, 48, source, np.array([[0, 0, 20, 40]], np.float32), empty)
+    image = LabelledImage(number, f"{number:012}.png", 64, 48, source)
+    return BoxPicture(Path(source), image, b"", np.array([[0, 0, 20, 40]], np.float32), empty)
 
 
 def test_the_last_val_pictures_and_whole_sources_are_kept_out() -> None:
     pictures = [one("val2017", n) for n in (5, 900, 30, 41)] + [one("train2017", 999), one("camera", 1)]
-    training, held, unseen = split_held_out(pictures, 2, ["camera"])
-    assert [p.key[-7:-4] for p in held] == ["041", "900"]
+    training, held, unseen = split_held_out([pictures], "val2017", 2, 1.0, ["camera"])
+    assert [p.key[-7:-4] for p in held] == ["900", "041"]
     assert [p.source for p in unseen] == ["camera"]
     assert [p.key[-7:-4] for p in training] == ["005", "030", "999"]
+    assert [p.key[-7:-4] for p in split_held_out([pictures], "val2017", 3, 0.5, ())[1]] == ["900", "041"]
+    assert [p.key[-7:-4] for p in split_held_out([pictures], "", 1, 1.0, ())[1]] == ["999"]
+    apart = [[one("a", n) for n in range(20)], [one("b", n) for n in range(100, 110)], [one("camera", 500)]]
+    _, held, unseen = split_held_out(apart, "", 3, 0.2, ["camera"])
+    assert [(p.source, p.image.id) for p in held] == [("a", 18), ("a", 19), ("b", 109)]
+    assert [p.source for p in unseen] == ["camera"]
+    with pytest.raises(DataError, match=r"no picture is of moon, .*; the sets have camera, train2017, val2017"):
+        split_held_out([pictures], "moon", 1, 1.0, ())
 
 
 def test_guesses_become_labels_or_doubts() -> None:

@@ -40,7 +40,8 @@ def make_set(folder: Path, pictures: int = 6) -> None:
 
 def recipe(tmp_path: Path, **changes: Any) -> Recipe:
     values = {
-        "name": "tiny", "out": str(tmp_path / "run"), "data": {"root": str(tmp_path), "sets": ["set"], "held_out_val": 2},
+        "name": "tiny", "out": str(tmp_path / "run"),
+        "data": {"root": str(tmp_path), "sets": ["set"], "held_out": 2, "held_out_share": 0.5},
         "architecture": {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1},
         "augment": {"long_side": 96, "scale": [1, 1], "mosaic": 0, "colour": 0, "camera": 0, "grey": 0},
         "canvases": [[96, 96]], "steps": 4, "batch": 2, "lr": 1e-3, "warmup_steps": 2, "size": 96, "ema": 0.5,
@@ -79,7 +80,7 @@ def test_it_learns_what_it_is_shown(tmp_path: Path) -> None:
 def test_without_pictures_held_out_no_figures_are_said(tmp_path: Path) -> None:
     make_set(tmp_path / "set", pictures=2)
     said: list[str] = []
-    data = {"root": str(tmp_path), "sets": ["set"], "held_out_val": 0}
+    data = {"root": str(tmp_path), "sets": ["set"], "held_out": 0}
     train_detector(recipe(tmp_path, steps=1, data=data), resume=False, say=said.append, progress=quiet)
     assert "step 1: nothing is held out to measure on" in said
     assert said[-1].startswith("done: nothing held out, the last weights in ")
@@ -165,9 +166,10 @@ def test_a_published_checkpoint_is_a_start_and_is_looked_for_in_the_datas_folder
 
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
     make_set(tmp_path / "set", pictures=2)
+    nothing = {"root": str(tmp_path), "sets": ["set"], "held_out": 2, "held_out_share": 1.0}
     with pytest.raises(DataError, match="nothing is left to train on"):
-        train_detector(recipe(tmp_path), resume=False, say=quiet, progress=quiet)
-    open_data = {"root": str(tmp_path), "sets": ["set"], "held_out_val": 1}
+        train_detector(recipe(tmp_path, data=nothing), resume=False, say=quiet, progress=quiet)
+    open_data = {"root": str(tmp_path), "sets": ["set"], "held_out": 1}
     with pytest.raises(DataError, match="no checkpoint to resume"):
         train_detector(recipe(tmp_path, data=open_data), resume=True, say=quiet, progress=quiet)
     missing = recipe(tmp_path, data=open_data, init=str(tmp_path / "none.safetensors"))

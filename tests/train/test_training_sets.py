@@ -1,0 +1,108 @@
+"""Sets named on the command line of `streampose train` in the place of the recipe's."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from streampose.cli.main import app
+from streampose.errors import UsageError
+from streampose.pose.network import build_pose_network
+from streampose.train.detector_config import read_recipe as read_detector_recipe
+from tests.evaluate.sets import zip_folder
+from tests.train.small_recipe import recipe_for
+from tests.train.stick_people import stick_set
+
+
+def train(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, ["train", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0
+    return " ".join(done.output.split())
+
+
+def write_recipe(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture
+def layouts(tmp_path: Path) -> dict[str, list[str | Path]]:
+    """The same eight pictures as folder, as zip, and as COCO has them."""
+    folder = tmp_path / "sticks"
+    stick_set(folder, 8)
+    packed = zip_folder(folder, tmp_path / "sticks.zip")
+    shutil.copytree(folder, tmp_path / "pictures")
+    (tmp_path / "pictures" / "annotations.json").rename(tmp_path / "people.json")
+    return {
+        "folder": ["--data", folder],
+        "zip": ["--data", packed],
+        "json": ["--data", tmp_path / "people.json", "--images", tmp_path / "pictures"],
+    }
+
+
+@pytest.mark.parametrize("layout", ["folder", "zip", "json"])
+def test_a_pose_network_is_trained_on_the_set_that_is_named(
+    tmp_path: Path, layouts: dict[str, list[str | Path]], layout: str
+) -> None:
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "start.pth")
+    holdout = {"images": 300, "share": 0.25, "heights": []}
+    recipe = recipe_for(tmp_path, data=["mine.zip"], samples=16, init=tmp_path / "start.pth", holdout=holdout)
+    values = recipe.model_dump(mode="json") | {"measure_trained": False}
+    told = train("pose", write_recipe(tmp_path / "recipe.yaml", values), *layouts[layout])
+    assert "6 people to train on, 2 of 2 pictures to measure on" in told
+    assert "step 0: AP clean" in told  # what the start can, before anything is learnt
+    assert (tmp_path / "run" / "best.pt").is_file()
+
+
+def test_with_nobody_kept_the_last_weights_are_the_best(tmp_path: Path, layouts: dict[str, list[str | Path]]) -> None:
+    values = recipe_for(tmp_path, data=["mine.zip"], samples=16).model_dump(mode="json") | {"measure_trained": False}
+    told = train("pose", write_recipe(tmp_path / "recipe.yaml", values), *layouts["zip"])
+    assert "nobody is kept to measure on, the last weights count as the best" in told
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["folder", "zip", "json"])
+def test_a_detector_is_trained_on_the_set_that_is_named(
+    tmp_path: Path, layouts: dict[str, list[str | Path]], layout: str
+) -> None:
+    values = {
+        "name": "mine", "out": str(tmp_path / "run"), "steps": 1, "batch": 2, "canvases": [[96, 96]], "size": 96,
+        "architecture": {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1},
+        "data": {"root": ".", "sets": ["mine.zip"], "held_out_share": 0.25}, "workers": 0, "precision": "float32",
+    }  # fmt: skip
+    told = train("detector", write_recipe(tmp_path / "recipe.yaml", values), *layouts[layout])
+    assert "6 pictures to train on, 2 held out" in told
+    assert (tmp_path / "run" / "mine.yaml").is_file()
+
+
+@pytest.mark.parametrize("verb", ["pose", "detector"])
+def test_data_that_is_no_set_and_no_folder_of_sets_is_one_line(tmp_path: Path, verb: str) -> None:
+    stick_set(tmp_path / "one", 2)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "other").mkdir()
+    one, root, other = (str(tmp_path / name) for name in ("one", "root", "other"))
+    faults = {
+        "nothing: no such file or folder": ["--data", f"{tmp_path}/nothing"],
+        "sets, or the one folder in which they lie, not both": ["--data", one, "--data", root],
+        "the recipe's sets lie in one folder": ["--data", root, "--data", other],
+        r"--images .*: goes with --data FILE\.json": ["--data", one, "--images", root],
+    }
+    for message, words in faults.items():
+        with pytest.raises(UsageError, match=message):
+            CliRunner().invoke(app, ["train", verb, f"configs/train/{verb}.yaml", *words], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("path", sorted(Path("configs/train").glob("detector*.yaml")), ids=lambda path: path.stem)
+def test_the_detectors_recipes_read_and_say_how_they_are_run(path: Path) -> None:
+    recipe = read_detector_recipe(path)
+    assert f"streampose train detector configs/train/{path.name}" in path.read_text()
+    assert recipe.out == f"runs/{path.stem}"
+    if path.stem == "detector_finetune":  # it wants a set of pictures and nothing else
+        start = recipe.start_file()
+        assert start is not None
+        assert start.is_file()
