@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,12 @@ class KeypointSet:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def numbered_afresh(images: Iterable[LabelledImage]) -> dict[int, LabelledImage]:
+    """By the `id()` of each picture, the same with 1, 2, … as its id: two sets may use one."""
+    apart = {id(image): image for image in images}
+    return {key: replace(image, id=number) for number, (key, image) in enumerate(apart.items(), 1)}
 
 
 def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import UsageError
-from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson
+from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson, numbered_afresh
 from streampose.evaluate.keypoints import measurable
 
 
@@ -70,8 +70,8 @@ def _with_unique_ids(samples: list[Sample]) -> list[Sample]:
     """The same samples; where two sets use one id, all pictures are numbered afresh."""
     if len({sample.image.id for sample in samples}) == len(samples):
         return samples
-    fresh = []
-    for number, sample in enumerate(samples, 1):
-        image = replace(sample.image, id=number)
-        fresh.append(Sample(sample.data, image, [replace(person, image=image) for person in sample.people]))
-    return fresh
+    fresh = numbered_afresh(sample.image for sample in samples)
+    return [
+        Sample(sample.data, image, [replace(person, image=image) for person in sample.people])
+        for sample, image in zip(samples, fresh.values(), strict=True)
+    ]

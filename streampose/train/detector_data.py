@@ -50,7 +50,7 @@ def read_set(path: str | Path, images: str | Path | None = None) -> list[BoxPict
 
     Raises DataError naming every fault found (at most ten), one line each.
     """
-    with open_keypoint_set(path, joints=0, images=images, boxes_only=True) as data:
+    with open_keypoint_set(path, joints=0, images=images) as data:
         people: dict[int, list[LabelledPerson]] = {number: [] for number in data.images}
         for person in data.people:
             people[person.image.id].append(person)

@@ -18,7 +18,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from streampose.evaluate.dataset import KeypointSet
+from streampose.evaluate.dataset import KeypointSet, numbered_afresh
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.checkpoint import load_weights
@@ -307,9 +307,9 @@ def _prepare(sets: list[KeypointSet], people: list[list[Any]], spec: InputSpec, 
     """Their crops; the pictures are numbered afresh, since two sets may use one id."""
     parts = [prepare_crops(data, part, spec, person_height=height) for data, part in zip(sets, people, strict=True)]
     measured = [person for part in parts for person in part.people]
-    numbers = {number: place for place, number in enumerate(dict.fromkeys(id(person.image) for person in measured), 1)}
+    images = numbered_afresh(person.image for person in measured)
     return PreparedCrops(
-        [replace(person, image=replace(person.image, id=numbers[id(person.image)])) for person in measured],
+        [replace(person, image=images[id(person.image)]) for person in measured],
         np.concatenate([part.crops for part in parts]),
         np.concatenate([part.to_image for part in parts]),
     )
