@@ -187,7 +187,8 @@ class DetectorTraining:
         return network
 
     def evaluate(self) -> None:
-        """Measure the result so far, say and record it, and keep the weights where they are the best.
+        """Measure the result so far, say and record it, and keep the weights where they are the best or the recipe's `keep`
+        is "last".
 
         The best is that with the highest AP50 of all held-out people, or, where nobody is held out, the last; the unseen
         cameras have no say.
@@ -207,7 +208,7 @@ class DetectorTraining:
         self.folder.log(step=self.step, **figures)
         write_weights(network.model.state_dict(), self.folder.path / "last.safetensors")
         goal = figures.get("held_out_ap50_all", float(self.step))
-        if goal > self.best:
+        if goal > self.best or self.recipe.keep == "last":
             self.best = goal
             save_model(network, self.recipe, self.folder.path, self.step, figures)
 
@@ -280,6 +281,10 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
     training.run(progress)
     sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]
     folder.plot(("box", "cls", "dfl", *(["lesson"] if training.teacher else [])), sets, recipe.name)
-    kept = f"best AP50 {training.best:.3f}" if training.pictures.held_out else "nothing held out, the last weights"
+    kept = (
+        f"{recipe.keep} AP50 {training.best:.3f}"
+        if training.pictures.held_out
+        else "nothing held out, the last weights"
+    )
     say(f"done: {kept} in {folder.path / recipe.name}.safetensors")
     return training

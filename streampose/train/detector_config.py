@@ -83,6 +83,9 @@ class Recipe(_Strict):
     freeze_batch_norm: bool = Field(True, description="keep the start's statistics; scale and shift still learn")
     size: int = Field(640, gt=0, description="long side of the pictures that are measured on")
     evaluate_every: int = Field(600, gt=0)
+    keep: Literal["best", "last"] = Field(
+        "best", description="which weights are kept: of the best AP50 of what is held out, or the last"
+    )
     evaluate_unseen: int = Field(120, ge=0, description="so many pictures of the unseen cameras at each evaluation")
     checkpoint_every: int = Field(100, gt=0)
     threads: int | None = None

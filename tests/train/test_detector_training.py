@@ -88,6 +88,17 @@ def test_without_pictures_held_out_no_figures_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_weights_are_kept_unless_the_last_are_asked_for(tmp_path: Path, keep: str) -> None:
+    """At such a rate nothing is found any more after a step: the start is the best, if nothing is as good as nothing."""
+    make_set(tmp_path / "set")
+    said: list[str] = []
+    train_detector(recipe(tmp_path, steps=1, lr=10.0, keep=keep), resume=False, say=said.append, progress=quiet)
+    assert load(tmp_path / "run" / "tiny.yaml")[0].training["step"] == (0 if keep == "best" else 1)
+    assert said[-1].startswith(f"done: {keep} AP50 ")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None:
     make_set(tmp_path / "set")
