@@ -60,5 +60,7 @@ def test_every_shipped_sample_and_weight_is_described() -> None:
     samples = (ROOT / "samples" / "README.md").read_text()
     assert all(clip.name in samples for clip in (ROOT / "samples").glob("*.mp4"))
     for weights in (ROOT / "weights").glob("*.safetensors"):
-        assert weights.with_suffix(".yaml").is_file()
-        assert weights.with_suffix(".md").is_file()
+        model = weights.with_name(weights.name.split(".")[0])  # a refiner lies beside its network
+        assert weights.name in model.with_suffix(".yaml").read_text()
+        assert weights.stem in model.with_suffix(".md").read_text() or weights.stem == model.name
+        assert model.with_suffix(".md").is_file()

@@ -72,6 +72,7 @@ def register() -> None:
         run,
         train_detector,
         train_pose,
+        train_refiner,
         verify,
     )
 
@@ -86,6 +87,7 @@ def register() -> None:
     train = typer.Typer(help="The very commands that made the shipped weights.", no_args_is_help=True)
     train.command("pose")(train_pose.train_pose_command)
     train.command("detector")(train_detector.train_detector_command)
+    train.command("refiner")(train_refiner.train_refiner_command)
     app.add_typer(train, name="train")
     app.add_typer(models.app, name="models")
     app.add_typer(bench.app, name="bench")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def export(
                     )
             (Path(scratch) / f"{name}.parity.json").write_text(json.dumps(record, indent=2) + "\n")
             if runtime != "torchscript":
+                if manifest.refiner is not None:
+                    described = described.model_copy(update={"refiner": f"{name}.refiner.safetensors"})
+                    shutil.copyfile(weights.parent / manifest.refiner, Path(scratch) / f"{name}.refiner.safetensors")
                 manifests.save(described, Path(scratch) / f"{name}.yaml")
             for path in sorted(Path(scratch).iterdir()):
                 os.replace(path, out / path.name)

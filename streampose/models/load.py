@@ -9,6 +9,7 @@ from streampose.detect.detector import Detector
 from streampose.models.open import offers, open_runtime
 from streampose.models.resolve import resolve
 from streampose.pose.estimator import PoseEstimator, PoseNetwork
+from streampose.pose.refiner import load_refiner
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import choose
 
@@ -37,7 +38,8 @@ def load_pose(
     def network(name: str | Path) -> PoseNetwork:
         manifest, weights = resolve(name, "pose", trust=trust)
         choice = choose(device, runtime, precision, threads=threads, offers=offers(weights))
-        return PoseNetwork(open_runtime(manifest, weights, choice, batch_sizes=batch_sizes), manifest)
+        refiner = load_refiner(manifest, weights)  # before the network, which takes seconds to get ready
+        return PoseNetwork(open_runtime(manifest, weights, choice, batch_sizes=batch_sizes), manifest, refiner)
 
     return PoseEstimator(
         network(ref),

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
     FiniteFloat,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from streampose.errors import ModelError
@@ -97,6 +98,8 @@ class Manifest(_Strict):
     )
     input: InputSpec
     output: OutputSpec
+    refiner: str | None = Field(None, description="pose: file of what refines the key points, beside the manifest")
+    sha256_refiner: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     licence: str
     origin: str = ""
     training: dict[str, Any] = Field(default_factory=dict, description="data with licences, recipe, samples, machine")
@@ -106,6 +109,12 @@ class Manifest(_Strict):
     @classmethod
     def _fits_the_network(cls, spec: InputSpec, info: ValidationInfo) -> InputSpec:
         return fit_hrnet(spec) if "network" in info.data.get("architecture", {}) else spec
+
+    @model_validator(mode="after")
+    def _refiner_has_its_hash(self) -> Self:
+        if (self.refiner is None) != (self.sha256_refiner is None):
+            raise ValueError("refiner and sha256_refiner: both or neither")
+        return self
 
 
 def fit_hrnet(spec: InputSpec) -> InputSpec:
@@ -145,6 +154,8 @@ def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
         )
     if manifest.sha256_bin is not None:
         _check(data[0] if data else weights.with_suffix(".bin"), manifest.sha256_bin, path, verify)
+    if manifest.refiner is not None and manifest.sha256_refiner is not None:
+        _check(path.parent / manifest.refiner, manifest.sha256_refiner, path, verify)
     return manifest, weights
 
 
@@ -169,7 +180,7 @@ def save(manifest: Manifest, path: str | Path) -> None:
     """Write a manifest: beside, then renamed."""
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    unused = {"sha256_bin"} if manifest.sha256_bin is None else None
+    unused = {name for name in ("sha256_bin", "refiner", "sha256_refiner") if getattr(manifest, name) is None}
     text = yaml.safe_dump(
         manifest.model_dump(mode="json", exclude=unused), sort_keys=False, allow_unicode=True, width=110
     )

@@ -14,6 +14,7 @@ from streampose.models.manifest import Manifest
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.decode import decode_heatmaps
 from streampose.pose.flip import merge_flipped, mirror_columns
+from streampose.pose.refiner import Refiner
 from streampose.pose.simcc import decode_simcc, merge_flipped_simcc
 from streampose.pose.skeleton import Skeleton, load_skeleton
 from streampose.runtime.base import Runtime
@@ -21,10 +22,11 @@ from streampose.runtime.base import Runtime
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoseNetwork:
-    """A compiled pose network with the manifest that says how to feed it and read it."""
+    """A compiled pose network with the manifest that says how to feed it and read it, and its refiner where it has one."""
 
     runtime: Runtime
     manifest: Manifest
+    refiner: Refiner | None = None
 
 
 class PoseEstimator:
@@ -111,25 +113,34 @@ class PoseEstimator:
             for image, each in zip(images, affines, strict=True)
             if len(each)
         ]
-        points = self._decode(network, crops[0] if len(crops) == 1 else np.concatenate(crops))
+        seen = crops[0] if len(crops) == 1 else np.concatenate(crops)
+        points = look(network, seen, self.skeleton, flip_test=self.flip_test)
+        if network.refiner is not None:
+            points = network.refiner(points)
         points[..., :2] = map_points(invert_affines(np.concatenate(affines)), points[..., :2])
         return points
 
-    def _decode(self, network: PoseNetwork, crops: npt.NDArray[np.uint8]) -> Array:
-        spec, order = network.manifest.output, self.skeleton.flip_order
-        if self.flip_test:
-            seen = network.runtime(np.concatenate((crops, crops[:, :, mirror_columns(crops.shape[2], spec)])))
-        else:
-            seen = network.runtime(crops)
-        check_outputs(seen, network.manifest, len(order))
-        straight, mirrored = [each[: len(crops)] for each in seen], [each[len(crops) :] for each in seen]
-        if spec.kind == "simcc":
-            x, y = straight[0], straight[1]
-            if self.flip_test:
-                x, y = merge_flipped_simcc(x, mirrored[0], order, spec), np.float32(0.5) * (y + mirrored[1][:, order])
-            return decode_simcc(x, y, spec)
-        heatmaps = merge_flipped(straight[0], mirrored[0], order, spec) if self.flip_test else straight[0]
-        return decode_heatmaps(heatmaps, spec)
+
+def look(network: PoseNetwork, crops: npt.NDArray[np.uint8], skeleton: Skeleton, *, flip_test: bool = False) -> Array:
+    """Key points (B, K, 3) in crop pixels as `network` alone says them of `crops` (B, H, W, 3) uint8 BGR, not refined.
+
+    With `flip_test` each crop is seen mirrored too. Raises ModelError where the network gives something else than its
+    manifest says.
+    """
+    spec, order = network.manifest.output, skeleton.flip_order
+    if flip_test:
+        seen = network.runtime(np.concatenate((crops, crops[:, :, mirror_columns(crops.shape[2], spec)])))
+    else:
+        seen = network.runtime(crops)
+    check_outputs(seen, network.manifest, len(order))
+    straight, mirrored = [each[: len(crops)] for each in seen], [each[len(crops) :] for each in seen]
+    if spec.kind == "simcc":
+        x, y = straight[0], straight[1]
+        if flip_test:
+            x, y = merge_flipped_simcc(x, mirrored[0], order, spec), np.float32(0.5) * (y + mirrored[1][:, order])
+        return decode_simcc(x, y, spec)
+    heatmaps = merge_flipped(straight[0], mirrored[0], order, spec) if flip_test else straight[0]
+    return decode_heatmaps(heatmaps, spec)
 
 
 def check_outputs(outputs: Sequence[Array], manifest: Manifest, joints: int) -> None:

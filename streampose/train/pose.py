@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from streampose.evaluate.dataset import KeypointSet, numbered_afresh
-from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure, prepare_crops
-from streampose.models.manifest import InputSpec
+from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.augment import Augmenter
+from streampose.train.bar import bar_of
 from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import PersonStore, load_people, open_sets, split_people
+from streampose.train.pose_data import PersonStore, cut_measured, load_people, open_sets, split_people
 from streampose.train.pose_loss import pose_losses
 from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
@@ -92,7 +90,7 @@ class PoseTraining:
         )
         self.arithmetic = self._choose_arithmetic(resumed)
         if self.teacher is not None and recipe.teacher_ahead:
-            with _bar("asking the teacher") as bar:
+            with bar_of("asking the teacher") as bar:
                 task = bar.add_task("asking the teacher", total=len(self.store), note="")
                 told = self.folder.path
                 self.teacher.study(self.store, self.arithmetic, told, lambda done: bar.advance(task, done))
@@ -156,13 +154,13 @@ class PoseTraining:
         count = sum(map(len, trained))
         pictures = len({id(person.image) for part in measured for person in part})
         self.say(f"{count} people to train on, {sum(map(len, measured))} of {pictures} pictures to measure on")
-        with _bar("reading crops") as bar:
+        with bar_of("reading crops") as bar:
             task = bar.add_task("reading crops", total=count, note="")
             store = load_people(
                 sets, trained, recipe.input, self.device, lambda done: bar.advance(task, done), recipe.teacher_zoom
             )
         heights = {"clean": None} | {f"{height}px": height for height in holdout.heights} if any(measured) else {}
-        views = {name: _prepare(sets, measured, recipe.input, height) for name, height in heights.items()}
+        views = {name: cut_measured(sets, measured, recipe.input, height) for name, height in heights.items()}
         for data in sets:
             data.close()
         return store, views
@@ -192,7 +190,7 @@ class PoseTraining:
         saved = started = time.monotonic()
         since = self.step
         every = max(recipe.measure_samples // recipe.batch, 1)
-        with _bar("training") as bar:
+        with bar_of("training") as bar:
             task = bar.add_task("training", total=self.steps, completed=self.step, note="")
             while self.step < self.steps:
                 label, distil = self._train_step()
@@ -301,20 +299,3 @@ def _spread(parts: list[list[Any]], count: int) -> list[list[Any]]:
         taken.append([person for place, person in enumerate(part, at) if place in chosen])
         at += len(part)
     return taken
-
-
-def _prepare(sets: list[KeypointSet], people: list[list[Any]], spec: InputSpec, height: int | None) -> PreparedCrops:
-    """Their crops; the pictures are numbered afresh, since two sets may use one id."""
-    parts = [prepare_crops(data, part, spec, person_height=height) for data, part in zip(sets, people, strict=True)]
-    measured = [person for part in parts for person in part.people]
-    images = numbered_afresh(person.image for person in measured)
-    return PreparedCrops(
-        [replace(person, image=images[id(person.image)]) for person in measured],
-        np.concatenate([part.crops for part in parts]),
-        np.concatenate([part.to_image for part in parts]),
-    )
-
-
-def _bar(name: str) -> Progress:
-    columns = (TextColumn(name), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"))

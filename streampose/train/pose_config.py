@@ -44,7 +44,27 @@ class LossSpec(_Strict):
     doubt: float = Field(2.0, gt=0)
 
 
-class PoseRecipe(_Strict):
+class SetsRecipe(_Strict):
+    """What every recipe that learns from labelled people has: where the sets lie, and whom it never sees."""
+
+    root: Path = Field(Path(), description="folder in which what a recipe names is looked for, before here")
+    data: tuple[Path, ...] = Field(
+        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
+    )
+    images: Path | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
+    holdout: HoldoutSpec = HoldoutSpec()
+
+    def found(self, path: Path) -> Path:
+        """`path` of `data` or `images`: under `root`, or, where it is only there, in the working directory."""
+        return look_up(path, self.root)
+
+    @property
+    def pictures(self) -> Path | None:
+        """Where `images` lies."""
+        return None if self.images is None else self.found(self.images)
+
+
+class PoseRecipe(SetsRecipe):
     """All of a training. `samples` counts crops over the whole run; `checkpoint_s` and `measure_samples` say how often."""
 
     out: Path
@@ -52,12 +72,6 @@ class PoseRecipe(_Strict):
     skeleton: str = "coco17"
     input: InputSpec
     output: OutputSpec
-    root: Path = Field(Path(), description="folder in which `data`, `init` and `teacher` are looked for, before here")
-    data: tuple[Path, ...] = Field(
-        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
-    )
-    images: Path | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
-    holdout: HoldoutSpec = HoldoutSpec()
     init: Path | None = Field(None, description="checkpoint or name of a model to start from")
     teacher: Path | None = Field(None, description="the same, of this network: it sees the clean crop")
     teacher_flip: bool = Field(False, description="it sees the crop mirrored too, and the mean of both is taught")
@@ -97,18 +111,9 @@ class PoseRecipe(_Strict):
             raise ValueError("output.shift: is measured by --export … --align, not given to a training")
         return self
 
-    def found(self, path: Path) -> Path:
-        """`path` of `data` or `images`: under `root`, or, where it is only there, in the working directory."""
-        return look_up(path, self.root)
-
     def found_weights(self, path: Path) -> Path:
         """The same of `init` or `teacher`, which may be the name of a model, too. Raises ModelError."""
         return look_up_weights(path, self.root, "pose")
-
-    @property
-    def pictures(self) -> Path | None:
-        """Where `images` lies."""
-        return None if self.images is None else self.found(self.images)
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

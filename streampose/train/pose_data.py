@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streampose.errors import DataError
-from streampose.evaluate.dataset import KeypointSet, LabelledPerson, open_keypoint_set
+from streampose.evaluate.dataset import KeypointSet, LabelledPerson, numbered_afresh, open_keypoint_set
+from streampose.evaluate.keypoints import PreparedCrops, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.crop import crop_affines, cut_crops, map_points
 from streampose.train.augment import PersonBatch
 from streampose.train.holdout import image_name, kept_images
-from streampose.train.pose_config import HoldoutSpec, PoseRecipe
+from streampose.train.pose_config import HoldoutSpec, SetsRecipe
 
 MARGIN = 1.25
 """A stored crop is that much wider than the network's, so that turning and shrinking finds picture, not black."""
@@ -42,7 +43,7 @@ class PersonStore:
         return PersonBatch(self.crops[index], self.points[index], self.weights[index], self.box_px[index])
 
 
-def open_sets(recipe: PoseRecipe, joints: int) -> list[KeypointSet]:
+def open_sets(recipe: SetsRecipe, joints: int) -> list[KeypointSet]:
     """The recipe's sets, open; raises DataError naming what is wrong with them."""
     return [open_keypoint_set(recipe.found(path), joints=joints, images=recipe.pictures) for path in recipe.data]
 
@@ -104,4 +105,21 @@ def load_people(
         human=torch.from_numpy(human).to(device),
         box_px=torch.from_numpy(box_px).to(device),
         sources=tuple(person.image.source for part in people for person in part),
+    )
+
+
+def cut_measured(
+    sets: Sequence[KeypointSet], people: Sequence[Sequence[LabelledPerson]], spec: InputSpec, height: int | None
+) -> PreparedCrops:
+    """The crops on which `people`, a list for each of `sets`, are measured, re-imaged `height` px high where it is given.
+
+    The pictures are numbered afresh, since two sets may use one id.
+    """
+    parts = [prepare_crops(data, part, spec, person_height=height) for data, part in zip(sets, people, strict=True)]
+    measured = [person for part in parts for person in part.people]
+    images = numbered_afresh(person.image for person in measured)
+    return PreparedCrops(
+        [replace(person, image=images[id(person.image)]) for person in measured],
+        np.concatenate([part.crops for part in parts]),
+        np.concatenate([part.to_image for part in parts]),
     )

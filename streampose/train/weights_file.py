@@ -43,9 +43,13 @@ def write_model(state: Mapping[str, Tensor], path: Path, describe: Callable[[Pat
     """Write the weights and, of the same stem, the manifest that `describe` makes of them. Raises SinkError."""
     write_weights(state, path)
     manifest = describe(path)
-    target = path.with_suffix(".yaml")
-    try:
-        save(manifest, target)
-    except OSError as error:
-        raise SinkError(f"{target}: cannot write the manifest ({error.strerror})") from error
+    write_manifest(manifest, path.with_suffix(".yaml"))
     return manifest
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest. Raises SinkError where it cannot; what was there before stays then."""
+    try:
+        save(manifest, path)
+    except OSError as error:
+        raise SinkError(f"{path}: cannot write the manifest ({error.strerror})") from error

@@ -1,0 +1,191 @@
+"""The training of a refiner: its loss by hand, what it learns from answers with a known fault, and the whole command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from streampose.cli.main import app
+from streampose.errors import ConfigError, DataError, ModelError, SinkError
+from streampose.evaluate.dataset import LabelledImage, LabelledPerson
+from streampose.models.load import load_pose
+from streampose.models.manifest import load
+from streampose.pose.refiner import CELLS, Refiner
+from streampose.pose.skeleton import load_skeleton
+from streampose.train.pose import PoseTraining
+from streampose.train.pose_export import export_pose
+from streampose.train.refiner import Answers, _put, answers_of, fit, owners_of, refiner_loss
+from streampose.train.refiner_config import RefinerRecipe, read_refiner_recipe
+from tests.made_models import write_pose_model
+from tests.train.small_recipe import quiet, recipe_for
+from tests.train.stick_people import stick_set
+
+SIZE = 64
+
+
+def recipe(**changes: Any) -> RefinerRecipe:
+    values = {"model": "made.yaml", "data": ["set"], "hidden": 48, "passes": 20, "batch": 64, "device": "cpu"}
+    return RefinerRecipe.model_validate(values | changes)
+
+
+def answers_with_a_fault(count: int, seed: int) -> tuple[Answers, np.ndarray[Any, Any]]:
+    """A network whose joint 0 is always said three pixels too low, whose joint 1 scatters where its score is low, and
+    whose joint 2 people label where its score is over a half. Also the score of joint 1."""
+    rng = np.random.default_rng(seed)
+    labels = rng.uniform(16, 48, (count, 6, 2))
+    said = np.concatenate((labels, rng.random((count, 6, 1))), 2)
+    said[..., :2] += rng.normal(0, 0.3, said[..., :2].shape)
+    said[:, 0, 1] += 3
+    said[:, 1, :2] += rng.normal(0, 8, (count, 2)) * (said[:, 1, 2] < 0.5)[:, None]
+    marked = np.ones((count, 6))
+    marked[:, 2] = said[:, 2, 2] > 0.5
+    values = (said, labels, marked, np.ones((count, 6)), np.full((count, 6), 4.0))
+    return Answers(*(torch.from_numpy(each.astype(np.float32)) for each in values)), said[:, 1, 2]
+
+
+def test_it_learns_where_labels_lie_and_whom_to_trust() -> None:
+    skeleton = load_skeleton("limbs6")
+    perceptron = fit(answers_with_a_fault(4000, 0)[0], recipe(), SIZE, SIZE, skeleton)
+    layers = [each for each in perceptron if isinstance(each, torch.nn.Linear)]
+    pairs = tuple((each.weight.detach().numpy(), each.bias.detach().numpy()) for each in layers)
+    refiner = Refiner(pairs, SIZE, SIZE, skeleton.flip_order)
+    fresh, score = answers_with_a_fault(500, 1)
+    got = refiner(fresh.said.numpy())
+    off = got[:, 0, :2] - fresh.labels[:, 0].numpy()
+    assert np.abs(off.mean(0)).max() < 0.4
+    assert got[score > 0.6, 1, 2].mean() > got[score < 0.4, 1, 2].mean() + 0.3
+    marked = fresh.said[:, 2, 2].numpy()
+    assert (got[marked > 0.7, 2, 2] > 0.2).mean() > 0.95
+    assert (got[marked < 0.3, 2, 2] < 0.2).mean() > 0.95
+
+
+def test_the_loss_is_what_it_says() -> None:
+    """With scores far from any doubt only what is missing in OKS is left, which is counted by hand here."""
+    answers, _ = answers_with_a_fault(7, 3)
+    answers = Answers(answers.said, answers.labels, answers.marked * 0 + 1, answers.known, answers.variance)
+    told = torch.zeros(7, 6, 4)
+    told[:, 0, 1] = -3 * CELLS / SIZE
+    cell = SIZE / CELLS
+    apart = answers.said[..., :2].numpy() + cell * told[..., :2].numpy() - answers.labels.numpy()
+    e = (apart**2).sum(-1) / (2 * 4.0)
+    near = np.exp(-e)
+    missing = (1 - 0.7 * near - 0.3 * np.exp(-e / 4)).mean(1)
+    # All logits are nought, so every cross-entropy is log 2, whatever the targets are.
+    assert float(refiner_loss(told, answers, cell)) == pytest.approx(
+        float((missing + 1.5 * np.log(2)).mean()), rel=1e-4
+    )
+    better = told.clone()
+    better[..., 2:] = 8.0
+    better[..., 2] = torch.from_numpy(np.log(near / np.maximum(1 - near, 1e-4)))
+    assert float(refiner_loss(better, answers, cell)) < float(refiner_loss(told, answers, cell))
+    nobody = Answers(answers.said, answers.labels, answers.marked * 0, answers.known * 0, answers.variance)
+    assert np.isfinite(float(refiner_loss(told, nobody, cell)))
+
+
+def person(number: int, box: list[float]) -> LabelledPerson:
+    image = LabelledImage(1, "a.jpg", 200, 200, "")
+    keypoints = np.full((6, 3), 2.0, np.float32)
+    weights, human = np.ones(6, np.float32), np.ones(6, bool)
+    return LabelledPerson(number, image, np.array(box, np.float32), keypoints, 1000.0, False, weights, human)
+
+
+def test_a_found_box_is_somebodys_nobodys_or_unclear() -> None:
+    people = [person(1, [10, 10, 50, 90]), person(2, [100, 10, 140, 90])]
+    boxes = np.array([[12, 8, 52, 88], [98, 15, 141, 95], [10, 60, 50, 90], [10, 150, 50, 190], [60, 60, 60, 60]])
+    owners = owners_of(boxes.astype(np.float32), people)
+    assert owners == [people[0], people[1], "unclear", None, None]
+    assert owners_of(np.zeros((0, 4), np.float32), people) == []
+
+
+def test_in_a_box_of_nobody_no_joint_is_labelled() -> None:
+    skeleton = load_skeleton("limbs6")
+    said = np.random.default_rng(0).uniform(0, 60, (2, 6, 3)).astype(np.float32)
+    halved = np.tile(np.array([[0.5, 0, 3], [0, 0.5, 4]]), (2, 1, 1))
+    got = answers_of(said, halved, [person(1, [10, 10, 50, 90]), None], skeleton)
+    assert got.marked.tolist() == [[1.0] * 6, [0.0] * 6]
+    assert got.known.min() == 1
+    np.testing.assert_allclose(got.labels[0], [[4.0, 5.0]] * 6)
+    np.testing.assert_allclose(got.variance[0], 250 * (2 * skeleton.sigmas) ** 2, rtol=1e-5)
+    cell, told = SIZE / CELLS, torch.zeros(2, 6, 4)
+    surer = told.clone()
+    surer[1, :, 2:] = -4.0
+    assert refiner_loss(surer, got, cell) < refiner_loss(told, got, cell)
+
+
+@pytest.mark.parametrize("earlier", [b"the one of before", None])
+def test_a_manifest_that_cannot_be_written_leaves_all_as_it_was(earlier: bytes | None, tmp_path: Path) -> None:
+    manifest = write_pose_model(tmp_path)
+    target, part = tmp_path / "tiny.refiner.safetensors", tmp_path / ".part"
+    if earlier is not None:
+        target.write_bytes(earlier)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    part.write_bytes(b"the new one")
+    (tmp_path / "tiny.yaml.part").mkdir()  # stands where it would be written
+    with pytest.raises(SinkError, match=r"tiny\.yaml: cannot write the manifest"):
+        _put(part, target, manifest, {})
+    (tmp_path / "tiny.yaml.part").rmdir()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    part.write_bytes(b"the new one")
+    _put(part, target, manifest, {"people": 3})
+    assert load(manifest, verify=False)[0].training == {"refiner": {"people": 3}}
+    assert target.read_bytes() == b"the new one"
+
+
+@pytest.mark.slow
+def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    stick_set(tmp_path / "set", 40)
+    made = recipe_for(tmp_path, samples=640, measure_trained=False)
+    PoseTraining(made, quiet).run()
+    model = tmp_path / "w" / "made.safetensors"
+    export_pose(made, made.out / "best.pt", model, licence="MIT")
+    before = {path.name: path.read_bytes() for path in model.parent.iterdir()}
+    wanted = {
+        "model": str(model.with_suffix(".yaml")), "data": ["set"], "root": str(tmp_path), "heights": [0, 60],
+        "holdout": {"images": 8, "share": 0.5, "heights": [50]}, "hidden": 32, "passes": 30, "batch": 16,
+        "device": "cpu", "precision": "fp32",
+    }  # fmt: skip
+
+    def run(**changes: Any) -> str:
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(wanted | changes))
+        words = ["train", "refiner", str(tmp_path / "recipe.yaml")]
+        return CliRunner().invoke(app, words, catch_exceptions=False).stdout
+
+    with pytest.raises(DataError, match="nowhere: has nobody labelled by people"):
+        run(sources=["nowhere"])
+    told = run(lr=1.0, passes=3)  # so steep that it can only do harm
+    assert "not kept: the people kept to measure on gain nothing by it" in told
+    assert {path.name: path.read_bytes() for path in model.parent.iterdir()} == before
+
+    told = run(detector="yolov8n_person", threshold=0.001)
+    assert "32 people in 2 views to train on, 8 kept" in told
+    assert "asking in the detector's boxes" in told
+    assert "clean: AP" in told
+    assert "made.yaml names it now" in told
+    assert set(before) | {"made.refiner.safetensors"} == {path.name for path in model.parent.iterdir()}
+    manifest, weights = load(model.with_suffix(".yaml"))
+    assert manifest.training["refiner"]["people"] == 32
+    assert manifest.training["refiner"]["hidden"] == 32
+    assert weights.read_bytes() == before["made.safetensors"]
+    pose = load_pose(model, device="cpu", precision="fp32")
+    assert pose.networks[0].refiner is not None
+    run(detector="yolov8n_person", threshold=0.001)
+    assert load(model.with_suffix(".yaml"))[0] == manifest  # the same for the same seed, and not a refiner's refiner
+
+
+def test_models_and_recipes_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<net/>")
+    words = ["train", "refiner", "configs/train/refiner.yaml", "--data", str(tmp_path), "--model"]
+    with pytest.raises(ModelError, match=r"a\.xml: needs its manifest"):
+        CliRunner().invoke(app, [*words, str(tmp_path / "a.xml")], catch_exceptions=False)
+    for line, message in (("heights: []", "heights"), ("dropout: 1", "dropout"), ("hidden: 0", "hidden")):
+        (tmp_path / "r.yaml").write_text(f"model: a\ndata: [b]\n{line}\n")
+        with pytest.raises(ConfigError, match=message):
+            read_refiner_recipe(tmp_path / "r.yaml")
+    assert read_refiner_recipe("configs/train/refiner.yaml").heights.count(0) == 3
