@@ -31,7 +31,7 @@ class Models:
         detector, pose = self.detectors[1.0].manifest, self.pose.manifest
         return {
             "detector": {"name": detector.name, "sha256": detector.sha256},
-            "pose": {"name": pose.name, "sha256": pose.sha256},
+            "pose": {"name": pose.name, "sha256": pose.sha256, "refiner": pose.sha256_refiner},
         }
 
 

@@ -207,7 +207,7 @@ def run_real(clip: Clip, folder: Path) -> dict[str, Any]:
                 lambda width, height: seen, detector.manifest, threshold=detector.threshold, size=detector.size
             )
         },
-        PoseEstimator(PoseNetwork(posed, pose.manifest)),
+        PoseEstimator(PoseNetwork(posed, pose.manifest, pose.networks[0].refiner)),
     )
     cpu_s, wall_s, frames = _run(config, models)
     networks_s = seen.spent_s + posed.spent_s

@@ -123,6 +123,7 @@ def evaluate(
             "flip_test": flip_test,
             "model": estimator.manifest.name,
             "model_sha256": estimator.manifest.sha256,
+            "refiner_sha256": estimator.manifest.sha256_refiner,
             "detector": None if finder is None else finder.manifest.name,
             "detector_sha256": None if finder is None else finder.manifest.sha256,
             "detector_threshold": None if finder is None else threshold,

@@ -11,6 +11,7 @@ from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN, resolve_any
+from streampose.pose.refiner import load_refiner
 from streampose.runtime.batches import Outputs
 from streampose.runtime.select import choose
 
@@ -35,6 +36,8 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
         "output": output.kind,
         "licence": manifest.licence,
     }
+    if load_refiner(manifest, weights) is not None:
+        facts["refiner"] = f"{manifest.refiner}, sha256 {manifest.sha256_refiner}"
     if output.kind == "heatmap":
         facts["decoding"] = (
             f"{output.decode}; heatmap cell c lies at input pixel {output.stride:.4g} c + {output.offset:g}"

@@ -114,6 +114,8 @@ class Manifest(_Strict):
     def _refiner_has_its_hash(self) -> Self:
         if (self.refiner is None) != (self.sha256_refiner is None):
             raise ValueError("refiner and sha256_refiner: both or neither")
+        if self.refiner is not None and self.task != "pose":
+            raise ValueError("refiner: is for key points; a detector has none")
         return self
 
 

@@ -29,8 +29,8 @@ those of the network."""
 LABELLED = (0.0, 0.45, 0.55, 1.0)
 KEPT = (0.17, 0.19, 1.0, 1.0)
 """The part of its nearness that a joint's score is, by the chance that people would label it. One that they probably
-would not stays under the 0.2 from which joints count for a person (COCO's protocol as published with HRNet), but is not
-lost: about where a face is that looks away helps to follow a person."""
+would not stays under the 0.2 from which joints count for a person (COCO's protocol as published with HRNet), but where
+it is near (0.6 or more) still counts as a measurement: about where a face is that looks away helps to follow a person."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

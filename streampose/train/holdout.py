@@ -30,7 +30,7 @@ def kept_images(
         if count and not everything[0]:
             known = ", ".join(sorted({image.source for image in pooled.values()}))
             raise DataError(
-                f"no picture is of {source}, which the recipe keeps for measuring (`holdout.source` of a pose recipe, "
+                f"no picture is of {source}, which the recipe keeps for measuring (`holdout.source` of the recipe, "
                 f"`held_out_source` of a detector's); the sets have {known}"
             )
     total = sum(map(len, everything))

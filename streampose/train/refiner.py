@@ -25,7 +25,7 @@ from streampose.messages import Array
 from streampose.models import manifest as manifests
 from streampose.models.load import load_detector, load_pose
 from streampose.models.manifest import sha256_of
-from streampose.models.resolve import FOREIGN, resolve
+from streampose.models.resolve import FOREIGN, local_models, resolve
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.estimator import PoseNetwork, look
 from streampose.pose.refiner import CELLS, OUTPUTS, features, load_refiner, mirror_points
@@ -76,13 +76,15 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     """Train a refiner for the recipe's model and write it beside it, with its manifest, where kept people gain by it.
 
     Raises ModelError for a model that is not of a pose network with a manifest, DataError for sets without people to learn
-    from, SinkError where it cannot be written.
+    from or to measure on, SinkError where it cannot be written.
     """
-    manifest_path, weights = _place(recipe.found_model)
-    pose = load_pose(manifest_path, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision)
+    place, weights = _place(recipe.found_model)
+    pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision)
     network, skeleton = replace(pose.networks[0], refiner=None), pose.skeleton
     sets = open_sets(recipe, len(skeleton.keypoints))
     trained, kept = split_people(sets, recipe.holdout)
+    if not any(kept):
+        raise DataError("nobody is kept to measure on; `holdout` of the recipe has to keep some pictures")
     trained = [[one for one in part if _teaches(one, recipe.sources)] for part in trained]
     count = sum(map(len, trained))
     if not count:
@@ -90,58 +92,59 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
         raise DataError(f"{named}: has nobody labelled by people to learn from")
     say(f"{count} people in {len(recipe.heights)} views to train on, {sum(map(len, kept))} kept to measure on")
     answers = _ask_all(recipe, network, skeleton, sets, trained)
-    heights = {"clean": None} | {f"{height}px": height for height in recipe.holdout.heights} if any(kept) else {}
+    heights = {"clean": None} | {f"{height}px": height for height in recipe.holdout.heights}
     views = {name: cut_measured(sets, kept, network.manifest.input, height) for name, height in heights.items()}
     for data in sets:
         data.close()
     perceptron = fit(answers, recipe, network.manifest.input.width, network.manifest.input.height, skeleton)
-    target = weights.with_name(f"{weights.stem}.refiner.safetensors")
-    part = target.with_name(f".{target.name}")  # until it has shown that it is better
+    part = place.with_name(f".{place.stem}.refiner.safetensors")  # until it has shown that it is better
     write_weights(_named(perceptron), part)
     try:
         trial = {"refiner": part.name, "sha256_refiner": sha256_of(part)}
         refiner = load_refiner(network.manifest.model_copy(update=trial), weights)
         assert refiner is not None
         told = {name: _ask(network, crops.crops, skeleton) for name, crops in views.items()}
+        pose.close()
         before = {name: _measure(views[name], said, skeleton) for name, said in told.items()}
         after = {name: _measure(views[name], refiner(said), skeleton) for name, said in told.items()}
-        pose.close()
-        if sum(each.ap for each in after.values()) < sum(each.ap for each in before.values()):
+        if sum(each.ap for each in after.values()) <= sum(each.ap for each in before.values()):
             return RefinerResult(before, after, None)
-        _put(part, target, manifest_path, _summary(recipe, count))
+        _put(part, place, _summary(recipe, count))
     finally:
         part.unlink(missing_ok=True)
-    return RefinerResult(before, after, manifest_path)
+    return RefinerResult(before, after, place)
 
 
-def _put(part: Path, target: Path, manifest_path: Path, summary: dict[str, Any]) -> None:
-    """Put the weights in `part` in their place and name them in the manifest; where it cannot be written all is as before.
+def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
+    """Move the weights in `part` beside the manifest `place` and name them in it; the refiner of before goes.
 
-    Raises SinkError.
+    The name holds the hash: whatever stops this half-way, the manifest finds what it names. Raises SinkError.
     """
-    manifest, _ = manifests.load(manifest_path, verify=False)
-    training = {**manifest.training, "refiner": summary}
-    changes = {"refiner": target.name, "sha256_refiner": sha256_of(part), "training": training}
-    earlier = target.read_bytes() if target.exists() else None
+    manifest, _ = manifests.load(place, verify=False)
+    digest = sha256_of(part)
+    target = place.with_name(f"{place.stem}.refiner-{digest[:8]}.safetensors")
     with writing(target):
         part.replace(target)
+    training = {**manifest.training, "refiner": summary}
+    changes = {"refiner": target.name, "sha256_refiner": digest, "training": training}
     try:
-        write_manifest(manifest.model_copy(update=changes), manifest_path)
+        write_manifest(manifest.model_copy(update=changes), place)
     except SinkError:
-        if earlier is None:
+        if manifest.refiner != target.name:
             target.unlink()
-        else:
-            target.write_bytes(earlier)
         raise
+    if manifest.refiner is not None and manifest.refiner != target.name:
+        place.with_name(manifest.refiner).unlink(missing_ok=True)
 
 
 def _place(ref: str | Path) -> tuple[Path, Path]:
-    """Manifest and weights of a pose model that has both; raises ModelError."""
+    """Manifest and weights of the pose model `ref`; raises ModelError where it has not both."""
     _, weights = resolve(ref, "pose")
-    path = weights.with_suffix(".yaml")
-    if weights.suffix in FOREIGN or not path.is_file():
-        raise ModelError(f"{weights}: a refiner is trained for weights (.safetensors) that have a manifest beside them")
-    return path, weights
+    path = Path(ref) if Path(ref).exists() else local_models().get(str(ref), Path(ref))
+    place = path if path.suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
+    if weights.suffix in FOREIGN or not place.is_file():
+        raise ModelError(f"{path}: a refiner is trained for weights (.safetensors) that have a manifest beside them")
+    return place, weights
 
 
 def _teaches(person: LabelledPerson, sources: Sequence[str]) -> bool:
@@ -180,7 +183,7 @@ def _ask_all(
                     bar.advance(task, len(chunk))
     if recipe.detector is not None:
         detector = load_detector(
-            recipe.detector, threshold=recipe.threshold, device=recipe.device, runtime=recipe.runtime
+            recipe.found_detector, threshold=recipe.threshold, device=recipe.device, runtime=recipe.runtime
         )
         for data, part in zip(sets, people, strict=True):
             found += recipe.found_counts * _ask_found(detector, network, skeleton, data, part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class RefinerRecipe(SetsRecipe):
 
     model: Path = Field(description="name or manifest of the pose model to refine")
     sources: tuple[str, ...] = Field((), description="people of these sources only; of all where there is none")
-    heights: tuple[int, ...] = Field(
+    heights: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0,), min_length=1, description="pixels, as a far camera sees them; 0: as they are"
     )
     shift: float = Field(0.03, ge=0, description="by so much of its sides a box lies off (standard deviation)")
@@ -39,8 +39,17 @@ class RefinerRecipe(SetsRecipe):
 
     @property
     def found_model(self) -> str | Path:
-        """`model` as a name, or where its manifest lies."""
-        return look_up(self.model, self.root) if self.model.suffix else str(self.model)
+        """Where `model` lies, or its name."""
+        return self._named(self.model)
+
+    @property
+    def found_detector(self) -> str | Path:
+        """The same of `detector`."""
+        return self._named(Path(self.detector or ""))
+
+    def _named(self, model: Path) -> str | Path:
+        found = look_up(model, self.root)
+        return found if found.is_file() else str(model)
 
 
 def read_refiner_recipe(path: str | Path) -> RefinerRecipe:

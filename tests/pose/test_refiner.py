@@ -162,3 +162,6 @@ def test_files_that_are_no_refiner_are_one_line(tmp_path: Path) -> None:
     path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("sha256_refiner")))
     with pytest.raises(ModelError, match="refiner and sha256_refiner: both or neither"):
         load_pose(path)
+    path.write_text(text.replace("task: pose", "task: detect"))
+    with pytest.raises(ModelError, match="refiner: is for key points; a detector has none"):
+        load_pose(path)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from streampose.cli.main import app
 from streampose.errors import ConfigError, DataError, ModelError, SinkError
 from streampose.evaluate.dataset import LabelledImage, LabelledPerson
+from streampose.models.check import check_file
 from streampose.models.load import load_pose
 from streampose.models.manifest import load
 from streampose.pose.refiner import CELLS, Refiner
@@ -27,6 +28,7 @@ from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set
 
 SIZE = 64
+HEAD, LEFT_HAND, RIGHT_HAND, PELVIS, FEET = 0, 1, 2, 3, slice(4, 6)
 
 
 def recipe(**changes: Any) -> RefinerRecipe:
@@ -34,40 +36,46 @@ def recipe(**changes: Any) -> RefinerRecipe:
     return RefinerRecipe.model_validate(values | changes)
 
 
-def answers_with_a_fault(count: int, seed: int) -> tuple[Answers, np.ndarray[Any, Any]]:
-    """A network whose joint 0 is always said three pixels too low, whose joint 1 scatters where its score is low, and
-    whose joint 2 people label where its score is over a half. Also the score of joint 1."""
+def answers_with_faults(count: int, seed: int) -> Answers:
+    """A network that says the head three pixels too low and each hand two pixels too far out, whose feet scatter where
+    their score is low, and whose pelvis people label where its score is over a half."""
     rng = np.random.default_rng(seed)
     labels = rng.uniform(16, 48, (count, 6, 2))
     said = np.concatenate((labels, rng.random((count, 6, 1))), 2)
     said[..., :2] += rng.normal(0, 0.3, said[..., :2].shape)
-    said[:, 0, 1] += 3
-    said[:, 1, :2] += rng.normal(0, 8, (count, 2)) * (said[:, 1, 2] < 0.5)[:, None]
+    said[:, HEAD, 1] += 3
+    said[:, LEFT_HAND, 0] += 2
+    said[:, RIGHT_HAND, 0] -= 2
+    said[:, FEET, :2] += rng.normal(0, 8, (count, 2, 2)) * (said[:, FEET, 2:] < 0.5)
     marked = np.ones((count, 6))
-    marked[:, 2] = said[:, 2, 2] > 0.5
+    marked[:, PELVIS] = said[:, PELVIS, 2] > 0.5
     values = (said, labels, marked, np.ones((count, 6)), np.full((count, 6), 4.0))
-    return Answers(*(torch.from_numpy(each.astype(np.float32)) for each in values)), said[:, 1, 2]
+    return Answers(*(torch.from_numpy(each.astype(np.float32)) for each in values))
 
 
 def test_it_learns_where_labels_lie_and_whom_to_trust() -> None:
     skeleton = load_skeleton("limbs6")
-    perceptron = fit(answers_with_a_fault(4000, 0)[0], recipe(), SIZE, SIZE, skeleton)
+    perceptron = fit(answers_with_faults(4000, 0), recipe(), SIZE, SIZE, skeleton)
     layers = [each for each in perceptron if isinstance(each, torch.nn.Linear)]
     pairs = tuple((each.weight.detach().numpy(), each.bias.detach().numpy()) for each in layers)
-    refiner = Refiner(pairs, SIZE, SIZE, skeleton.flip_order)
-    fresh, score = answers_with_a_fault(500, 1)
-    got = refiner(fresh.said.numpy())
-    off = got[:, 0, :2] - fresh.labels[:, 0].numpy()
-    assert np.abs(off.mean(0)).max() < 0.4
-    assert got[score > 0.6, 1, 2].mean() > got[score < 0.4, 1, 2].mean() + 0.3
-    marked = fresh.said[:, 2, 2].numpy()
-    assert (got[marked > 0.7, 2, 2] > 0.2).mean() > 0.95
-    assert (got[marked < 0.3, 2, 2] < 0.2).mean() > 0.95
+    fresh = answers_with_faults(500, 1)
+    got = Refiner(pairs, SIZE, SIZE, skeleton.flip_order)(fresh.said.numpy())
+    score = fresh.said[..., 2].numpy()
+    off = (got[..., :2] - fresh.labels.numpy()).mean(0)
+    assert np.abs(off[[HEAD, LEFT_HAND, RIGHT_HAND, PELVIS]]).max() < 0.4
+    feet, asked = got[:, FEET, 2], score[:, FEET]
+    assert feet[asked > 0.6].mean() > feet[asked < 0.4].mean() + 0.3
+    pelvis, asked = (
+        got[:, PELVIS, 2],
+        score[:, PELVIS],
+    )  # its place is right throughout, so its score is all that is said
+    assert (pelvis[asked > 0.7] > 0.6).mean() > 0.95
+    assert (pelvis[asked < 0.3] < 0.2).mean() > 0.95
 
 
 def test_the_loss_is_what_it_says() -> None:
     """With scores far from any doubt only what is missing in OKS is left, which is counted by hand here."""
-    answers, _ = answers_with_a_fault(7, 3)
+    answers = answers_with_faults(7, 3)
     answers = Answers(answers.said, answers.labels, answers.marked * 0 + 1, answers.known, answers.variance)
     told = torch.zeros(7, 6, 4)
     told[:, 0, 1] = -3 * CELLS / SIZE
@@ -118,23 +126,27 @@ def test_in_a_box_of_nobody_no_joint_is_labelled() -> None:
     assert refiner_loss(surer, got, cell) < refiner_loss(told, got, cell)
 
 
-@pytest.mark.parametrize("earlier", [b"the one of before", None])
-def test_a_manifest_that_cannot_be_written_leaves_all_as_it_was(earlier: bytes | None, tmp_path: Path) -> None:
-    manifest = write_pose_model(tmp_path)
-    target, part = tmp_path / "tiny.refiner.safetensors", tmp_path / ".part"
-    if earlier is not None:
-        target.write_bytes(earlier)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    part.write_bytes(b"the new one")
-    (tmp_path / "tiny.yaml.part").mkdir()  # stands where it would be written
-    with pytest.raises(SinkError, match=r"tiny\.yaml: cannot write the manifest"):
-        _put(part, target, manifest, {})
-    (tmp_path / "tiny.yaml.part").rmdir()
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    part.write_bytes(b"the new one")
-    _put(part, target, manifest, {"people": 3})
-    assert load(manifest, verify=False)[0].training == {"refiner": {"people": 3}}
-    assert target.read_bytes() == b"the new one"
+def test_a_manifest_that_cannot_be_written_leaves_all_as_it_was(tmp_path: Path) -> None:
+    place = write_pose_model(tmp_path)
+    part = tmp_path / ".part"
+    names = []
+    for content in (b"the first", b"the second"):
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        part.write_bytes(content)
+        (tmp_path / "tiny.yaml.part").mkdir()  # stands where it would be written
+        with pytest.raises(SinkError, match=r"tiny\.yaml: cannot write the manifest"):
+            _put(part, place, {})
+        (tmp_path / "tiny.yaml.part").rmdir()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        part.write_bytes(content)
+        _put(part, place, {"people": 3})
+        manifest, _ = load(place)  # held to its hash
+        assert manifest.training == {"refiner": {"people": 3}}
+        assert manifest.refiner is not None
+        names.append(manifest.refiner)
+        assert (tmp_path / manifest.refiner).read_bytes() == content
+        assert [path.name for path in tmp_path.glob("*refiner*")] == [manifest.refiner]  # that of before is gone
+    assert len(set(names)) == 2
 
 
 @pytest.mark.slow
@@ -159,6 +171,8 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(DataError, match="nowhere: has nobody labelled by people"):
         run(sources=["nowhere"])
+    with pytest.raises(DataError, match="nobody is kept to measure on"):
+        run(holdout={"images": 0})
     told = run(lr=1.0, passes=3)  # so steep that it can only do harm
     assert "not kept: the people kept to measure on gain nothing by it" in told
     assert {path.name: path.read_bytes() for path in model.parent.iterdir()} == before
@@ -168,13 +182,18 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "asking in the detector's boxes" in told
     assert "clean: AP" in told
     assert "made.yaml names it now" in told
-    assert set(before) | {"made.refiner.safetensors"} == {path.name for path in model.parent.iterdir()}
     manifest, weights = load(model.with_suffix(".yaml"))
+    assert set(before) | {manifest.refiner} == {path.name for path in model.parent.iterdir()}
+    assert check_file(model)["refiner"].startswith(f"{manifest.refiner}, sha256")
     assert manifest.training["refiner"]["people"] == 32
     assert manifest.training["refiner"]["hidden"] == 32
     assert weights.read_bytes() == before["made.safetensors"]
     pose = load_pose(model, device="cpu", precision="fp32")
     assert pose.networks[0].refiner is not None
+    other = model.with_name("other.yaml")  # a second manifest of the same weights keeps a refiner of its own
+    other.write_bytes(before["made.yaml"])
+    run(model=str(other), hidden=16)
+    assert load(other)[0].refiner not in (None, manifest.refiner)
     run(detector="yolov8n_person", threshold=0.001)
     assert load(model.with_suffix(".yaml"))[0] == manifest  # the same for the same seed, and not a refiner's refiner
 
@@ -184,7 +203,12 @@ def test_models_and_recipes_that_cannot_be(tmp_path: Path) -> None:
     words = ["train", "refiner", "configs/train/refiner.yaml", "--data", str(tmp_path), "--model"]
     with pytest.raises(ModelError, match=r"a\.xml: needs its manifest"):
         CliRunner().invoke(app, [*words, str(tmp_path / "a.xml")], catch_exceptions=False)
-    for line, message in (("heights: []", "heights"), ("dropout: 1", "dropout"), ("hidden: 0", "hidden")):
+    for line, message in (
+        ("heights: []", "heights"),
+        ("heights: [-40]", "heights"),
+        ("dropout: 1", "dropout"),
+        ("hidden: 0", "hidden"),
+    ):
         (tmp_path / "r.yaml").write_text(f"model: a\ndata: [b]\n{line}\n")
         with pytest.raises(ConfigError, match=message):
             read_refiner_recipe(tmp_path / "r.yaml")
