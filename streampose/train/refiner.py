@@ -202,37 +202,33 @@ def _ask_found(
     everybody: dict[int, list[LabelledPerson]] = {}
     for person in data.people:
         everybody.setdefault(person.image.id, []).append(person)
-    taught = {id(person) for person in people}
+    taught: set[LabelledPerson | None] = {*people, None}
     images = list({person.image.id: person.image for person in people}.values())
     with bar_of("asking in the detector's boxes") as bar:
         for image in bar.track(images, task_id=bar.add_task("", total=len(images), note="")):
             picture = data.read(image)
             boxes, _ = detector([picture])[0]
-            owners = owners_of(boxes, everybody[image.id])
-            rows = [at for at, one in enumerate(owners) if one is None or id(one) in taught]
-            if rows:
-                to_crop = crop_affines(boxes[rows], spec.width, spec.height, spec.box_scale)
+            owners = {row: one for row, one in owners_of(boxes, everybody[image.id]).items() if one in taught}
+            if owners:
+                to_crop = crop_affines(boxes[list(owners)], spec.width, spec.height, spec.box_scale)
                 said = _ask(network, cut_crops(picture, to_crop, spec.width, spec.height), skeleton)
-                chosen = [one if isinstance(one := owners[at], LabelledPerson) else None for at in rows]
-                found.append(answers_of(said, to_crop, chosen, skeleton))
+                found.append(answers_of(said, to_crop, list(owners.values()), skeleton))
     detector.close()
     return found
 
 
-def owners_of(boxes: Array, people: Sequence[LabelledPerson]) -> list[LabelledPerson | str | None]:
-    """Whose each of `boxes` (N, 4) is: the person whose box it overlaps with an IoU of 0.5 or more, None where less than a
-    tenth of it lies in anybody's, else "unclear"."""
+def owners_of(boxes: Array, people: Sequence[LabelledPerson]) -> dict[int, LabelledPerson | None]:
+    """Whose the rows of `boxes` (N, 4) are: the person's whose box it overlaps with an IoU of 0.5 or more, nobody's (None)
+    where less than a tenth of it lies in anybody's box. Rows of which neither is sure are left out."""
     theirs = np.stack([person.box for person in people])
     overlap = iou(boxes, theirs)
     inside = overlaps(boxes, theirs) / np.maximum(areas(boxes), 1e-6)[:, None]
-    result: list[LabelledPerson | str | None] = []
-    for row, part in zip(overlap, inside, strict=True):
-        best = int(row.argmax())
-        if row[best] >= SAME_PERSON:
-            result.append(people[best])
-        else:
-            result.append(None if part.max() < NOBODY else "unclear")
-    return result
+    owners: dict[int, LabelledPerson | None] = {
+        row: people[best]
+        for row, best in enumerate(overlap.argmax(axis=1).tolist())
+        if overlap[row, best] >= SAME_PERSON
+    }
+    return dict(sorted((owners | dict.fromkeys(np.flatnonzero(inside.max(axis=1) < NOBODY).tolist())).items()))
 
 
 def _near_boxes(boxes: Array, recipe: RefinerRecipe, rng: np.random.Generator) -> Array:

@@ -107,8 +107,8 @@ def test_a_found_box_is_somebodys_nobodys_or_unclear() -> None:
     people = [person(1, [10, 10, 50, 90]), person(2, [100, 10, 140, 90])]
     boxes = np.array([[12, 8, 52, 88], [98, 15, 141, 95], [10, 60, 50, 90], [10, 150, 50, 190], [60, 60, 60, 60]])
     owners = owners_of(boxes.astype(np.float32), people)
-    assert owners == [people[0], people[1], "unclear", None, None]
-    assert owners_of(np.zeros((0, 4), np.float32), people) == []
+    assert owners == {0: people[0], 1: people[1], 3: None, 4: None}
+    assert owners_of(np.zeros((0, 4), np.float32), people) == {}
 
 
 def test_in_a_box_of_nobody_no_joint_is_labelled() -> None:
