@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def evaluate(
     result: Annotated[Path | None, typer.Argument(help="With --mot: the JSONL result to measure.")] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="COCO-format JSON, or a folder or zip with annotations.json; repeatable.")
+        list[Path] | None, typer.Option(help="COCO-format JSON, folder with annotations.json, or zip; repeatable.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where --data is a JSON.")] = None,
     model: Annotated[str | None, typer.Option(help="Pose model: a name, manifest or checkpoint.")] = None,
@@ -82,6 +82,7 @@ def evaluate(
         )
     asked = {"device": device, "runtime": runtime, "precision": precision}
     from streampose.evaluate.answers import labelled_boxes, read_detections
+    from streampose.evaluate.dataset import open_keypoint_set, set_names
     from streampose.evaluate.evaluate import evaluate as measure
     from streampose.evaluate.expect import check_expected
     from streampose.evaluate.selection import select
@@ -90,7 +91,13 @@ def evaluate(
     with ExitStack() as open_files:
         estimator = _pose(model, flip_test, asked)
         open_files.callback(estimator.close)
-        sets = [open_files.enter_context(_open(path, images, estimator, boxes != "gt")) for path in data]
+        joints = len(estimator.skeleton.keypoints)
+        sets = [
+            open_files.enter_context(
+                open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes != "gt", name=name)
+            )
+            for path, name in zip(data, set_names(data), strict=True)
+        ]
         samples = select(sets, split=split, last=last, limit=limit)
         wishes = {"--person-height": heights, "--sheet": sheet, "--expect": expect is not None}
         if idle := [option for option, wish in wishes.items() if wish and not any(sample.posed for sample in samples)]:
@@ -160,13 +167,6 @@ def _need(module: str, package: str) -> None:
 
     if find_spec(module) is None:
         raise UsageError(f"evaluation needs {package}: pip install 'streampose[eval]'")
-
-
-def _open(path: Path, images: Path | None, estimator: Any, boxes_only: bool) -> Any:
-    from streampose.evaluate.dataset import open_keypoint_set
-
-    joints = len(estimator.skeleton.keypoints)
-    return open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes_only)
 
 
 def _pose(model: str | None, flip_test: bool, asked: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from streampose.errors import UsageError
 DataOption = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Sets to train on instead of the recipe's (COCO-format JSON, or folder or zip with annotations.json; "
+        help="Sets to train on instead of the recipe's (COCO-format JSON, folder with annotations.json, or zip; "
         "repeatable), or the folder in which the recipe's sets and start weights lie."
     ),
 ]

@@ -1,9 +1,10 @@
 """COCO-format key point sets, from a folder or a zip, checked while they are read.
 
-A set is `annotations.json` beside the pictures it names (or a JSON and a folder named apart). Beyond COCO's fields, an
-annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`, who made it: "teacher"
-for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box, "teacher" for a network;
-without them people did. Every fault found is one line.
+A set is `annotations.json` beside the pictures it names, or a zip with one JSON, or a JSON and a folder named apart.
+Annotation tools name pictures from here or from there: one that is not where it is said to be is looked for by the end of
+its path. Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and
+`labels`, who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its
+box, "teacher" for a network; without them people did. Every fault found is one line.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ import numpy.typing as npt
 from streampose.errors import DataError
 
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
+ANNOTATIONS = "annotations.json"
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A picture of the set; `file` is its name inside the set, `source` where it came from (a split, a camera), else the
-    set's own name."""
+    """A picture of the set; `file` is where it lies inside the set, `source` where it came from (a split, a camera), else
+    the set's own name."""
 
     id: int
     file: str
@@ -69,6 +71,7 @@ class KeypointSet:
     """An open set: its people and its pictures, read on demand. Use as a with-block or call `close`."""
 
     path: Path
+    name: str
     images: dict[int, LabelledImage]
     people: list[LabelledPerson]
     joints: int
@@ -124,56 +127,140 @@ def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray
     return np.asarray(picture, np.uint8)
 
 
+def set_names(paths: Sequence[Path]) -> list[str]:
+    """What each set is called: its file's name without the ending, led by as many folders as it takes to tell it from
+    the others; two paths that are one have one name."""
+    tails = {path: (*path.absolute().parent.parts, path.stem) for path in paths}
+
+    def name(path: Path) -> str:
+        others = [tail for other, tail in tails.items() if other.absolute() != path.absolute()]
+        for count in range(1, len(tails[path]) + 1):
+            if all(tail[-count:] != tails[path][-count:] for tail in others):
+                return "/".join(tails[path][-count:])
+        return path.name
+
+    return [name(path) for path in paths]
+
+
 def open_keypoint_set(
-    path: str | Path, *, joints: int, images: str | Path | None = None, boxes_only: bool = False
+    path: str | Path,
+    *,
+    joints: int,
+    images: str | Path | None = None,
+    boxes_only: bool = False,
+    name: str | None = None,
 ) -> KeypointSet:
-    """Open a zip or folder with `annotations.json`, or a JSON file, whose pictures lie in the folder `images` or beside it.
+    """Open a zip or folder with `annotations.json` (a zip may have one JSON of any name instead), or a JSON file, whose
+    pictures lie in the folder `images` or beside it.
 
     With `boxes_only` annotations need no key points; those without have none labelled. With 0 `joints` no key point is
-    read. Where the set has a category "person", annotations of other categories are left out. Raises DataError naming every
-    fault found (at most ten), one line each.
+    read. Where the set has a category "person", annotations of other categories are left out. The set is called `name`,
+    else as its file is. Raises DataError naming every fault found (at most ten), one line each.
     """
     path = Path(path)
+    name = name or path.stem
     archive: zipfile.ZipFile | None = None
     folder: Path | None = None
     try:
         if path.is_dir():
-            text, folder = (path / "annotations.json").read_bytes(), path
+            text, folder = (path / ANNOTATIONS).read_bytes(), path
         elif path.suffix == ".zip":
             archive = zipfile.ZipFile(path)
-            text = archive.read("annotations.json")
+            text = archive.read(_annotations_in(archive, path))
         else:
-            text, folder = path.read_bytes(), Path(images) if images else path.parent
+            text, folder = path.read_bytes(), Path(images) if images else _pictures_of(path)
         raw = json.loads(text)
     except FileNotFoundError as error:
         raise DataError(
-            f"{error.filename or path}: no such file; a set is a folder or zip with annotations.json"
+            f"{error.filename or path}: no such file; a set is a folder or zip with {ANNOTATIONS}, or a JSON"
         ) from error
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a zip with an annotations.json in it ({error})") from error
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path}: not a zip ({error})") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
     faults: list[str] = []
-    pictures = _read_images(raw, path.stem, faults)
-    known = set(archive.namelist()) if archive is not None else None
-    for image in pictures.values():
-        present = image.file in known if known is not None else bool(folder and os.path.isfile(folder / image.file))
-        if not present:
-            faults.append(f"image {image.id}: {image.file} is missing")
+    files = _Files(archive, folder, search=path.suffix == ".zip" or path.is_dir() or folder != path.parent)
+    pictures = _read_images(raw, name, files, faults)
     people = _read_people(raw, pictures, joints, boxes_only, faults)
     if not people and not faults:
         faults.append("no annotated person in it")
     if faults:
+        if archive is not None:
+            archive.close()
         more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
         raise DataError(*(f"{path}: {fault}" for fault in faults[:10] + more))
-    return KeypointSet(path, pictures, people, joints, folder, archive)
+    return KeypointSet(path, name, pictures, people, joints, folder, archive)
+
+
+def _annotations_in(archive: zipfile.ZipFile, path: Path) -> str:
+    """The name of the annotations' file; raises DataError where none or several could be it."""
+    names = [name for name in archive.namelist() if name.endswith(".json") and not _hidden(name)]
+    if ANNOTATIONS in names:
+        return ANNOTATIONS
+    if len(names) > 1:
+        some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        raise DataError(f"{path}: has {len(names)} JSON files ({some}) and no {ANNOTATIONS}; unpack it and name one")
+    if not names:
+        raise DataError(f"{path}: no {ANNOTATIONS} in it, and no other JSON")
+    return names[0]
+
+
+def _pictures_of(path: Path) -> Path:
+    """The folder of the pictures of the JSON `path` where none is named: beside it, or beside its folder `annotations`."""
+    return path.parent.parent if path.absolute().parent.name == "annotations" else path.parent
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file of a zip is one that a system left there (`__MACOSX/._a.json`)."""
+    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+class _Files:
+    """The files of a set, by the ends of their paths; with `search` also those in folders below."""
+
+    def __init__(self, archive: zipfile.ZipFile | None, folder: Path | None, search: bool) -> None:
+        self.archive = archive
+        self.folder = folder
+        self.search = search
+        self.names = set(archive.namelist()) if archive is not None else None
+        self._below: dict[str, list[str]] | None = None
+
+    def place(self, name: str) -> str:
+        """Where the picture `name` lies; raises DataError, in words for a line about it, where it is not or is twice."""
+        name = name.replace("\\", "/")
+        if self.names is not None and name in self.names:
+            return name
+        if self.folder is not None and os.path.isfile(self.folder / name):
+            return name
+        tail = f"/{name.removeprefix('./').lstrip('/')}"
+        found = [each for each in self._called(tail.rpartition("/")[2]) if f"/{each}".endswith(tail)]
+        if len(found) > 1:
+            raise DataError(f"lies there {len(found)} times ({', '.join(sorted(found)[:2])})")
+        if not found:
+            raise DataError("is missing")
+        return found[0]
+
+    def _called(self, file: str) -> list[str]:
+        if self._below is None:
+            self._below = {}
+            for name in self._all() if self.search else ():
+                if not _hidden(name):
+                    self._below.setdefault(name.rpartition("/")[2], []).append(name)
+        return self._below.get(file, [])
+
+    def _all(self) -> Iterator[str]:
+        if self.names is not None:
+            yield from self.names
+        elif self.folder is not None:
+            for place, _, files in os.walk(self.folder):
+                yield from ((Path(place) / file).relative_to(self.folder).as_posix() for file in files)
 
 
 def _duplicates(ids: Iterable[Any]) -> list[Any]:
     return [item for item, count in Counter(ids).items() if count > 1]
 
 
-def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledImage]:
+def _read_images(raw: Any, name: str, files: _Files, faults: list[str]) -> dict[int, LabelledImage]:
     if (
         not isinstance(raw, dict)
         or not isinstance(raw.get("images"), list)
@@ -195,7 +282,11 @@ def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledIm
             continue
         if image.id in images:
             faults.append(f"image {image.id}: id given twice")
-        images[image.id] = image
+        try:
+            images[image.id] = replace(image, file=files.place(image.file))
+        except DataError as fault:
+            images[image.id] = image
+            faults.append(f"image {image.id}: {image.file} {fault}")
     return images
 
 

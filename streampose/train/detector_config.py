@@ -22,7 +22,7 @@ class DataOptions(_Strict):
 
     root: str = Field("data", description="the folder in which the sets lie")
     sets: list[str] = Field(
-        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
+        min_length=1, description="COCO-format sets: zips, folders with annotations.json, or COCO's JSON"
     )
     images: str | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
     held_out: int = Field(300, ge=0, description="so many pictures with the highest ids are measured on")

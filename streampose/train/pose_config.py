@@ -49,7 +49,7 @@ class SetsRecipe(_Strict):
 
     root: Path = Field(Path(), description="folder in which what a recipe names is looked for, before here")
     data: tuple[Path, ...] = Field(
-        min_length=1, description="COCO-format sets: zips or folders with annotations.json, or COCO's JSON"
+        min_length=1, description="COCO-format sets: zips, folders with annotations.json, or COCO's JSON"
     )
     images: Path | None = Field(None, description="folder of a JSON's pictures, where they do not lie beside it")
     holdout: HoldoutSpec = HoldoutSpec()

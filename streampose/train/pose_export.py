@@ -98,7 +98,8 @@ def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str])
     trained, _ = split_people(sets, recipe.holdout)
     people = [[person for person in part if person.image.source in sources] for part in trained]
     if not any(people):
-        raise ConfigError(f"{', '.join(sources)}: nobody to train on is from these sources")
+        known = ", ".join(sorted({person.image.source for part in trained for person in part}))
+        raise ConfigError(f"{', '.join(sources)}: nobody to train on is from these sources; there are {known}")
     store = load_people(sets, people, recipe.input, torch.device("cpu"))
     for each in sets:
         each.close()

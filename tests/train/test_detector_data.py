@@ -164,7 +164,7 @@ def test_a_json_has_its_pictures_in_a_folder_of_their_own(tmp_path: Path) -> Non
 def one(source: str, number: int) -> BoxPicture:
     empty = np.zeros((0, 4), np.float32)
     image = LabelledImage(number, f"{number:012}.png", 64, 48, source)
-    return BoxPicture(Path(source), image, b"", np.array([[0, 0, 20, 40]], np.float32), empty)
+    return BoxPicture(Path(source), source, image, b"", np.array([[0, 0, 20, 40]], np.float32), empty)
 
 
 def test_the_last_val_pictures_and_whole_sources_are_kept_out() -> None:
