@@ -28,6 +28,9 @@ def evaluate(
     boxes: Annotated[
         str, typer.Option(help="Whose boxes are posed: gt (the labels), detector, or a JSON of COCO results.")
     ] = "gt",
+    refiner: Annotated[
+        bool, typer.Option("--refiner/--no-refiner", help="Refine key points where the network brings a refiner.")
+    ] = True,
     flip_test: Annotated[bool, typer.Option("--flip-test/--no-flip-test", help="See every crop mirrored too.")] = False,
     person_height: Annotated[
         str, typer.Option(help="Also with each person re-imaged so many pixels high: 96,64,40.")
@@ -89,7 +92,7 @@ def evaluate(
 
     _need("faster_coco_eval", "faster-coco-eval")
     with ExitStack() as open_files:
-        estimator = _pose(model, flip_test, asked)
+        estimator = _pose(model, flip_test, refiner, asked)
         open_files.callback(estimator.close)
         joints = len(estimator.skeleton.keypoints)
         sets = [
@@ -130,7 +133,7 @@ def evaluate(
             "flip_test": flip_test,
             "model": estimator.manifest.name,
             "model_sha256": estimator.manifest.sha256,
-            "refiner_sha256": estimator.manifest.sha256_refiner,
+            "refiner_sha256": estimator.manifest.sha256_refiner if refiner else None,
             "detector": None if finder is None else finder.manifest.name,
             "detector_sha256": None if finder is None else finder.manifest.sha256,
             "detector_threshold": None if finder is None else threshold,
@@ -169,10 +172,10 @@ def _need(module: str, package: str) -> None:
         raise UsageError(f"evaluation needs {package}: pip install 'streampose[eval]'")
 
 
-def _pose(model: str | None, flip_test: bool, asked: dict[str, Any]) -> Any:
+def _pose(model: str | None, flip_test: bool, refined: bool, asked: dict[str, Any]) -> Any:
     from streampose.models.load import DEFAULT_POSE, load_pose
 
-    return load_pose(model or DEFAULT_POSE, flip_test=flip_test, **asked)
+    return load_pose(model or DEFAULT_POSE, flip_test=flip_test, refined=refined, **asked)
 
 
 def _detector(
@@ -227,6 +230,7 @@ def _show(found: Evaluation, settings: dict[str, Any]) -> None:
 
     who = "labelled boxes" if settings["boxes"] == "gt" else f"boxes of {settings['detector'] or settings['boxes']}"
     flip = "flip test" if settings["flip_test"] else "no flip test"
+    flip += ", refined" if settings["refiner_sha256"] else ""
     where = f"{settings['runtime']} {settings['precision']} on {settings['device']}"
     print(f"{settings['model']}: {found.people} people in {found.pictures} pictures, {who}, {flip}, {where}")
     console = Console(width=110)

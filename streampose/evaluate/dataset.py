@@ -179,7 +179,7 @@ def open_keypoint_set(
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
     faults: list[str] = []
-    files = _Files(archive, folder, search=path.suffix == ".zip" or path.is_dir() or folder != path.parent)
+    files = _Files(archive, folder, search=images is not None or folder != path.parent)
     pictures = _read_images(raw, name, files, faults)
     people = _read_people(raw, pictures, joints, boxes_only, faults)
     if not people and not faults:

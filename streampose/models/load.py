@@ -29,16 +29,20 @@ def load_pose(
     threads: int | None = None,
     small: str | Path | None = None,
     small_below_px: float = 34,
+    refined: bool = True,
 ) -> PoseEstimator:
     """The pose estimator for a model `ref` (see `resolve`), compiled and ready.
 
-    `small` is a second model for people lower than `small_below_px` pixels. Raises ModelError or ConfigError, one line.
+    `small` is a second model for people lower than `small_below_px` pixels. Without `refined` the networks' own words
+    are taken, whatever refiner they bring. Raises ModelError or ConfigError, one line.
     """
 
     def network(name: str | Path) -> PoseNetwork:
         manifest, weights = resolve(name, "pose", trust=trust)
         choice = choose(device, runtime, precision, threads=threads, offers=offers(weights))
-        refiner = load_refiner(manifest, weights)  # before the network, which takes seconds to get ready
+        refiner = (
+            load_refiner(manifest, weights) if refined else None
+        )  # before the network, which takes seconds to get ready
         return PoseNetwork(open_runtime(manifest, weights, choice, batch_sizes=batch_sizes), manifest, refiner)
 
     return PoseEstimator(

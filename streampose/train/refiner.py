@@ -6,7 +6,7 @@ What it maximises is OKS (Lin et al., 2014) as it would be measured. The network
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,8 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     from or to measure on, SinkError where it cannot be written.
     """
     place, weights = _place(recipe.found_model)
-    pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision)
-    network, skeleton = replace(pose.networks[0], refiner=None), pose.skeleton
+    pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision, refined=False)
+    network, skeleton = pose.networks[0], pose.skeleton
     sets = open_sets(recipe, len(skeleton.keypoints))
     trained, kept = split_people(sets, recipe.holdout)
     if not any(kept):

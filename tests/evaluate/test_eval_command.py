@@ -110,6 +110,19 @@ def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: 
     assert "labelled boxes, flip test" in told
 
 
+def test_a_network_is_measured_with_its_refiner_and_without(command: Command, folder: Path, tmp_path: Path) -> None:
+    told, refiners = {}, {}
+    for option in ("--refiner", "--no-refiner"):
+        out = tmp_path / f"{option}.json"
+        code, told[option], _ = command("eval", "--data", folder, option, "--json", out, "--limit", "1")
+        assert code == 0
+        refiners[option] = json.loads(out.read_text())["settings"]["refiner_sha256"]
+    manifest, _ = manifests.load(Path("weights/litehrnet18_256x192.yaml"))
+    assert refiners == {"--refiner": manifest.sha256_refiner, "--no-refiner": None}
+    assert "labelled boxes, no flip test, refined, " in told["--refiner"]
+    assert "refined" not in told["--no-refiner"]
+
+
 def test_a_detector_of_unknown_origin_wants_trust(
     command: Command, folder: Path, untrained: Path, tmp_path: Path
 ) -> None:
