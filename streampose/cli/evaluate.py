@@ -85,7 +85,7 @@ def evaluate(
         )
     asked = {"device": device, "runtime": runtime, "precision": precision}
     from streampose.evaluate.answers import labelled_boxes, read_detections
-    from streampose.evaluate.dataset import open_keypoint_set, set_names
+    from streampose.evaluate.dataset import open_keypoint_set
     from streampose.evaluate.evaluate import evaluate as measure
     from streampose.evaluate.expect import check_expected
     from streampose.evaluate.selection import select
@@ -96,10 +96,8 @@ def evaluate(
         open_files.callback(estimator.close)
         joints = len(estimator.skeleton.keypoints)
         sets = [
-            open_files.enter_context(
-                open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes != "gt", name=name)
-            )
-            for path, name in zip(data, set_names(data), strict=True)
+            open_files.enter_context(open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes != "gt"))
+            for path in data
         ]
         samples = select(sets, split=split, last=last, limit=limit)
         wishes = {"--person-height": heights, "--sheet": sheet, "--expect": expect is not None}

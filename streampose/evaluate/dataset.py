@@ -1,22 +1,18 @@
 """COCO-format key point sets, from a folder or a zip, checked while they are read.
 
-A set is `annotations.json` beside the pictures it names, or a zip with one JSON, or a JSON and a folder named apart.
-Annotation tools name pictures from here or from there: one that is not where it is said to be is looked for by the end of
-its path. Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and
-`labels`, who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its
-box, "teacher" for a network; without them people did. Every fault found is one line.
+A set is `annotations.json` beside the pictures it names, or a zip, or a JSON and a folder named apart (set_files.py).
+Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`,
+who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box,
+"teacher" for a network; without them people did. Every fault found is one line.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +21,17 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError
+from streampose.evaluate.set_files import SetFiles
 
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
-ANNOTATIONS = "annotations.json"
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A picture of the set; `file` is where it lies inside the set, `source` where it came from (a split, a camera), else
-    the set's own name."""
+    """A picture of the set; `file` is its name inside the set, `source` where it came from (a split, a camera), else the
+    set's own name."""
 
     id: int
     file: str
@@ -71,34 +67,25 @@ class KeypointSet:
     """An open set: its people and its pictures, read on demand. Use as a with-block or call `close`."""
 
     path: Path
-    name: str
     images: dict[int, LabelledImage]
     people: list[LabelledPerson]
     joints: int
-    folder: Path | None = None
-    archive: zipfile.ZipFile | None = None
-    warnings: list[str] = field(default_factory=list)
+    files: SetFiles
 
     def read(self, image: LabelledImage) -> npt.NDArray[np.uint8]:
         """The picture (H, W, 3) BGR; raises DataError where it is missing or does not decode."""
         return decode_picture(self.encoded(image), image, self.path)
 
     def encoded(self, image: LabelledImage) -> bytes:
-        """The picture's file as it lies there; raises DataError where it is missing."""
+        """The picture's file as it lies there; raises DataError where it is missing or cannot be read."""
         try:
-            if self.archive is not None:
-                return self.archive.read(image.file)
-            assert self.folder is not None
-            return (self.folder / image.file).read_bytes()
-        except (KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(
-                f"{self.path}: image {image.id}: {image.file} is missing ({type(error).__name__})"
-            ) from error
+            return self.files.read(image.file)
+        except DataError as fault:
+            raise DataError(f"{self.path}: image {image.id}: {fault}") from fault
 
     def close(self) -> None:
         """Close the archive."""
-        if self.archive is not None:
-            self.archive.close()
+        self.files.close()
 
     def __enter__(self) -> KeypointSet:
         return self
@@ -127,146 +114,49 @@ def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray
     return np.asarray(picture, np.uint8)
 
 
-def set_names(paths: Sequence[Path]) -> list[str]:
-    """What each set is called: its file's name without the ending, led by as many folders as it takes to tell it from
-    the others; two paths that are one have one name."""
-    tails = {path: (*path.absolute().parent.parts, path.stem) for path in paths}
-
-    def name(path: Path) -> str:
-        others = [tail for other, tail in tails.items() if other.absolute() != path.absolute()]
-        for count in range(1, len(tails[path]) + 1):
-            if all(tail[-count:] != tails[path][-count:] for tail in others):
-                return "/".join(tails[path][-count:])
-        return path.name
-
-    return [name(path) for path in paths]
-
-
 def open_keypoint_set(
-    path: str | Path,
-    *,
-    joints: int,
-    images: str | Path | None = None,
-    boxes_only: bool = False,
-    name: str | None = None,
+    path: str | Path, *, joints: int, images: str | Path | None = None, boxes_only: bool = False
 ) -> KeypointSet:
-    """Open a zip or folder with `annotations.json` (a zip may have one JSON of any name instead), or a JSON file, whose
-    pictures lie in the folder `images` or beside it.
+    """Open a folder with `annotations.json`, a zip, or a JSON file whose pictures lie in the folder `images` or beside it.
 
     With `boxes_only` annotations need no key points; those without have none labelled. With 0 `joints` no key point is
-    read. Where the set has a category "person", annotations of other categories are left out. The set is called `name`,
-    else as its file is. Raises DataError naming every fault found (at most ten), one line each.
+    read. Where the set has a category "person", annotations of other categories are left out. Raises DataError naming every
+    fault found (at most ten), one line each.
     """
     path = Path(path)
-    name = name or path.stem
-    archive: zipfile.ZipFile | None = None
-    folder: Path | None = None
+    files = SetFiles(path, Path(images) if images else None)
     try:
-        if path.is_dir():
-            text, folder = (path / ANNOTATIONS).read_bytes(), path
-        elif path.suffix == ".zip":
-            archive = zipfile.ZipFile(path)
-            text = archive.read(_annotations_in(archive, path))
-        else:
-            text, folder = path.read_bytes(), Path(images) if images else _pictures_of(path)
-        raw = json.loads(text)
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{error.filename or path}: no such file; a set is a folder or zip with {ANNOTATIONS}, or a JSON"
-        ) from error
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path}: not a zip ({error})") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
-    faults: list[str] = []
-    files = _Files(archive, folder, search=images is not None or folder != path.parent)
-    pictures = _read_images(raw, name, files, faults)
-    people = _read_people(raw, pictures, joints, boxes_only, faults)
-    if not people and not faults:
-        faults.append("no annotated person in it")
-    if faults:
-        if archive is not None:
-            archive.close()
-        more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
-        raise DataError(*(f"{path}: {fault}" for fault in faults[:10] + more))
-    return KeypointSet(path, name, pictures, people, joints, folder, archive)
-
-
-def _annotations_in(archive: zipfile.ZipFile, path: Path) -> str:
-    """The name of the annotations' file; raises DataError where none or several could be it."""
-    names = [name for name in archive.namelist() if name.endswith(".json") and not _hidden(name)]
-    if ANNOTATIONS in names:
-        return ANNOTATIONS
-    if len(names) > 1:
-        some = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        raise DataError(f"{path}: has {len(names)} JSON files ({some}) and no {ANNOTATIONS}; unpack it and name one")
-    if not names:
-        raise DataError(f"{path}: no {ANNOTATIONS} in it, and no other JSON")
-    return names[0]
-
-
-def _pictures_of(path: Path) -> Path:
-    """The folder of the pictures of the JSON `path` where none is named: beside it, or beside its folder `annotations`."""
-    return path.parent.parent if path.absolute().parent.name == "annotations" else path.parent
-
-
-def _hidden(name: str) -> bool:
-    """Whether a file of a zip is one that a system left there (`__MACOSX/._a.json`)."""
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-
-
-class _Files:
-    """The files of a set, by the ends of their paths; with `search` also those in folders below."""
-
-    def __init__(self, archive: zipfile.ZipFile | None, folder: Path | None, search: bool) -> None:
-        self.archive = archive
-        self.folder = folder
-        self.search = search
-        self.names = set(archive.namelist()) if archive is not None else None
-        self._below: dict[str, list[str]] | None = None
-
-    def place(self, name: str) -> str:
-        """Where the picture `name` lies; raises DataError, in words for a line about it, where it is not or is twice."""
-        name = name.replace("\\", "/")
-        if self.names is not None and name in self.names:
-            return name
-        if self.folder is not None and os.path.isfile(self.folder / name):
-            return name
-        tail = f"/{name.removeprefix('./').lstrip('/')}"
-        found = [each for each in self._called(tail.rpartition("/")[2]) if f"/{each}".endswith(tail)]
-        if len(found) > 1:
-            raise DataError(f"lies there {len(found)} times ({', '.join(sorted(found)[:2])})")
-        if not found:
-            raise DataError("is missing")
-        return found[0]
-
-    def _called(self, file: str) -> list[str]:
-        if self._below is None:
-            self._below = {}
-            for name in self._all() if self.search else ():
-                if not _hidden(name):
-                    self._below.setdefault(name.rpartition("/")[2], []).append(name)
-        return self._below.get(file, [])
-
-    def _all(self) -> Iterator[str]:
-        if self.names is not None:
-            yield from self.names
-        elif self.folder is not None:
-            for place, _, files in os.walk(self.folder):
-                yield from ((Path(place) / file).relative_to(self.folder).as_posix() for file in files)
+        try:
+            raw = json.loads(files.annotations())
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
+        faults: list[str] = []
+        pictures = _read_images(raw, path.absolute().stem, faults)
+        missing = set(files.find([image.file for image in pictures.values()]))
+        faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
+        people = _read_people(raw, pictures, joints, boxes_only, faults)
+        if not people and not faults:
+            faults.append("no annotated person in it")
+        if faults:
+            more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
+            raise DataError(*(f"{path}: {fault}" for fault in faults[:10] + more))
+    except BaseException:
+        files.close()
+        raise
+    return KeypointSet(path, pictures, people, joints, files)
 
 
 def _duplicates(ids: Iterable[Any]) -> list[Any]:
     return [item for item, count in Counter(ids).items() if count > 1]
 
 
-def _read_images(raw: Any, name: str, files: _Files, faults: list[str]) -> dict[int, LabelledImage]:
+def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledImage]:
     if (
         not isinstance(raw, dict)
         or not isinstance(raw.get("images"), list)
         or not isinstance(raw.get("annotations"), list)
     ):
-        faults.append("annotations.json needs the lists `images` and `annotations` (COCO format)")
+        faults.append("the JSON needs the lists `images` and `annotations` (COCO format)")
         return {}
     images: dict[int, LabelledImage] = {}
     for entry in raw["images"]:
@@ -282,11 +172,7 @@ def _read_images(raw: Any, name: str, files: _Files, faults: list[str]) -> dict[
             continue
         if image.id in images:
             faults.append(f"image {image.id}: id given twice")
-        try:
-            images[image.id] = replace(image, file=files.place(image.file))
-        except DataError as fault:
-            images[image.id] = image
-            faults.append(f"image {image.id}: {image.file} {fault}")
+        images[image.id] = image
     return images
 
 

@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
 from streampose.errors import DataError, UsageError
-from streampose.evaluate.dataset import set_names
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
@@ -50,8 +49,7 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
     """Read the recipe's sets; labels that may be incomplete are completed by the start (once; kept beside the run)."""
     data = recipe.data
     images = data.found(data.images) if data.images else None
-    paths = [data.found(name) for name in data.sets]
-    sets = [read_set(path, images, name) for path, name in zip(paths, set_names(paths), strict=True)]
+    sets = [read_set(data.found(name), images) for name in data.sets]
     training, held, unseen = split_held_out(
         sets, data.held_out_source, data.held_out, data.held_out_share, data.held_out_sources
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,13 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxPicture:
-    """One labelled picture, `image` of the set `path`, which is called `set_name`.
+    """One labelled picture, `image` of the set `path`.
 
     `encoded` is the picture file's bytes. `boxes` (N, 4) xyxy pixels, centre of the top-left pixel (0, 0); `ignored`
     (M, 4) regions of which nothing is known. `background` in 0..1 is how far "no box here" may be believed.
     """
 
     path: Path
-    set_name: str
     image: LabelledImage
     encoded: bytes
     boxes: FloatArray
@@ -33,8 +33,8 @@ class BoxPicture:
 
     @property
     def key(self) -> str:
-        """The picture's name among those of all sets."""
-        return f"{self.set_name}/{self.image.file}"
+        """The picture's name among all: two that are one have one."""
+        return sha256(self.encoded).hexdigest()[:24]
 
     @property
     def source(self) -> str:
@@ -46,13 +46,12 @@ class BoxPicture:
         return decode_picture(self.encoded, self.image, self.path)
 
 
-def read_set(path: str | Path, images: str | Path | None = None, name: str | None = None) -> list[BoxPicture]:
-    """All pictures of a COCO-format set, called `name`, with their people's boxes; `images` is the folder of a JSON's
-    pictures.
+def read_set(path: str | Path, images: str | Path | None = None) -> list[BoxPicture]:
+    """All pictures of a COCO-format set with their people's boxes; `images` is the folder of a JSON's pictures.
 
     Raises DataError naming every fault found (at most ten), one line each.
     """
-    with open_keypoint_set(path, joints=0, images=images, name=name) as data:
+    with open_keypoint_set(path, joints=0, images=images) as data:
         people: dict[int, list[LabelledPerson]] = {number: [] for number in data.images}
         for person in data.people:
             people[person.image.id].append(person)
@@ -64,7 +63,7 @@ def _picture(data: KeypointSet, image: LabelledImage, people: Sequence[LabelledP
     boxes = np.clip(boxes, 0, np.array([image.width, image.height] * 2, np.float32)) - np.float32(0.5)
     crowd = np.array([person.crowd for person in people], bool)
     doubled = _doubled(boxes, np.array([person.proposed for person in people], bool))
-    return BoxPicture(data.path, data.name, image, data.encoded(image), boxes[~crowd & ~doubled], boxes[crowd])
+    return BoxPicture(data.path, image, data.encoded(image), boxes[~crowd & ~doubled], boxes[crowd])
 
 
 def _doubled(boxes: FloatArray, teacher: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from streampose.errors import DataError
-from streampose.evaluate.dataset import KeypointSet, LabelledPerson, numbered_afresh, open_keypoint_set, set_names
+from streampose.evaluate.dataset import KeypointSet, LabelledPerson, numbered_afresh, open_keypoint_set
 from streampose.evaluate.keypoints import PreparedCrops, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.crop import crop_affines, cut_crops, map_points
@@ -45,11 +45,7 @@ class PersonStore:
 
 def open_sets(recipe: SetsRecipe, joints: int) -> list[KeypointSet]:
     """The recipe's sets, open; raises DataError naming what is wrong with them."""
-    paths = [recipe.found(path) for path in recipe.data]
-    return [
-        open_keypoint_set(path, joints=joints, images=recipe.pictures, name=name)
-        for path, name in zip(paths, set_names(paths), strict=True)
-    ]
+    return [open_keypoint_set(recipe.found(path), joints=joints, images=recipe.pictures) for path in recipe.data]
 
 
 def split_people(

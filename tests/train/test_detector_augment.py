@@ -31,7 +31,7 @@ def picture(rng: np.random.Generator, ignored: bool = False, background: float =
     box = np.array([[x, y, min(x + w, 240), min(y + h, 180)]], np.float32) - 0.5
     doubt = np.array([[100, 50, 140, 120]], np.float32) if ignored else np.zeros((0, 4), np.float32)
     encoded = cv2.imencode(".png", image)[1].tobytes()
-    return BoxPicture(Path("set"), "set", LabelledImage(1, "p.png", 240, 180, "test"), encoded, box, doubt, background)
+    return BoxPicture(Path("set"), LabelledImage(1, "p.png", 240, 180, "test"), encoded, box, doubt, background)
 
 
 @settings(max_examples=60, deadline=None)
