@@ -245,8 +245,8 @@ class PoseTraining:
             view: measure(crops, network, self.recipe.output, self.skeleton) for view, crops in self.views.items()
         }
         mean = float(np.mean([figure.ap for figure in figures.values()])) if figures else 0.0
-        if mean > self.best or not figures:
-            self.best = mean
+        if mean > self.best or not figures or self.recipe.keep == "last":
+            self.best = max(mean, self.best)
             self.folder.save({"network": self.average.network.state_dict(), "step": self.step}, "best.pt")
         named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
         if figures:

@@ -97,6 +97,9 @@ class PoseRecipe(SetsRecipe):
     device: str = "auto"
     threads: int | None = None
     measure_samples: int = Field(10000, gt=0)
+    keep: Literal["best", "last"] = Field(
+        "best", description="best.pt has the weights that posed the kept people best, or the last ones"
+    )
     checkpoint_s: float = Field(60.0, gt=0)
     subset: int | None = Field(None, gt=0, description="train on the first people only, to rehearse or to overfit")
     measure_trained: bool = Field(False, description="measure on the people trained on, to show overfitting")

@@ -65,6 +65,19 @@ def test_with_nobody_kept_the_last_weights_are_the_best(tmp_path: Path, layouts:
     assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["step"] == 1
 
 
+@pytest.mark.parametrize(("keep", "step"), [("best", 0), ("last", 1)])
+def test_the_best_weights_are_kept_or_the_last(tmp_path: Path, keep: str, step: int) -> None:
+    stick_set(tmp_path / "sticks", 8)
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "start.pth")
+    holdout = {"images": 2, "heights": []}
+    recipe = recipe_for(
+        tmp_path, samples=16, init=tmp_path / "start.pth", holdout=holdout, lr=1e-12
+    )  # it learns nothing
+    values = recipe.model_dump(mode="json") | {"measure_trained": False, "keep": keep}
+    train("pose", write_recipe(tmp_path / "recipe.yaml", values), "--data", tmp_path / "sticks")
+    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["step"] == step
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "zip", "json"])
 def test_a_detector_is_trained_on_the_set_that_is_named(
