@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from streampose.errors import DataError
 from streampose.evaluate.dataset import LabelledImage
@@ -16,26 +16,33 @@ def image_name(image: LabelledImage) -> ImageName:
 
 
 def kept_images(
-    sets: Sequence[Iterable[LabelledImage]], source: str, count: int, share: float, unseen: Collection[str] = ()
+    sets: Sequence[Sequence[LabelledImage]], source: str, count: int, share: float, unseen: Collection[str] = ()
 ) -> set[ImageName]:
     """The pictures kept for measuring, `count` in all, of no set more than `share`, never of the sources `unseen`.
 
     Where `source` is named they are its pictures of highest id; where it is empty every set gives its part, in proportion
-    to its size. Raises DataError where there is no picture of `source`.
+    to its size. Raises DataError where there is no picture of `source`, or none of one of `unseen`.
     """
+    known = {image.source for images in sets for image in images}
+    _check(set(unseen) - known, "keeps out of the training", ("holdout.sources", "held_out_sources"), known)
+    if source and count:
+        _check({source} - (known - set(unseen)), "keeps for measuring", ("holdout.source", "held_out_source"), known)
     everything = [{image_name(image): image for image in images if image.source not in unseen} for images in sets]
     if source:
         pooled = {name: image for images in everything for name, image in images.items()}
         everything = [{name: image for name, image in pooled.items() if image.source == source}]
-        if count and not everything[0]:
-            known = ", ".join(sorted({image.source for image in pooled.values()}))
-            raise DataError(
-                f"no picture is of {source}, which the recipe keeps for measuring (`holdout.source` of the recipe, "
-                f"`held_out_source` of a detector's); the sets have {known}"
-            )
     total = sum(map(len, everything))
     kept: set[ImageName] = set()
     for images in everything:
         part = min(round(count * len(images) / total), int(share * len(images))) if total else 0
         kept |= set(sorted(images, key=lambda name: images[name].id, reverse=True)[:part])
     return kept
+
+
+def _check(lost: Collection[str], why: str, keys: tuple[str, str], known: Collection[str]) -> None:
+    """Raise DataError where the recipe names sources of which there is no picture."""
+    if lost:
+        raise DataError(
+            f"no picture is of {', '.join(sorted(lost))}, which the recipe {why} (`{keys[0]}` of the recipe, "
+            f"`{keys[1]}` of a detector's); the sets have {', '.join(sorted(known))}"
+        )

@@ -183,6 +183,8 @@ def test_the_last_val_pictures_and_whole_sources_are_kept_out() -> None:
     assert [p.source for p in unseen] == ["camera"]
     with pytest.raises(DataError, match=r"no picture is of moon, .*; the sets have camera, train2017, val2017"):
         split_held_out([pictures], "moon", 1, 1.0, ())
+    with pytest.raises(DataError, match=r"no picture is of mars, moon, which the recipe keeps out of the training \("):
+        split_held_out([pictures], "val2017", 1, 1.0, ["camera", "moon", "mars"])  # they would be trained on unnoticed
 
 
 def test_guesses_become_labels_or_doubts() -> None:
