@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from streampose.config import SINKS, Config, validate
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, words_of
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 
@@ -157,7 +157,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark is not None else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or words_of(error)
         raise ConfigError(f"{path}:{line} not YAML: {problem}") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deep") from None

@@ -99,3 +99,13 @@ class InterruptedRun(StreamposeError):
 
 
 EXIT_BUG = 70
+
+
+def words_of(error: BaseException, most: int = 160) -> str:
+    """What another library's error says, for the inside of a line: the system's words, else the first line of its own, at
+    most `most` characters, else the error's name."""
+    said = str(getattr(error, "strerror", None) or error)
+    lines = [
+        line.strip() for line in said.splitlines() if not line.startswith("Exception from")
+    ]  # OpenVINO's own place
+    return next((line for line in lines if line), type(error).__name__)[:most]

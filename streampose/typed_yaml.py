@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from streampose.errors import StreamposeError
+from streampose.errors import StreamposeError, words_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,7 +36,7 @@ def read_yaml(path: Path, fault: type[StreamposeError], kind: str, hint: str) ->
     except FileNotFoundError:
         raise fault(f"{path}: no such {kind}; {hint}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that cannot be
-        raise fault(f"{path}: not a {kind} ({str(error).splitlines()[0]})") from error
+        raise fault(f"{path}: not a {kind} ({words_of(error)})") from error
     except RecursionError:
         raise fault(f"{path}: not a {kind} (nested too deep)") from None
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 
 from streampose import __version__
-from streampose.errors import EXIT_BUG, SinkError, StreamposeError
+from streampose.errors import EXIT_BUG, SinkError, StreamposeError, words_of
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read "
@@ -136,7 +136,7 @@ class _Output:
         except OSError as error:
             os.dup2(self._nowhere.fileno(), self._out.fileno())  # for what is kept, which Python writes at its end
             if not isinstance(error, BrokenPipeError):
-                raise SinkError(f"standard output cannot be written ({error.strerror}); send it elsewhere") from error
+                raise SinkError(f"standard output cannot be written ({words_of(error)}); send it elsewhere") from error
 
 
 def _outcome(what: Callable[[], int | None]) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from streampose.detect.network import HEADS, PeopleNetwork, cut_to_person, head_of
 from streampose.detect.quiet import silence_ultralytics
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 
 KNOWN_FILES = {"1d7883c8847fe411725711812e5c3e563df08c0badff509b649a5499f1bfb9fa": "YOLOv8n, 80 classes (ultralytics)"}
@@ -85,7 +85,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
         ):
             content = torch.load(path, map_location="cpu", weights_only=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise ModelError(f"{path}: not a PyTorch checkpoint ({str(error).splitlines()[0]:.100})") from error
+        raise ModelError(f"{path}: not a PyTorch checkpoint ({words_of(error, 100)})") from error
     except (ImportError, AttributeError) as error:
         raise ModelError(f"{path}: was saved with code that is not here ({error})") from error
     model = (content.get("ema") or content.get("model")) if isinstance(content, dict) else content

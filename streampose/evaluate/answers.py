@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError, UsageError
+from streampose.errors import DataError, UsageError, words_of
 from streampose.evaluate.dataset import LabelledPerson
 from streampose.evaluate.keypoints import person_scores
 from streampose.evaluate.oks import suppress_by_oks
@@ -105,9 +105,9 @@ def _read_list(path: Path) -> list[Any]:
     try:
         raw = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({words_of(error)})") from error
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({str(error).splitlines()[0]:.80})") from error
+        raise DataError(f"{path}: not JSON ({words_of(error, 80)})") from error
     if not isinstance(raw, list):
         raise DataError(f"{path}: not COCO results, a list of image_id, bbox and score")
     return raw

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError
+from streampose.errors import DataError, words_of
 from streampose.evaluate.set_files import SetFiles
 
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
@@ -129,7 +129,7 @@ def open_keypoint_set(
         try:
             raw = json.loads(files.annotations())
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: annotations are not JSON ({str(error).splitlines()[0]})") from error
+            raise DataError(f"{path}: annotations are not JSON ({words_of(error)})") from error
         faults: list[str] = []
         pictures = _read_images(raw, path.absolute().stem, faults)
         missing = set(files.find([image.file for image in pictures.values()]))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError, UsageError
+from streampose.errors import DataError, UsageError, words_of
 from streampose.export.reader import ResultReader
 from streampose.track.association import assign, iou
 
@@ -70,7 +70,7 @@ def read_truth(path: str | Path) -> dict[int, FrameBoxes]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as MOT text ({getattr(error, 'strerror', None) or error})") from None
+        raise DataError(f"{path}: cannot be read as MOT text ({words_of(error)})") from None
     rows: dict[int, list[tuple[int, list[float], bool]]] = defaultdict(list)
     for number, line in enumerate(lines, 1):
         if line.strip():

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from streampose.errors import DataError
+from streampose.errors import DataError, words_of
 from streampose.export.fields import Record
 from streampose.export.output import write_text
 from streampose.export.reader import ResultReader
@@ -56,7 +56,7 @@ def read_image_ids(path: Path) -> dict[str, int]:
         images = json.loads(path.read_text())["images"]
         return {str(image["file_name"]): int(image["id"]) for image in images}
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a COCO annotation file") from error
+        raise DataError(f"{path}: cannot be read ({words_of(error)}); name a COCO annotation file") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a COCO annotation file (no images with file_name and id)") from error
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from streampose.errors import DataError
+from streampose.errors import DataError, words_of
 from streampose.export.fields import Record, fault_of
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ResultReader:
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file; name a .jsonl result") from None
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror}); name a .jsonl result") from error
+            raise DataError(f"{self.path}: cannot be read ({words_of(error)}); name a .jsonl result") from error
         with file:
             for number, line in enumerate(file, 1):
                 try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import DataError
+from streampose.errors import DataError, words_of
 
 _TICK_S = 1 / 90000
 
@@ -44,7 +44,7 @@ def read_video(path: Path) -> VideoTimes | None:
             tick_s = float(stream.time_base or _TICK_S)
             stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size]
     except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: not a video that can be read ({error.strerror or error})") from error
+        raise DataError(f"{path}: not a video that can be read ({words_of(error)})") from error
     times_s = np.sort(np.array(stamps, np.float64)) * tick_s + float(note["start_time"])
     tolerance_s = max(tick_s, _TICK_S) + 2e-6
     wall_s = note.get("start_wall")

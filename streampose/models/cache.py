@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from streampose.errors import words_of
+
 log = logging.getLogger(__name__)
 DIGEST_BYTES = 32
 EXPORT_VERSION = 5
@@ -60,7 +62,7 @@ def discard(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("%s: cannot be removed (%s)", path, error.strerror)
+        log.warning("%s: cannot be removed (%s)", path, words_of(error))
 
 
 def write(path: Path, payload: bytes) -> bool:
@@ -69,7 +71,7 @@ def write(path: Path, payload: bytes) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
     except OSError as error:
-        log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, error.strerror)
+        log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, words_of(error))
         return False
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -78,7 +80,7 @@ def write(path: Path, payload: bytes) -> bool:
         os.replace(part, path)
     except OSError as error:
         Path(part).unlink(missing_ok=True)
-        log.warning("%s: not cached (%s)", path, error.strerror)
+        log.warning("%s: not cached (%s)", path, words_of(error))
         return False
     return True
 

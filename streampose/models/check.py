@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
@@ -66,7 +66,7 @@ def record_cost(path: Path, *, trust: bool = False) -> Path:
         manifest, _ = manifests.load(target, verify=False)  # as it stands there, its skeleton's path not made absolute
         manifests.save(manifest.model_copy(update={"measured": measured}), target)
     except OSError as error:
-        raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{target}: cannot be written ({words_of(error)})") from error
     return target
 
 

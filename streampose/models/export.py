@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose import __version__
-from streampose.errors import ModelError, UsageError
+from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
@@ -65,7 +65,7 @@ def export(
                 os.replace(path, out / path.name)
     except OSError as error:
         file = out / f"{name}{SUFFIXES[runtime]}"
-        raise ModelError(f"{file}: cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{file}: cannot be written ({words_of(error)})") from error
     return record
 
 

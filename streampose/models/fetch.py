@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streampose import __version__
-from streampose.errors import ModelError, UsageError
+from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
@@ -78,7 +78,7 @@ def fetch(
             os.replace(target, before)
         os.replace(part, target)
     except OSError as error:
-        raise ModelError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{target}: cannot be written ({words_of(error)})") from error
     try:
         manifest = _describe(name, known, target, verified)
     except ModelError:
@@ -224,5 +224,5 @@ def _save(manifest: Manifest, target: Path) -> Path:
     try:
         manifests.save(manifest, path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be written ({words_of(error)})") from error
     return path

@@ -38,7 +38,7 @@ def load_pose(
     """
 
     def network(name: str | Path) -> PoseNetwork:
-        manifest, weights = resolve(name, "pose", trust=trust)
+        manifest, weights = resolve(name, "pose", trust=trust, refined=refined)
         choice = choose(device, runtime, precision, threads=threads, offers=offers(weights))
         refiner = (
             load_refiner(manifest, weights) if refined else None

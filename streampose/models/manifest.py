@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.typed_yaml import read_model
 
 HRNET_MULTIPLE = 32
@@ -137,12 +137,15 @@ def sha256_of(path: Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(f"{path}: cannot be read ({words_of(error)})") from error
     return digest.hexdigest()
 
 
-def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
-    """Read a manifest and the path of its weights; raises ModelError where either is missing or does not fit."""
+def load(path: str | Path, *, verify: bool = True, refined: bool = True) -> tuple[Manifest, Path]:
+    """Read a manifest and the path of its weights; raises ModelError where either is missing or does not fit.
+
+    Without `refined` nobody asks for its refiner: what became of that file does not matter.
+    """
     path = Path(path)
     hint = "`streampose models list` shows what there is"
     manifest = read_model(path, Manifest, ModelError, "model manifest", hint)
@@ -156,7 +159,7 @@ def load(path: str | Path, *, verify: bool = True) -> tuple[Manifest, Path]:
         )
     if manifest.sha256_bin is not None:
         _check(data[0] if data else weights.with_suffix(".bin"), manifest.sha256_bin, path, verify)
-    if manifest.refiner is not None and manifest.sha256_refiner is not None:
+    if refined and manifest.refiner is not None and manifest.sha256_refiner is not None:
         _check(path.parent / manifest.refiner, manifest.sha256_refiner, path, verify)
     return manifest, weights
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.models.manifest import Manifest
 
 
@@ -18,8 +18,7 @@ def running(width: int, height: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0][:160]
-        raise ModelError(f"the network cannot run on pictures of {width}x{height} ({reason})") from error
+        raise ModelError(f"the network cannot run on pictures of {width}x{height} ({words_of(error)})") from error
 
 
 def network_of(manifest: Manifest, weights: Path) -> nn.Module:

@@ -47,8 +47,8 @@ def local_models() -> dict[str, Path]:
     return found
 
 
-def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manifest, Path]:
-    """Manifest and weights of `ref`, verified by sha256.
+def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool = True) -> tuple[Manifest, Path]:
+    """Manifest and weights of `ref`, verified by sha256; its refiner too, but without `refined`.
 
     `ref` is a name, a manifest (.yaml), weights with a manifest beside (.safetensors, .onnx, .xml), or a published
     checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). A skeleton's file that the manifest names beside
@@ -58,13 +58,13 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False) -> tuple[Manife
     if path.suffix == "" and not os.path.exists(path) and "/" not in str(ref):
         path = _by_name(str(ref))
     if path.suffix in (".yaml", ".yml"):
-        found = manifests.load(path)
+        found = manifests.load(path, refined=refined)
     elif not os.path.isfile(path):
         raise ModelError(
             f"{path}: no such model file, or its folder may not be entered; `streampose models list` shows what there is"
         )
     elif (beside := path.with_suffix(".yaml")).is_file():
-        found = manifests.load(beside)
+        found = manifests.load(beside, refined=refined)
         if found[1].resolve() != path.resolve():
             raise ModelError(f"{beside}: is the manifest of {found[0].weights}, not of {path.name}")
     elif path.suffix in (*FOREIGN, ".safetensors"):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.pose.hrnet import HRNet
 
 Layout = Literal["official", "mmpose", "lite"]
@@ -46,9 +46,7 @@ def read_state(path: str | Path, *, as_model: bool = False) -> State:
             f"{path}: not loaded: it holds more than tensors, or is no checkpoint; convert it to safetensors"
         ) from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"{path}: not a checkpoint ({(str(error) or type(error).__name__).splitlines()[0]:.90})"
-        ) from error
+        raise ModelError(f"{path}: not a checkpoint ({words_of(error, 90)})") from error
     if as_model and isinstance(raw, dict) and isinstance(raw.get("step"), int) and {"network", "student"} & raw.keys():
         raise ModelError(
             f"{path}: is a training's checkpoint, not a model; for a pose network `streampose train pose RECIPE --export "

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.messages import Array
 from streampose.models.manifest import Manifest
 from streampose.pose.skeleton import load_skeleton
@@ -113,5 +113,5 @@ def load_refiner(manifest: Manifest, weights: Path) -> Refiner | None:
         if not fits or any(each.shape != (m, n) for (each, _), n, m in zip(layers, sides, sides[1:], strict=False)):
             raise ModelError(f"{path}: not the refiner of {len(order)} joints, which {manifest.output.skeleton} has")
     except (OSError, SafetensorError, KeyError, TypeError, IndexError) as error:
-        raise ModelError(f"{path}: not a refiner's weights ({str(error).splitlines()[0]:.80})") from error
+        raise ModelError(f"{path}: not a refiner's weights ({words_of(error, 80)})") from error
     return Refiner(layers, manifest.input.width, manifest.input.height, order)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.models import cache
 from streampose.models.manifest import InputSpec
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
@@ -83,7 +83,7 @@ class OnnxRuntime:
             faults.NotImplemented,
             faults.RuntimeException,
         ) as error:
-            raise ModelError(f"ONNX Runtime cannot run the model ({str(error).splitlines()[0]:.160})") from error
+            raise ModelError(f"ONNX Runtime cannot run the model ({words_of(error)})") from error
 
     def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
         """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
@@ -132,7 +132,7 @@ def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
     try:
         model = onnx.load(str(path))
     except (OSError, DecodeError) as error:
-        raise ModelError(f"{path}: not an ONNX file ({str(error).splitlines()[0]:.100})") from error
+        raise ModelError(f"{path}: not an ONNX file ({words_of(error, 100)})") from error
     known = {each.name for each in model.graph.initializer}
     inputs = [each for each in model.graph.input if each.name not in known]
     kind = inputs[0].type.tensor_type if inputs else None

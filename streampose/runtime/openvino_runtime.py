@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.models import cache
 from streampose.models.manifest import InputSpec
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
@@ -114,7 +114,7 @@ def pack(model: Any) -> bytes:
             return len(text).to_bytes(8, "little") + text + weights.read_bytes()
     except OSError as error:
         where = tempfile.tempdir or "TMPDIR"  # None as long as no folder was found that can be written to
-        raise ModelError(f"{where}: the converted network cannot be written ({error.strerror or error})") from error
+        raise ModelError(f"{where}: the converted network cannot be written ({words_of(error)})") from error
 
 
 def write_ir(model: Any, xml: Path, weights: Path) -> None:
@@ -123,7 +123,7 @@ def write_ir(model: Any, xml: Path, weights: Path) -> None:
         ov.serialize(model, str(xml), str(weights))
     except RuntimeError as error:
         free_mb = shutil.disk_usage(xml.parent).free / 1e6
-        raise OSError(f"OpenVINO: {_first_line(error)}; {free_mb:.1f} MB are free there") from error
+        raise OSError(f"OpenVINO: {words_of(error)}; {free_mb:.1f} MB are free there") from error
 
 
 def unpack(packed: bytes) -> Any:
@@ -141,7 +141,7 @@ def read_foreign(path: Path, spec: InputSpec) -> Any:
     try:
         model = shared_core().read_model(str(path))
     except RuntimeError as error:
-        raise ModelError(f"{path}: OpenVINO cannot read it ({_first_line(error)})") from error
+        raise ModelError(f"{path}: OpenVINO cannot read it ({words_of(error)})") from error
     if len(model.inputs) != 1 or model.inputs[0].get_partial_shape().rank.get_length() != 4:
         raise ModelError(
             f"{path}: one input (B, 3, H, W) is wanted; it has {[str(i.partial_shape) for i in model.inputs]}"
@@ -151,9 +151,7 @@ def read_foreign(path: Path, spec: InputSpec) -> Any:
     try:
         model.reshape({0: ov.PartialShape([-1, 3, spec.height, spec.width])})
     except RuntimeError as error:
-        raise ModelError(
-            f"{path}: does not take pictures of {spec.width}x{spec.height} ({_first_line(error)})"
-        ) from error
+        raise ModelError(f"{path}: does not take pictures of {spec.width}x{spec.height} ({words_of(error)})") from error
     steps = ov.preprocess.PrePostProcessor(model)
     tensor = steps.input().tensor()
     tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ov.preprocess.ColorFormat.BGR)
@@ -181,7 +179,7 @@ def _compile(
         model.reshape({0: ov.PartialShape(list(shape))})
         return core.compile_model(model, device, dict(options))
     except RuntimeError as error:
-        raise ModelError(f"OpenVINO cannot compile the network for {device} ({_first_line(error)})") from error
+        raise ModelError(f"OpenVINO cannot compile the network for {device} ({words_of(error)})") from error
 
 
 def _import(core: Any, path: Path, device: str, options: Mapping[str, object]) -> Any:
@@ -191,7 +189,7 @@ def _import(core: Any, path: Path, device: str, options: Mapping[str, object]) -
     try:
         return core.import_model(blob, device, dict(options))
     except RuntimeError as error:
-        log.warning("%s: OpenVINO does not take it back (%s), compiled again", path, _first_line(error))
+        log.warning("%s: OpenVINO does not take it back (%s), compiled again", path, words_of(error))
         cache.discard(path)
         return None
 
@@ -200,7 +198,7 @@ def _export(model: Any, path: Path) -> None:
     try:
         blob = model.export_model()
     except RuntimeError as error:
-        log.debug("not cached: %s", _first_line(error))  # some devices export nothing
+        log.debug("not cached: %s", words_of(error))  # some devices export nothing
         return
     cache.write(path, blob if isinstance(blob, bytes) else blob.getvalue())
 
@@ -219,8 +217,3 @@ def _precision_got(model: Any, choice: Choice) -> str:
     if name != choice.precision:
         log.warning("openvino on %s runs %s, not %s", choice.device, name, choice.precision)
     return name
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
-    return (lines or [type(error).__name__])[0][:160]

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from streampose.errors import words_of
 from streampose.messages import Control, End, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.record import fit
@@ -39,7 +40,7 @@ def no_display(environment: Mapping[str, str] | None = None, timeout_s: float = 
     except subprocess.TimeoutExpired:
         return f"the display did not answer in {timeout_s:g} s"
     except OSError as error:
-        return f"the display could not be tried ({error.strerror})"
+        return f"the display could not be tried ({words_of(error)})"
     if probe.returncode == 0:
         return None
     return f"a window cannot be opened (display {variables.get('DISPLAY') or variables.get('WAYLAND_DISPLAY')!r})"

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from streampose.errors import words_of
+
 log = logging.getLogger(__name__)
 
 _SWEEP_EVERY_S = 60.0
@@ -128,7 +130,7 @@ class Retention:
             path.unlink(missing_ok=True)
         except OSError as error:
             self._stuck.add(path)
-            log.error("retention: %s cannot be deleted (%s); it stays", path, error.strerror)
+            log.error("retention: %s cannot be deleted (%s); it stays", path, words_of(error))
             return False
         if not any(path.parent.iterdir()) and path.parent not in [folder for folder, _ in self._places]:
             path.parent.rmdir()

@@ -10,25 +10,28 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
-from streampose.errors import DataError, UsageError
+from streampose.errors import DataError, UsageError, words_of
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
 from streampose.train.detector_augment import BytePicture, Sample
 from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
 from streampose.train.detector_config import Recipe
-from streampose.train.detector_data import read_set, split_held_out
+from streampose.train.detector_data import BoxPicture, read_set, split_held_out
 from streampose.train.detector_loss import DetectorLoss, floats
 from streampose.train.detector_measure import find_people, measure
 from streampose.train.detector_teacher import Teacher
@@ -46,13 +49,16 @@ FIXED = ("architecture", "batch", "seed", "canvases")
 
 
 def read_pictures(recipe: Recipe, say: Say) -> Pictures:
-    """Read the recipe's sets; labels that may be incomplete are completed by the start (once; kept beside the run)."""
+    """Read the recipe's sets; labels that may be incomplete are completed by the start, which sees a picture once."""
     data = recipe.data
     images = data.found(data.images) if data.images else None
     sets = [read_set(data.found(name), images) for name in data.sets]
     training, held, unseen = split_held_out(
         sets, data.held_out_source, data.held_out, data.held_out_share, data.held_out_sources
     )
+    strange = {*data.weights, *data.guess_sources} - {picture.source for part in sets for picture in part}
+    if strange:
+        say(f"no picture is of {', '.join(sorted(strange))}, which `weights` or `guess_sources` of the recipe names")
     training = [p for p in training if data.weights.get(p.source, 1.0) > 0]
     if not training:
         raise DataError(f"{', '.join(recipe.data.sets)}: nothing is left to train on once the held-out part is taken")
@@ -60,17 +66,33 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
     doubtful = [p for p in training if p.source in recipe.data.guess_sources]
     if recipe.init is not None and doubtful:
         doubtful += [p for p in training if p.source not in recipe.data.guess_sources and len(p.boxes) >= 10]
-        kept = Path(recipe.out) / "guesses.npz"
-        if not kept.is_file():
-            say(f"the start looks at {len(doubtful)} pictures whose labels may be incomplete")
-            found = find_people(start_network(recipe), doubtful, recipe.size, 0.05, cpu_multiplies_bf16())
-            rows = {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(doubtful, found, strict=True)}
-            part = kept.with_suffix(".part.npz")
-            with writing(kept):
-                np.savez_compressed(part, allow_pickle=False, **rows)
-                os.replace(part, kept)
-        training = complete_labels(training, dict(np.load(kept)), recipe.data)
+        training = complete_labels(training, _guesses(recipe, doubtful, say), recipe.data)
     return Pictures(training, held, unseen)
+
+
+def _guesses(recipe: Recipe, pictures: Sequence[BoxPicture], say: Say) -> dict[str, npt.NDArray[np.floating]]:
+    """What the start finds in `pictures`, by key: (N, 5) boxes xyxy and score.
+
+    It is kept in the run's folder and only what is new is looked at, so that a resumed run learns from the same labels.
+    Raises DataError where that file is damaged, SinkError where it cannot be written.
+    """
+    kept = Path(recipe.out) / "guesses.npz"
+    rows: dict[str, npt.NDArray[np.floating]] = {}
+    if kept.is_file():
+        try:
+            rows = dict(np.load(kept))
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+            raise DataError(f"{kept}: damaged ({words_of(error)}); without it the start looks once more") from error
+    new = [picture for picture in pictures if picture.key not in rows]
+    if new:
+        say(f"the start looks at {len(new)} pictures whose labels may be incomplete")
+        found = find_people(start_network(recipe), new, recipe.size, 0.05, cpu_multiplies_bf16())
+        rows |= {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(new, found, strict=True)}
+        part = kept.with_suffix(".part.npz")
+        with writing(kept):
+            np.savez_compressed(part, allow_pickle=False, **rows)
+            os.replace(part, kept)
+    return rows
 
 
 def start_network(recipe: Recipe) -> PeopleNetwork:

@@ -120,7 +120,7 @@ def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
 
     The name holds the hash: whatever stops this half-way, the manifest finds what it names. Raises SinkError.
     """
-    manifest, _ = manifests.load(place, verify=False)
+    manifest, _ = manifests.load(place, verify=False, refined=False)
     digest = sha256_of(part)
     target = place.with_name(f"{place.stem}.refiner-{digest[:8]}.safetensors")
     with writing(target):
@@ -139,7 +139,7 @@ def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
 
 def _place(ref: str | Path) -> tuple[Path, Path]:
     """Manifest and weights of the pose model `ref`; raises ModelError where it has not both."""
-    _, weights = resolve(ref, "pose")
+    _, weights = resolve(ref, "pose", refined=False)
     path = Path(ref) if Path(ref).exists() else local_models().get(str(ref), Path(ref))
     place = path if path.suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
     if weights.suffix in FOREIGN or not place.is_file():

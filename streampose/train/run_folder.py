@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from streampose.errors import DataError, SinkError, UsageError
+from streampose.errors import DataError, SinkError, UsageError, words_of
 from streampose.models.resolve import Task, resolve
 
 
@@ -28,7 +28,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise SinkError(f"{path}: cannot be written ({words_of(error)})") from error
 
 
 def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
@@ -45,8 +45,7 @@ def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: not a whole checkpoint, or one that holds more than tensors and numbers") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: not a whole checkpoint ({reason:.100})") from error
+        raise DataError(f"{path}: not a whole checkpoint ({words_of(error, 100)})") from error
     for name, kind in {"step": int, **kinds}.items():
         if not isinstance(state, dict) or not isinstance(state.get(name), kind):
             raise DataError(f"{path}: not a checkpoint of this kind of training: it has no good `{name}`")
@@ -62,7 +61,11 @@ def look_up(path: Path, root: Path) -> Path:
 def look_up_weights(path: Path, root: Path, task: Task) -> Path:
     """The same for weights, which may be named as a model of this machine, too. Raises ModelError."""
     found = look_up(path, root)
-    return resolve(path, task)[1] if not found.exists() and len(path.parts) == 1 and not path.suffix else found
+    return (
+        resolve(path, task, refined=False)[1]
+        if not found.exists() and len(path.parts) == 1 and not path.suffix
+        else found
+    )
 
 
 class RunFolder:
@@ -73,7 +76,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkError(f"{self.path}: cannot make the run's folder ({error.strerror})") from error
+            raise SinkError(f"{self.path}: cannot make the run's folder ({words_of(error)})") from error
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / "last.pt"
 
@@ -92,9 +95,9 @@ class RunFolder:
                 part.unlink()
             # torch has its own words for a full disk, with the system's behind them.
             fault = error if isinstance(error, OSError) else error.__context__
-            reason = getattr(fault, "strerror", None) or str(error).splitlines()[0]
+            told = fault if isinstance(fault, OSError) else error
             stays = "; the one before stays" if (self.path / name).exists() else ""
-            raise SinkError(f"{self.path / name}: cannot write the checkpoint ({reason}){stays}") from error
+            raise SinkError(f"{self.path / name}: cannot write the checkpoint ({words_of(told)}){stays}") from error
 
     def load(self, **kinds: type) -> dict[str, Any]:
         """Read `last.pt`, which holds `step` and values of these `kinds` under their names.

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from streampose.errors import SinkError
+from streampose.errors import SinkError, words_of
 from streampose.models.manifest import Manifest, save
 
 
@@ -35,8 +35,7 @@ def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:120]
-        raise SinkError(f"{path}: cannot write the weights ({reason})") from error
+        raise SinkError(f"{path}: cannot write the weights ({words_of(error, 120)})") from error
 
 
 def write_model(state: Mapping[str, Tensor], path: Path, describe: Callable[[Path], Manifest]) -> Manifest:
@@ -52,4 +51,4 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     try:
         save(manifest, path)
     except OSError as error:
-        raise SinkError(f"{path}: cannot write the manifest ({error.strerror})") from error
+        raise SinkError(f"{path}: cannot write the manifest ({words_of(error)})") from error

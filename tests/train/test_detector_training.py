@@ -18,7 +18,7 @@ from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
 from streampose.models.manifest import load, save
 from streampose.models.resolve import fetched_folder
-from streampose.train.detector import start_network, train_detector
+from streampose.train.detector import read_pictures, start_network, train_detector
 from streampose.train.detector_config import Recipe, read_recipe
 from streampose.train.weights_file import write_weights
 
@@ -173,6 +173,37 @@ def test_a_published_checkpoint_is_a_start_and_is_looked_for_in_the_datas_folder
     assert all(torch.equal(trusted[name], wanted[name]) for name in wanted)
     with pytest.raises(ModelError, match=r"published\.pt: model\.22\.cv3\.0\.0\.conv\.weight is"):
         start_network(recipe(tmp_path, init="published.pt", data=data))
+
+
+def test_the_start_looks_only_at_pictures_that_are_new(tmp_path: Path) -> None:
+    """A run that goes on with one more set learns from whole labels there too, and from the same as before elsewhere."""
+    make_set(tmp_path / "one", pictures=2)
+    make_set(tmp_path / "two", pictures=4)  # the first two are those of "one"
+    write_weights(start_network(recipe(tmp_path)).model.state_dict(), tmp_path / "start.safetensors")
+    said: list[str] = []
+
+    def read(*sets: str) -> None:
+        names = {"guess_sources": ["train2017", "one", "val2017"], "weights": {"val2017": 2.0, "two": 0.5}}
+        data = {"root": str(tmp_path), "sets": list(sets), "held_out": 0, **names}
+        said.clear()
+        read_pictures(recipe(tmp_path, init="start.safetensors", data=data), said.append)
+
+    kept = tmp_path / "run" / "guesses.npz"
+    kept.parent.mkdir()
+    read("one")
+    assert said[0] == "no picture is of one, train2017, two, which `weights` or `guess_sources` of the recipe names"
+    assert said[2] == "the start looks at 2 pictures whose labels may be incomplete"
+    before = dict(np.load(kept))
+    read("one", "two")
+    assert said[2] == "the start looks at 2 pictures whose labels may be incomplete"
+    after = dict(np.load(kept))
+    assert len(after) == 4
+    assert all(np.array_equal(after[key], rows) for key, rows in before.items())
+    read("two")
+    assert said[1:] == ["4 pictures to train on, 0 held out, 0 of unseen cameras"]
+    kept.write_bytes(kept.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"guesses\.npz: damaged .*; without it the start looks once more"):
+        read("one")
 
 
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:

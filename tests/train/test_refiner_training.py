@@ -196,6 +196,14 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert load(other)[0].refiner not in (None, manifest.refiner)
     run(detector="yolov8n_person", threshold=0.001)
     assert load(model.with_suffix(".yaml"))[0] == manifest  # the same for the same seed, and not a refiner's refiner
+    assert manifest.refiner is not None
+    refiner = model.with_name(manifest.refiner)
+    for damage in (lambda: refiner.write_bytes(b"torn"), refiner.unlink):  # what is made anew needs not be whole before
+        damage()
+        with pytest.raises(ModelError, match=r"made\.refiner-.*restore the file"):
+            load_pose(model, device="cpu", precision="fp32")
+        run(detector="yolov8n_person", threshold=0.001)
+        assert load(model.with_suffix(".yaml"))[0] == manifest
 
 
 def test_models_and_recipes_that_cannot_be(tmp_path: Path) -> None:
