@@ -64,10 +64,11 @@ def evaluate(
     by COCO's protocol. Video: `streampose eval --mot GT.txt RESULT.jsonl`, by IDF1, MOTA, HOTA and identity switches.
     """
     from streampose.errors import UsageError
+    from streampose.evaluate.set_files import archive_of, set_name
     from streampose.sinks.paths import check_apart
 
     read = [*(data or []), *(path for path in (mot, result) if path is not None)]
-    read += [path / "annotations.json" for path in data or []] + [Path(boxes)]
+    read += [each for path in data or [] for each in (path / "annotations.json", archive_of(path)[0])] + [Path(boxes)]
     for written in (json_file, sheet):
         if written is not None:
             check_apart(written, read)
@@ -123,7 +124,7 @@ def evaluate(
                 progress=progress,
             )
         settings = {
-            "data": [path.name for path in data],
+            "data": [set_name(path) for path in data],
             "split": split,
             "last": last,
             "limit": limit,

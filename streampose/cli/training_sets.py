@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from streampose.errors import UsageError
+from streampose.evaluate.set_files import archive_of
 
 DataOption = Annotated[
     list[Path] | None,
@@ -23,9 +24,13 @@ ImagesOption = Annotated[Path | None, typer.Option(help="Folder of the pictures,
 def root_and_sets(data: list[Path] | None, images: Path | None) -> tuple[Path | None, list[Path]]:
     """What `--data` names: the folder of the recipe's sets, or sets, absolute. Raises UsageError, in one line."""
     paths = data or []
-    if missing := [path for path in paths if not os.path.exists(path)]:
+    if missing := [path for path in paths if not os.path.exists(archive_of(path)[0])]:
         raise UsageError(f"--data {missing[0]}: no such file or folder")
-    sets = [path.absolute() for path in paths if os.path.isfile(path) or os.path.isfile(path / "annotations.json")]
+    sets = [
+        path.absolute()
+        for path in paths
+        if os.path.isfile(archive_of(path)[0]) or os.path.isfile(path / "annotations.json")
+    ]
     if images is not None and not any(path.suffix == ".json" for path in sets):
         raise UsageError(f"--images {images}: goes with --data FILE.json")
     if sets and len(sets) < len(paths):

@@ -17,18 +17,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, dirname, normpath
 
-from streampose.errors import DataError
+from streampose.errors import DataError, words_of
 
 log = logging.getLogger(__name__)
 
 ANNOTATIONS = "annotations.json"
-NO_SET = f"no such file; a set is a folder or zip with {ANNOTATIONS}, or a JSON"
+NO_SET = f"no such file; a set is a folder or zip with {ANNOTATIONS}, or a JSON, also one of a zip (mine.zip/valid)"
 SAMPLES = 20
 """So many pictures are looked for, to find the folder in which all lie."""
 DEPTH = 4
 """So many folders deep is looked: `annotations/a.json` may lie in somebody's home."""
 UNREADABLE = (RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 """What reading a zip may end in: encrypted or of an unknown method (RuntimeError), damaged, cut, or the disk's fault."""
+
+
+def archive_of(path: Path) -> tuple[Path, str]:
+    """The zip of the set `path` and what of it is meant: `mine.zip/valid` is a JSON or folder in mine.zip. Where nothing in
+    a zip is meant, `path` itself and ""."""
+    if not path.exists():
+        for above in path.parents:
+            if above.suffix.lower() == ".zip" and above.is_file():
+                return above, path.relative_to(above).as_posix()
+    return path, ""
+
+
+def set_name(path: Path) -> str:
+    """What a set is called in records: its file's or folder's name, from the zip on where it is a part of one."""
+    archive, part = archive_of(path)
+    return f"{archive.name}/{part}" if part else path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +61,8 @@ class _Place:
 
 
 class SetFiles:
-    """The files of the set `path`: a folder or zip, or a JSON whose pictures lie in the folder `images`, or beside it, or
-    beside its folder `annotations`.
+    """The files of the set `path`: a folder, a zip or a part of one, or a JSON whose pictures lie in the folder `images`, or
+    beside it, or beside its folder `annotations`.
 
     Call `close` in the end. Raises DataError, in one line.
     """
@@ -57,11 +73,12 @@ class SetFiles:
         self._root = path.parent
         self._archive: zipfile.ZipFile | None = None
         self._entries: dict[str, str] = {}
+        zipped, self._part = archive_of(path)
         expected, self._searched, self._named = [""], True, False
         if path.is_dir():
             self._json, self._root = path / ANNOTATIONS, path
-        elif path.suffix.lower() == ".zip":
-            self._archive = self._opened()
+        elif zipped.suffix.lower() == ".zip":
+            self._archive = self._opened(zipped)
             entries = (name for name in self._archive.namelist() if not name.endswith("/"))
             self._entries = {normpath(name.replace("\\", "/")): name for name in entries}
         elif images is not None:
@@ -84,7 +101,7 @@ class SetFiles:
         except FileNotFoundError as error:
             raise DataError(f"{self._json}: {NO_SET}") from error
         except UNREADABLE as error:
-            raise DataError(f"{self._path}: annotations cannot be read ({_line(error)})") from error
+            raise DataError(f"{self._path}: annotations cannot be read ({words_of(error)})") from error
 
     def find(self, names: Sequence[str]) -> list[str]:
         """Settle from where the pictures `names` count; those that are not there.
@@ -106,31 +123,37 @@ class SetFiles:
         except (KeyError, FileNotFoundError) as error:
             raise DataError(f"{name} is missing") from error
         except UNREADABLE as error:
-            raise DataError(f"{name} cannot be read ({_line(error)})") from error
+            raise DataError(f"{name} cannot be read ({words_of(error)})") from error
 
     def close(self) -> None:
         """Close the archive."""
         if self._archive is not None:
             self._archive.close()
 
-    def _opened(self) -> zipfile.ZipFile:
+    def _opened(self, path: Path) -> zipfile.ZipFile:
         try:
-            return zipfile.ZipFile(self._path)
+            return zipfile.ZipFile(path)
         except FileNotFoundError as error:
             raise DataError(f"{self._path}: {NO_SET}") from error
         except UNREADABLE as error:
-            raise DataError(f"{self._path}: not a zip ({_line(error)})") from error
+            raise DataError(f"{path}: not a zip ({words_of(error)})") from error
 
     def _annotations_in(self) -> str:
-        """The JSON of the archive: `annotations.json` at its top, else the only one of that name, else the only one."""
+        """The JSON of the archive: `annotations.json` at its top, else the only one of that name, else the only one; of its
+        part that is meant, where there is one."""
+        if self._part in self._entries:
+            return self._part
+        below = f"{self._part}/" if self._part else ""
         names = [name for name in self._entries if name.lower().endswith(".json") and not _hidden(name)]
+        names = [name for name in names if name.startswith(below)]
         called = [name for name in names if basename(name) == ANNOTATIONS]
-        found = [ANNOTATIONS] if ANNOTATIONS in called else called if len(called) == 1 else names
+        found = [below + ANNOTATIONS] if below + ANNOTATIONS in called else called if len(called) == 1 else names
         if not found:
             raise DataError(f"{self._path}: no {ANNOTATIONS} in it, and no other JSON")
         if len(found) > 1:
             some = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
-            raise DataError(f"{self._path}: has {len(found)} JSON files ({some}); unpack it and give each as a set")
+            one = set_name(self._path / found[0].removeprefix(below))
+            raise DataError(f"{self._path}: has {len(found)} JSON files ({some}); each is a set: name one, as {one}")
         return found[0]
 
     def _settle(self, names: list[str]) -> tuple[_Place, list[str]]:
@@ -199,8 +222,3 @@ def _folders(tail: str, below: dict[str, list[str]]) -> Iterator[str]:
 def _hidden(name: str) -> bool:
     """Whether a system left it there (`__MACOSX/._a.json`)."""
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).splitlines()
-    return text[0] if text else type(error).__name__

@@ -21,6 +21,7 @@ from streampose.detect.detector import Detector
 from streampose.errors import DataError, ModelError, SinkError
 from streampose.evaluate.dataset import KeypointSet, LabelledPerson
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, prepare_crops, score_keypoints
+from streampose.evaluate.set_files import set_name
 from streampose.messages import Array
 from streampose.models import manifest as manifests
 from streampose.models.load import load_detector, load_pose
@@ -154,7 +155,7 @@ def _teaches(person: LabelledPerson, sources: Sequence[str]) -> bool:
 def _summary(recipe: RefinerRecipe, people: int) -> dict[str, Any]:
     """What a manifest says of the training."""
     places = {"root", "images", "data", "model", "holdout", "device", "runtime", "precision"}
-    sets = [path.name for path in recipe.data]
+    sets = [set_name(path) for path in recipe.data]
     return {"people": people, "sets": sets, **recipe.model_dump(mode="json", exclude=places)}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from streampose.errors import DataError, SinkError, UsageError, words_of
+from streampose.evaluate.set_files import archive_of
 from streampose.models.resolve import Task, resolve
 
 
@@ -55,7 +56,8 @@ def read_checkpoint(path: Path, **kinds: type) -> dict[str, Any]:
 def look_up(path: Path, root: Path) -> Path:
     """Where a file that a recipe names lies: under `root`, or, where it is only there, in the working directory."""
     under = root / path
-    return path if path.exists() and not under.exists() else under
+    here, there = (archive_of(each)[0].exists() for each in (path, under))
+    return path if here and not there else under
 
 
 def look_up_weights(path: Path, root: Path, task: Task) -> Path:

@@ -92,6 +92,21 @@ def test_what_is_measured_is_not_written_over(command: Command, folder: Path, op
     assert (folder / "annotations.json").read_bytes() == before
 
 
+def test_a_part_of_a_zip_is_measured_and_the_zip_not_written_over(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"valid/{file.name}")
+    words = ["eval", "--data", tmp_path / "mine.zip" / "valid", "--model", untrained, "--runtime", "torch"]
+    code, _, err = command(*words, "--json", tmp_path / "mine.zip")
+    assert code == 6
+    assert "mine.zip: this is what is read" in err
+    code, told, _ = command(*words, "--json", tmp_path / "figures.json")
+    assert code == 0, told
+    assert json.loads((tmp_path / "figures.json").read_text())["settings"]["data"] == ["mine.zip/valid"]
+
+
 def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / "new" / "figures.json", tmp_path / "new" / "worst.png"
     asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch"]

@@ -188,8 +188,16 @@ def test_a_zip_with_several_jsons_or_with_none(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_keypoint_set(pack(tmp_path / "export", tmp_path / "mine.zip"), joints=17)
     names = "train/_annotations.coco.json, valid/_annotations.coco.json"
-    assert str(caught.value).endswith(f"mine.zip: has 2 JSON files ({names}); unpack it and give each as a set")
-    check(open_keypoint_set(place, joints=17), truth)  # which is what it says
+    advice = "each is a set: name one, as mine.zip/train/_annotations.coco.json"
+    assert str(caught.value).endswith(f"mine.zip: has 2 JSON files ({names}); {advice}")
+    check(open_keypoint_set(tmp_path / "mine.zip" / "train" / "_annotations.coco.json", joints=17), truth)
+    check(open_keypoint_set(tmp_path / "mine.zip" / "train", joints=17), truth)
+    with pytest.raises(DataError, match=r"mine\.zip/valid: the JSON needs the lists"):
+        open_keypoint_set(tmp_path / "mine.zip" / "valid", joints=17)
+    with pytest.raises(DataError, match=r"mine\.zip/tarin: no annotations\.json in it, and no other JSON$"):
+        open_keypoint_set(tmp_path / "mine.zip" / "tarin", joints=17)
+    with pytest.raises(DataError, match=r"yours\.zip/train: no such file; a set is"):
+        open_keypoint_set(tmp_path / "yours.zip" / "train", joints=17)
     place.rename(place.with_name("annotations.json"))
     check(open_keypoint_set(pack(tmp_path / "export", tmp_path / "one.zip"), joints=17), truth)
     with zipfile.ZipFile(tmp_path / "bare.zip", "w") as archive:

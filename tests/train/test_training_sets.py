@@ -1,6 +1,7 @@
 """Sets named on the command line of `streampose train` in the place of the recipe's."""
 
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,21 @@ def layouts(tmp_path: Path) -> dict[str, list[str | Path]]:
     folder = tmp_path / "sticks"
     stick_set(folder, 8)
     packed = zip_folder(folder, tmp_path / "sticks.zip")
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"train/{file.name}")
+        archive.writestr("valid/annotations.json", "{}")
     shutil.copytree(folder, tmp_path / "pictures")
     (tmp_path / "pictures" / "annotations.json").rename(tmp_path / "people.json")
     return {
         "folder": ["--data", folder],
         "zip": ["--data", packed],
+        "part of a zip": ["--data", tmp_path / "export.zip" / "train"],
         "json": ["--data", tmp_path / "people.json", "--images", tmp_path / "pictures"],
     }
 
 
-@pytest.mark.parametrize("layout", ["folder", "zip", "json"])
+@pytest.mark.parametrize("layout", ["folder", "zip", "part of a zip", "json"])
 def test_a_pose_network_is_trained_on_the_set_that_is_named(
     tmp_path: Path, layouts: dict[str, list[str | Path]], layout: str
 ) -> None:
@@ -79,7 +85,7 @@ def test_the_best_weights_are_kept_or_the_last(tmp_path: Path, keep: str, step: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["folder", "zip", "json"])
+@pytest.mark.parametrize("layout", ["folder", "zip", "part of a zip", "json"])
 def test_a_detector_is_trained_on_the_set_that_is_named(
     tmp_path: Path, layouts: dict[str, list[str | Path]], layout: str
 ) -> None:
