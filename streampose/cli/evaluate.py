@@ -95,9 +95,11 @@ def evaluate(
     with ExitStack() as open_files:
         estimator = _pose(model, flip_test, refiner, asked)
         open_files.callback(estimator.close)
-        joints = len(estimator.skeleton.keypoints)
+        names = estimator.skeleton.keypoints
         sets = [
-            open_files.enter_context(open_keypoint_set(path, joints=joints, images=images, boxes_only=boxes != "gt"))
+            open_files.enter_context(
+                open_keypoint_set(path, joints=len(names), names=names, images=images, boxes_only=boxes != "gt")
+            )
             for path in data
         ]
         samples = select(sets, split=split, last=last, limit=limit)

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from streampose.detect.names import is_person
 from streampose.detect.network import HEADS, PeopleNetwork, cut_to_person, head_of
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError, words_of
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 
 KNOWN_FILES = {"1d7883c8847fe411725711812e5c3e563df08c0badff509b649a5499f1bfb9fa": "YOLOv8n, 80 classes (ultralytics)"}
-PERSON_NAMES = ("person", "people", "pedestrian", "human")
 
 
 def load_checkpoint(path: str | Path, *, trust: bool = False) -> PeopleNetwork:
@@ -32,8 +32,8 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> PeopleNetwork:
     head = type(head_of(model)).__name__
     if head not in HEADS:
         raise ModelError(f"{path}: is an ultralytics {head} model; a detector is needed (yolov8n.pt, yolo26n.pt …)")
-    names = {int(index): str(name).lower() for index, name in dict(getattr(model, "names", None) or {}).items()}
-    people = [index for index, name in names.items() if name in PERSON_NAMES]
+    names = {int(index): str(name) for index, name in dict(getattr(model, "names", None) or {}).items()}
+    people = [index for index, name in names.items() if is_person(name)]
     if not people and len(names) > 1:
         raise ModelError(
             f"{path}: knows {len(names)} classes ({', '.join(list(names.values())[:3])} …), none is person"

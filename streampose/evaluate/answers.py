@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError, UsageError, words_of
-from streampose.evaluate.dataset import LabelledPerson
+from streampose.evaluate.dataset import EDGE, LabelledPerson
 from streampose.evaluate.keypoints import person_scores
 from streampose.evaluate.oks import suppress_by_oks
 from streampose.evaluate.reimage import reimage_person
@@ -114,8 +114,9 @@ def _read_list(path: Path) -> list[Any]:
 
 
 def _read_row(entry: dict[str, Any]) -> list[float]:
-    """x1, y1, x2, y2, score of a COCO result; raises ValueError and the like where it is none."""
+    """x1, y1, x2, y2, score of a COCO result, as boxes are here; raises ValueError and the like where it is none."""
     x, y, width, height = (float(value) for value in entry["bbox"])
+    x, y = x - float(EDGE), y - float(EDGE)
     row = [x, y, x + width, y + height, float(entry["score"])]
     if not all(abs(value) <= LARGEST for value in row):
         raise ValueError("a number is NaN or too large")

@@ -1,5 +1,8 @@
 """COCO-format key point sets, from a folder or a zip, checked while they are read.
 
+COCO's boxes lie between the edges of pixels, its key points on pixels: a box that goes round the one pixel (0, 0) is
+[0, 0, 1, 1], a key point on it (0, 0). Here both count from the centre of the top-left pixel, as everywhere.
+
 A set is `annotations.json` beside the pictures it names, or a zip, or a JSON and a folder named apart (set_files.py).
 Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`,
 who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box,
@@ -9,9 +12,11 @@ who made it: "teacher" for a network, "human12+teacher-face" for people except t
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +25,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from streampose.detect.names import is_person
 from streampose.errors import DataError, words_of
 from streampose.evaluate.set_files import SetFiles
 
+log = logging.getLogger(__name__)
+
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
+EDGE = np.float32(0.5)
+"""A pixel's centre lies so far from its left and upper edge, from where COCO counts boxes."""
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
 
@@ -42,9 +52,9 @@ class LabelledImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledPerson:
-    """A person of the set. `box` (4,) xyxy float32 in image pixels; `keypoints` (K, 3) x, y, v float32 with COCO's v
-    (0 not labelled, 1 hidden, 2 seen); `weights` (K,) in 0..1 how far each label is to be trusted; `human` (K,) bool
-    whether people made it; `proposed` whether a network drew the box."""
+    """A person of the set. `box` (4,) xyxy float32 in image pixels, from the centre of the top-left one; `keypoints` (K, 3)
+    x, y, v float32 with COCO's v (0 not labelled, 1 hidden, 2 seen); `weights` (K,) in 0..1 how far each label is to be
+    trusted; `human` (K,) bool whether people made it; `proposed` whether a network drew the box."""
 
     id: int
     image: LabelledImage
@@ -115,13 +125,19 @@ def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray
 
 
 def open_keypoint_set(
-    path: str | Path, *, joints: int, images: str | Path | None = None, boxes_only: bool = False
+    path: str | Path,
+    *,
+    joints: int,
+    names: Sequence[str] = (),
+    images: str | Path | None = None,
+    boxes_only: bool = False,
 ) -> KeypointSet:
     """Open a folder with `annotations.json`, a zip, or a JSON file whose pictures lie in the folder `images` or beside it.
 
     With `boxes_only` annotations need no key points; those without have none labelled. With 0 `joints` no key point is
-    read. Where the set has a category "person", annotations of other categories are left out. Raises DataError naming every
-    fault found (at most ten), one line each.
+    read. Where the set says what its key points are called and all are among `names`, they are put into the order of these.
+    Where it has a category called person, annotations of other categories are left out. Raises DataError naming every fault
+    found (at most ten), one line each.
     """
     path = Path(path)
     files = SetFiles(path, Path(images) if images else None)
@@ -134,7 +150,10 @@ def open_keypoint_set(
         pictures = _read_images(raw, path.absolute().stem, faults)
         missing = set(files.find([image.file for image in pictures.values()]))
         faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
+        order = _order(raw, list(names), path, faults) if joints else None
         people = _read_people(raw, pictures, joints, boxes_only, faults)
+        if order is not None:
+            people = [_reordered(person, order) for person in people]
         if not people and not faults:
             faults.append("no annotated person in it")
         if faults:
@@ -187,7 +206,7 @@ def _read_people(
     if len(entries) < len(annotations):
         faults.append(f"{len(annotations) - len(entries)} annotations are no objects with a whole number as id")
     faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
-    for entry in of_people(raw, entries):
+    for entry in _of_people(raw, entries):
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
@@ -197,18 +216,57 @@ def _read_people(
     return people
 
 
-def of_people(raw: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Those annotations of a COCO set that are of the category called person, or of none.
+def _categories(raw: Any) -> list[dict[str, Any]]:
+    """The categories of people of a COCO set: those called so, or all where none is."""
+    listed = raw.get("categories") if isinstance(raw, dict) else None
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return [entry for entry in entries if is_person(entry.get("name"))] or entries
 
-    A set that lists no such category holds people alone.
-    """
-    listed = raw.get("categories")
-    entries = listed if isinstance(listed, list) else []
-    person = [entry.get("id") for entry in entries if isinstance(entry, dict) and entry.get("name") == "person"]
+
+def _of_people(raw: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those annotations of a COCO set that are of a category of people, or of none."""
+    people = _categories(raw)
+    known = [entry.get("id") for entry in people if is_person(entry.get("name"))]
+    if len(people) > 1 and not known:
+        called = ", ".join(str(entry.get("name")) for entry in people[:6])
+        log.warning("no category is called person; all are taken for people: %s", called)
     for annotation in annotations:
         category = annotation.get("category_id")
-        if not person or category is None or category in person:
+        if not known or category is None or category in known:
             yield annotation
+
+
+def _order(raw: Any, names: list[str], path: Path, faults: list[str]) -> list[int] | None:
+    """Where the set keeps each of `names`, where it has them in another order; a fault where it has only some of them, and
+    in other places. A set that calls them by words of its own is taken to have them in order."""
+    wanted = [_bare(name) for name in names]
+    for entry in _categories(raw):
+        listed = entry.get("keypoints")
+        called = listed if isinstance(listed, list) else []
+        theirs = [_bare(name) for name in called]
+        if len(theirs) != len(wanted) or theirs == wanted:
+            continue  # another number is said where it is met, at an annotation
+        if sorted(theirs) == sorted(wanted):
+            log.warning("%s: has the key points in another order; they are taken by their names", path)
+            return [theirs.index(name) for name in wanted]
+        if moved := [name for at, name in enumerate(theirs) if name in wanted and wanted[at] != name]:
+            at = theirs.index(moved[0])
+            faults.append(
+                f"key point {at + 1} is called {called[at]}, and {names[at]} in the skeleton; all have to be called as "
+                "there, or none"
+            )
+            break
+    return None
+
+
+def _bare(name: object) -> str:
+    """A key point's name as it is compared: "Left Eye" is "left_eye"."""
+    return re.sub(r"[\s_-]+", "", str(name)).lower()
+
+
+def _reordered(person: LabelledPerson, order: list[int]) -> LabelledPerson:
+    changes = {name: getattr(person, name)[order] for name in ("keypoints", "weights", "human")}
+    return replace(person, **changes)
 
 
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
@@ -255,4 +313,4 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
         raise DataError(f"{name}: area {area!r:.40}: a number above zero is wanted")
     crowd = bool(entry.get("iscrowd", 0))
     proposed = entry.get("from") == "teacher"
-    return LabelledPerson(int(entry["id"]), image, box, keypoints, float(area), crowd, weights, human, proposed)
+    return LabelledPerson(int(entry["id"]), image, box - EDGE, keypoints, float(area), crowd, weights, human, proposed)

@@ -24,7 +24,7 @@ def reimage_person(
     `box` (4,) is xyxy in `image`; key points and boxes go through the map, areas times the square of its scale.
     """
     full_height, full_width = image.shape[:2]
-    centre, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * SURROUNDINGS
+    centre, side = (box[:2] + box[2:] + 1) / 2, (box[2:] - box[:2]) * SURROUNDINGS  # from the picture's edge
     low = np.clip(np.floor(centre - side / 2), 0, (full_width - 1, full_height - 1)).astype(int)
     high = np.clip(np.ceil(centre + side / 2), low + 1, (full_width, full_height)).astype(int)
     scale = height_px / max(float(box[3] - box[1]), 1.0)
@@ -33,7 +33,7 @@ def reimage_person(
     small = cv2.resize(
         part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
-    noise = np.random.Generator(np.random.PCG64(seed)).normal(0.0, NOISE_SIGMA, small.shape)
+    noise = np.random.Generator(np.random.PCG64(abs(seed))).normal(0.0, NOISE_SIGMA, small.shape)
     noisy = np.clip(np.rint(small + noise), 0, 255).astype(np.uint8)
     _, coded = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     far = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)

@@ -39,14 +39,14 @@ def export_coco(reader: ResultReader, out: Path, image_ids: Mapping[str, int] | 
 
 
 def coco_entry(person: Record, image_id: int) -> dict[str, Any]:
-    """One entry of the list; the box as x, y, width, height."""
+    """One entry of the list; the box as x, y, width, height, and from the edge of the first pixel, as COCO's are."""
     x1, y1, x2, y2 = person["box"]
     return {
         "image_id": image_id,
         "category_id": PERSON_CATEGORY,
         "keypoints": [round(value, 3) for point in person["keypoints"] for value in point],
         "score": person["score"],
-        "bbox": [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)],
+        "bbox": [round(x1 + 0.5, 2), round(y1 + 0.5, 2), round(x2 - x1, 2), round(y2 - y1, 2)],
     }
 
 

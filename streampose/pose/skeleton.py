@@ -90,12 +90,21 @@ def _build(raw: Any, path: Path) -> Skeleton:
                 raise ModelError(f"{path}: {key}: a pair [one key point, the other] is wanted, got {entry!r:.40}")
         return tuple((at(first, key), at(second, key)) for first, second in entries)
 
+    flip_pairs = pairs("flip_pairs")
+    mirrored = [joint for pair in flip_pairs for joint in pair]
+    for joint, (name, side) in enumerate(zip(names, sides, strict=True)):
+        if mirrored.count(joint) != (side != "centre"):
+            raise ModelError(
+                f"{path}: keypoints.{name}: is {side} and in {mirrored.count(joint)} of flip_pairs; left and right ones are "
+                "each in one pair, the others in none"
+            )
+
     return Skeleton(
         name=str(raw.get("name", path.stem)),
         keypoints=names,
         sides=tuple(sides),
         sigmas=np.asarray(sigmas, np.float32),
         edges=pairs("edges"),
-        flip_pairs=pairs("flip_pairs"),
+        flip_pairs=flip_pairs,
         upper_body=tuple(at(name, "upper_body") for name in listed("upper_body")),
     )

@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from streampose.evaluate.dataset import KeypointSet, LabelledImage, LabelledPerson, decode_picture, open_keypoint_set
+from streampose.evaluate.dataset import (
+    EDGE,
+    KeypointSet,
+    LabelledImage,
+    LabelledPerson,
+    decode_picture,
+    open_keypoint_set,
+)
 from streampose.train.holdout import image_name, kept_images
 
 FloatArray = npt.NDArray[np.float32]
@@ -60,7 +67,7 @@ def read_set(path: str | Path, images: str | Path | None = None) -> list[BoxPict
 
 def _picture(data: KeypointSet, image: LabelledImage, people: Sequence[LabelledPerson]) -> BoxPicture:
     boxes = np.array([person.box for person in people], np.float32).reshape(-1, 4)
-    boxes = np.clip(boxes, 0, np.array([image.width, image.height] * 2, np.float32)) - np.float32(0.5)
+    boxes = np.clip(boxes, -EDGE, np.array([image.width, image.height] * 2, np.float32) - EDGE)
     crowd = np.array([person.crowd for person in people], bool)
     doubled = _doubled(boxes, np.array([person.proposed for person in people], bool))
     return BoxPicture(data.path, image, data.encoded(image), boxes[~crowd & ~doubled], boxes[crowd])

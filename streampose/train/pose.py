@@ -143,8 +143,8 @@ class PoseTraining:
         self.folder.save(state)
 
     def _load_data(self) -> tuple[PersonStore, dict[str, PreparedCrops]]:
-        recipe, holdout, joints = self.recipe, self.recipe.holdout, len(self.skeleton.keypoints)
-        sets = open_sets(recipe, joints)
+        recipe, holdout = self.recipe, self.recipe.holdout
+        sets = open_sets(recipe, self.skeleton)
         trained, measured = split_people(sets, holdout)
         if recipe.subset:
             trained = _first(trained, recipe.subset)

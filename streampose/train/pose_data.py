@@ -14,6 +14,7 @@ from streampose.evaluate.dataset import KeypointSet, LabelledPerson, numbered_af
 from streampose.evaluate.keypoints import PreparedCrops, prepare_crops
 from streampose.models.manifest import InputSpec
 from streampose.pose.crop import crop_affines, cut_crops, map_points
+from streampose.pose.skeleton import Skeleton
 from streampose.train.augment import PersonBatch
 from streampose.train.holdout import image_name, kept_images
 from streampose.train.pose_config import HoldoutSpec, SetsRecipe
@@ -43,9 +44,13 @@ class PersonStore:
         return PersonBatch(self.crops[index], self.points[index], self.weights[index], self.box_px[index])
 
 
-def open_sets(recipe: SetsRecipe, joints: int) -> list[KeypointSet]:
+def open_sets(recipe: SetsRecipe, skeleton: Skeleton) -> list[KeypointSet]:
     """The recipe's sets, open; raises DataError naming what is wrong with them."""
-    return [open_keypoint_set(recipe.found(path), joints=joints, images=recipe.pictures) for path in recipe.data]
+    names = skeleton.keypoints
+    return [
+        open_keypoint_set(recipe.found(path), joints=len(names), names=names, images=recipe.pictures)
+        for path in recipe.data
+    ]
 
 
 def split_people(

@@ -94,7 +94,7 @@ def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> 
 def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str]) -> tuple[tuple[float, float], ...]:
     """What `output.shift` has to be for `network` to agree with the labels of `sources` among the people trained on."""
     skeleton = load_skeleton(recipe.skeleton)
-    sets = open_sets(recipe, len(skeleton.keypoints))
+    sets = open_sets(recipe, skeleton)
     trained, _ = split_people(sets, recipe.holdout)
     people = [[person for person in part if person.image.source in sources] for part in trained]
     if not any(people):

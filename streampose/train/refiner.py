@@ -82,7 +82,7 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     place, weights = _place(recipe.found_model)
     pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision, refined=False)
     network, skeleton = pose.networks[0], pose.skeleton
-    sets = open_sets(recipe, len(skeleton.keypoints))
+    sets = open_sets(recipe, skeleton)
     trained, kept = split_people(sets, recipe.holdout)
     if not any(kept):
         raise DataError("nobody is kept to measure on; `holdout` of the recipe has to keep some pictures")

@@ -17,7 +17,7 @@ LAYOUT = np.linspace(0.1, 0.9, 17)
 def person(number: int, image: int, box: tuple[float, float, float, float], labelled: int = 17) -> dict[str, Any]:
     """An annotation with box xywh; the first `labelled` joints are seen."""
     x, y, width, height = box
-    joints = [[x + f * width, y + f * height, 2.0 if k < labelled else 0.0] for k, f in enumerate(LAYOUT)]
+    joints = [[x + f * width - 0.5, y + f * height - 0.5, 2.0 if k < labelled else 0.0] for k, f in enumerate(LAYOUT)]
     return {
         "id": number,
         "image_id": image,

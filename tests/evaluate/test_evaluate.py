@@ -25,7 +25,7 @@ from streampose.evaluate.oks import suppress_by_oks
 from streampose.evaluate.selection import Sample, select
 from streampose.messages import Array, Image
 from streampose.pose.skeleton import load_skeleton
-from tests.evaluate.sets import LAYOUT, labels, write_folder, zip_folder
+from tests.evaluate.sets import LAYOUT, labels, person, write_folder, zip_folder
 
 SKELETON = load_skeleton("coco17")
 
@@ -60,13 +60,13 @@ class Guess:
 
 
 def find_blocks(images: Sequence[Image]) -> list[tuple[Array, Array]]:
-    """A detector of white blocks; boxes xyxy, scores by size."""
+    """A detector of white blocks; boxes xyxy round the blocks' edges, scores by size."""
     found = []
     for image in images:
         bright = (image.min(axis=2) > 160).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(bright)
         rows = [row for row in stats[1:] if row[4] > 30]
-        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows], np.float32).reshape(-1, 4)
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows], np.float32).reshape(-1, 4) - 0.5
         found.append((boxes, np.array([0.5 + min(h / 500, 0.5) for *_, h, _ in rows], np.float32)))
     return found
 
@@ -113,7 +113,7 @@ def test_box_figures_are_those_of_pycocotools(samples: list[Sample], truth: dict
     assert found.boxes is not None
     rng = np.random.default_rng(3)
     results = [
-        {"image_id": s.image.id, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": float(v)}
+        {"image_id": s.image.id, "category_id": 1, "bbox": [x1 + 0.5, y1 + 0.5, x2 - x1, y2 - y1], "score": float(v)}
         for start in range(0, len(samples), 8)
         for s, (boxes, scores) in zip(
             samples[start : start + 8],
@@ -129,6 +129,22 @@ def test_box_figures_are_those_of_pycocotools(samples: list[Sample], truth: dict
     )
     assert [ours["small"].ap, ours["medium"].ap] == pytest.approx([expected[3], expected[4]], abs=1e-6)
     assert 0.3 < ours["all"].ap < 1.0
+
+
+def test_boxes_round_the_pixels_of_people_are_right_to_the_pixel(tmp_path: Path) -> None:
+    """Half a pixel is what boxes between pixels and boxes on their centres differ by, and a tenth of these people."""
+    boxes = [[20.0, 20.0, 8.0, 14.0], [150.0, 60.0, 12.0, 24.0]]
+    people = [
+        person(number, 1, (x, y, w, h)) for number, (x, y, w, h) in enumerate(boxes, -1)
+    ]  # any whole number is an id
+    image = {"id": 1, "file_name": "a.png", "width": 320, "height": 240}
+    content = {"images": [image], "annotations": people, "categories": [{"id": 1, "name": "person"}]}
+    with open_keypoint_set(write_folder(tmp_path / "set", content), joints=17) as data:
+        found = evaluate(
+            select([data]), Guess(0.0), SKELETON, boxes_of=lambda _, images: find_blocks(images), heights_px=[24]
+        )
+    assert found.boxes is not None
+    assert found.boxes["all"].ap == pytest.approx(1.0)
 
 
 def test_tall_people_are_measured_alone(samples: list[Sample]) -> None:

@@ -57,7 +57,7 @@ def own_labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 x1, y1, x2, y2 = (float(value) for value in box)
                 annotations.append({
                     "id": len(annotations) + 1, "image_id": index, "category_id": 1, "iscrowd": 0,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1) / 2,
+                    "bbox": [x1 + 0.5, y1 + 0.5, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1) / 2,
                     "num_keypoints": len(points), "keypoints": points.reshape(-1).tolist(),
                 })  # fmt: skip
             if len(images) == 2:

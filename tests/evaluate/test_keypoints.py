@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from streampose.errors import DataError
 from streampose.evaluate.dataset import open_keypoint_set
 from streampose.evaluate.keypoints import measure, person_scores, prepare_crops, score_keypoints
 from streampose.evaluate.reimage import reimage_person
@@ -36,6 +37,51 @@ def test_a_network_that_sees_colours_scores_high_and_far_is_worse(tmp_path: Path
         assert (far.crops == again.crops).all()
         assert near.ap > 0.5
         assert measure(far, colour_network, OutputSpec(kind="heatmap"), LIMBS).ap < near.ap - 0.1
+
+
+def test_key_points_are_taken_by_their_names(tmp_path: Path) -> None:
+    """The same set with its joints in another order and spelt otherwise; with names that clash; with words of its own."""
+    content = stick_set(tmp_path, 3)
+    with open_keypoint_set(tmp_path, joints=6, names=LIMBS.keypoints) as data:
+        truth = np.stack([person.keypoints for person in data.people])
+    order = [5, 3, 1, 0, 4, 2]
+    names = [LIMBS.keypoints[at] for at in order]
+
+    def stored(called: list[str]) -> Path:
+        changed = json.loads(json.dumps(content))
+        changed["categories"] = [{"id": 1, "name": "Person", "keypoints": called}]
+        for each in changed["annotations"]:
+            each["keypoints"] = np.reshape(each["keypoints"], (6, 3))[order].ravel().tolist()
+            each["category_id"] = 1
+        (tmp_path / "annotations.json").write_text(json.dumps(changed))
+        return tmp_path
+
+    with open_keypoint_set(
+        stored([name.replace("_", " ").title() for name in names]), joints=6, names=LIMBS.keypoints
+    ) as data:
+        assert (np.stack([person.keypoints for person in data.people]) == truth).all()
+    with pytest.raises(DataError, match="key point 1 is called right_foot, and head in the skeleton; all have to be"):
+        open_keypoint_set(stored([*names[:5], "thumb"]), joints=6, names=LIMBS.keypoints)
+    with open_keypoint_set(stored(list("abcdef")), joints=6, names=LIMBS.keypoints) as data:
+        assert (np.stack([person.keypoints for person in data.people]) == truth[:, order]).all()
+
+
+def test_people_are_those_of_a_category_called_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = stick_set(tmp_path, 4)
+
+    def people(*names: str) -> int:
+        content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
+        for number, each in enumerate(content["annotations"]):
+            each["category_id"] = number % len(names)
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+        with open_keypoint_set(tmp_path, joints=6) as data:
+            return len(data.people)
+
+    assert people("Pedestrian", "car") == 2
+    assert people("worker") == 4
+    assert not caplog.records
+    assert people("worker", "guest") == 4
+    assert "no category is called person; all are taken for people: worker, guest" in caplog.text
 
 
 def test_figures_are_pycocotools(tmp_path: Path) -> None:

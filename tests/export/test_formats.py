@@ -58,7 +58,7 @@ def test_coco_is_evaluated_by_pycocotools(result: Path, tmp_path: Path) -> None:
     entries = json.loads(out.read_text())
     assert len(entries) == 26
     assert all(isinstance(entry["image_id"], int) and 0 <= entry["score"] <= 1 for entry in entries)
-    assert entries[0]["bbox"] == [10, 10, 50, 100]
+    assert entries[0]["bbox"] == [10.5, 10.5, 50, 100]  # COCO counts from the edge of the first pixel
 
 
 def test_coco_image_ids_come_from_names_that_are_numbers(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:

@@ -32,13 +32,22 @@ def test_coco_has_the_published_sigmas() -> None:
     ("text", "message"),
     [
         ("keypoints: {}", "needs `keypoints`"),
-        ("keypoints: {a: [left, 0.1]}\nedges: [[a, b]]", "no key point 'b'"),
+        ("keypoints: {a: [centre, 0.1]}\nedges: [[a, b]]", "no key point 'b'"),
         ("keypoints: {a: [up, 0.1]}", "left|right|centre"),
         ("keypoints: {a: [left, 0.1]}\nflip_pairs: [[a, a, a]]", "flip_pairs: a pair"),
-        ("keypoints: {a: [left, 0.1]}\nedges: {a: a}", "edges: a list is wanted"),
-        ("keypoints: {a: [left, 0.1]}\nedges: [[a, [a]]]", "no key point ['a']"),
-        ("keypoints: {a: [left, 0.1]}\nupper_body: 5", "upper_body: a list is wanted"),
+        ("keypoints: {a: [centre, 0.1]}\nedges: {a: a}", "edges: a list is wanted"),
+        ("keypoints: {a: [centre, 0.1]}\nedges: [[a, [a]]]", "no key point ['a']"),
+        ("keypoints: {a: [centre, 0.1]}\nupper_body: 5", "upper_body: a list is wanted"),
         ("keypoints: {a: [left, 7]}", "sigma 7"),
+        ("keypoints: {a: [left, 0.1]}", "keypoints.a: is left and in 0 of flip_pairs"),
+        (
+            "keypoints: {a: [left, 0.1], b: [right, 0.1], c: [right, 0.1]}\nflip_pairs: [[a, b], [a, c]]",
+            "keypoints.a: is left and in 2 of flip_pairs",
+        ),
+        (
+            "keypoints: {a: [centre, 0.1], b: [right, 0.1]}\nflip_pairs: [[a, b]]",
+            "keypoints.a: is centre and in 1 of flip_pairs",
+        ),
         ("a: [", "not a skeleton"),
     ],
 )
