@@ -18,7 +18,8 @@ def train_refiner_command(
     data: DataOption = None,
     images: ImagesOption = None,
 ) -> None:
-    """Train a refiner for a pose model; writes MODEL.refiner.safetensors beside it and names it in the manifest."""
+    """Train a refiner for a pose model; writes MODEL.refiner-….safetensors beside it and names it in the manifest, where it
+    is better than none and than the one there is."""
     from rich.console import Console
 
     from streampose.train.refiner import train_refiner
@@ -37,12 +38,12 @@ def train_refiner_command(
         console.print(line, highlight=False, soft_wrap=True)
 
     result = train_refiner(read_refiner_recipe(recipe).model_copy(update=changes), say)
-    for view, figures in result.before.items():
-        better = result.after[view]
-        say(
-            f"{view}: AP {figures.ap:.3f} to {better.ap:.3f}, AP50 {figures.ap50:.3f} to {better.ap50:.3f} "
-            f"on {figures.people} people"
-        )
+    for view, alone in result.alone.items():
+        steps = [alone, *([result.before[view]] if result.before else []), result.after[view]]
+        ap, ap50 = (" to ".join(f"{getattr(step, name):.3f}" for step in steps) for name in ("ap", "ap50"))
+        say(f"{view}: AP {ap}, AP50 {ap50} on {alone.people} people")
+    if result.before:
+        say("(alone, with the refiner that it has, with the new one)")
     if result.manifest is None:
         say("not kept: the people kept to measure on gain nothing by it")
     else:

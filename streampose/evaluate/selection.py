@@ -41,8 +41,16 @@ def select(
     sets: Sequence[KeypointSet], *, split: str | None = None, last: int | None = None, limit: int | None = None
 ) -> list[Sample]:
     """The pictures of `split` (or source), of these the `last` with the highest id, of these at most `limit`, evenly
-    spread. Raises UsageError where nothing is left."""
-    samples = [sample for data in sets for sample in _samples_of(data)]
+    spread.
+
+    Without `split` each set gives its part of `last` (`apportion`), since ids of two sets say nothing of one another; so
+    they are the pictures that a training keeps of these sets. Raises UsageError where nothing is left.
+    """
+    whole = [sorted(_samples_of(data), key=lambda sample: sample.image.id) for data in sets]
+    if last is not None and split is None:
+        parts = apportion(last, [len(part) for part in whole])
+        whole = [part[len(part) - count :] for part, count in zip(whole, parts, strict=True)]
+    samples = [sample for part in whole for sample in part]
     kinds = sorted({sample.image.source for sample in samples})
     if split is not None:
         samples = [sample for sample in samples if sample.image.source == split]
@@ -50,13 +58,23 @@ def select(
             known = ", ".join(kind for kind in kinds if kind) or "none"
             raise UsageError(f"--split {split}: no picture of that split or source; there are: {known}")
     samples.sort(key=lambda sample: sample.image.id)
-    if last is not None:
+    if last is not None and split is not None:
         samples = samples[-last:]
     if limit is not None and len(samples) > limit:
         samples = [samples[index] for index in np.linspace(0, len(samples) - 1, limit).round().astype(int)]
     if not any(sample.people for sample in samples):
         raise UsageError("nobody is left to measure; choose another --split, --last or --limit")
     return _with_unique_ids(samples)
+
+
+def apportion(count: int, sizes: Sequence[int]) -> list[int]:
+    """How many of `count` fall to each of several sets in proportion to their `sizes`, by largest remainders."""
+    total = sum(sizes)
+    count = min(count, total)
+    shares = [divmod(count * size, total) if total else (0, 0) for size in sizes]
+    most_left = sorted(range(len(sizes)), key=lambda place: -shares[place][1])
+    more = set(most_left[: count - sum(whole for whole, _ in shares)])
+    return [whole + (place in more) for place, (whole, _) in enumerate(shares)]
 
 
 def _samples_of(data: KeypointSet) -> list[Sample]:

@@ -63,6 +63,9 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
     if not training:
         raise DataError(f"{', '.join(recipe.data.sets)}: nothing is left to train on once the held-out part is taken")
     say(f"{len(training)} pictures to train on, {len(held)} held out, {len(unseen)} of unseen cameras")
+    if held and not any(len(picture.boxes) for picture in held):
+        say("nobody is in the pictures held out: there is nothing to measure on, and the last weights are kept")
+        held = []
     doubtful = [p for p in training if p.source in recipe.data.guess_sources]
     if recipe.init is not None and doubtful:
         doubtful += [p for p in training if p.source not in recipe.data.guess_sources and len(p.boxes) >= 10]

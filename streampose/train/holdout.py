@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from streampose.errors import DataError
 from streampose.evaluate.dataset import LabelledImage
+from streampose.evaluate.selection import apportion
 
 ImageName = tuple[int, str, str]
 
@@ -18,10 +19,11 @@ def image_name(image: LabelledImage) -> ImageName:
 def kept_images(
     sets: Sequence[Sequence[LabelledImage]], source: str, count: int, share: float, unseen: Collection[str] = ()
 ) -> set[ImageName]:
-    """The pictures kept for measuring, `count` in all, of no set more than `share`, never of the sources `unseen`.
+    """The pictures kept for measuring, never of the sources `unseen`: `count`, or `share` of all where that is fewer.
 
     Where `source` is named they are its pictures of highest id; where it is empty every set gives its part, in proportion
-    to its size. Raises DataError where there is no picture of `source`, or none of one of `unseen`.
+    to its size: the pictures that `streampose eval --last` measures. Raises DataError where there is no picture of `source`,
+    or none of one of `unseen`.
     """
     known = {image.source for images in sets for image in images}
     _check(set(unseen) - known, "keeps out of the training", ("holdout.sources", "held_out_sources"), known)
@@ -31,10 +33,9 @@ def kept_images(
     if source:
         pooled = {name: image for images in everything for name, image in images.items()}
         everything = [{name: image for name, image in pooled.items() if image.source == source}]
-    total = sum(map(len, everything))
+    sizes = [len(images) for images in everything]
     kept: set[ImageName] = set()
-    for images in everything:
-        part = min(round(count * len(images) / total), int(share * len(images))) if total else 0
+    for images, part in zip(everything, apportion(min(count, int(share * sum(sizes))), sizes), strict=True):
         kept |= set(sorted(images, key=lambda name: images[name].id, reverse=True)[:part])
     return kept
 

@@ -29,7 +29,7 @@ from streampose.models.manifest import sha256_of
 from streampose.models.resolve import FOREIGN, local_models, resolve
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.estimator import PoseNetwork, look
-from streampose.pose.refiner import CELLS, OUTPUTS, features, load_refiner, mirror_points
+from streampose.pose.refiner import CELLS, OUTPUTS, Refiner, features, load_refiner, mirror_points
 from streampose.pose.skeleton import Skeleton
 from streampose.track.association import areas, iou, overlaps
 from streampose.train.bar import bar_of
@@ -49,10 +49,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RefinerResult:
-    """Figures by view ("clean", "96px", ...) without the refiner and with it, and the manifest that has it now; None
-    where it was no better on the kept people and so is not kept."""
+    """Figures by view ("clean", "96px", ...) without any refiner, with the one that the model had (None where it had none),
+    and with the new one; and the manifest that has this now, None where it was not the best on the kept people and so is
+    not kept."""
 
-    before: dict[str, KeypointFigures]
+    alone: dict[str, KeypointFigures]
+    before: dict[str, KeypointFigures] | None
     after: dict[str, KeypointFigures]
     manifest: Path | None
 
@@ -74,7 +76,8 @@ class Answers:
 
 
 def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
-    """Train a refiner for the recipe's model and write it beside it, with its manifest, where kept people gain by it.
+    """Train a refiner for the recipe's model and write it beside it, with its manifest, where kept people gain by it, also
+    over the one that it had.
 
     Raises ModelError for a model that is not of a pose network with a manifest, DataError for sets without people to learn
     from or to measure on, SinkError where it cannot be written.
@@ -106,14 +109,31 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
         assert refiner is not None
         told = {name: _ask(network, crops.crops, skeleton) for name, crops in views.items()}
         pose.close()
-        before = {name: _measure(views[name], said, skeleton) for name, said in told.items()}
-        after = {name: _measure(views[name], refiner(said), skeleton) for name, said in told.items()}
-        if sum(each.ap for each in after.values()) <= sum(each.ap for each in before.values()):
-            return RefinerResult(before, after, None)
+
+        def figures(refine: Refiner | None) -> dict[str, KeypointFigures]:
+            return {name: _measure(views[name], refine(s) if refine else s, skeleton) for name, s in told.items()}
+
+        present = _present(place, weights, say)
+        alone, before, after = figures(None), figures(present) if present else None, figures(refiner)
+        if _sum(after) <= max(_sum(alone), _sum(before or alone)):
+            return RefinerResult(alone, before, after, None)
         _put(part, place, _summary(recipe, count))
     finally:
         part.unlink(missing_ok=True)
-    return RefinerResult(before, after, place)
+    return RefinerResult(alone, before, after, place)
+
+
+def _sum(figures: dict[str, KeypointFigures]) -> float:
+    return sum(each.ap for each in figures.values())
+
+
+def _present(place: Path, weights: Path, say: Say) -> Refiner | None:
+    """The refiner that the manifest `place` names; one that is lost or damaged is said and counts as none."""
+    try:
+        return load_refiner(manifests.load(place)[0], weights)
+    except ModelError as error:
+        say(f"{error}; a new one takes its place")
+        return None
 
 
 def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:

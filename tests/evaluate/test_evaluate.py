@@ -12,6 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -22,9 +24,10 @@ from streampose.evaluate.dataset import open_keypoint_set
 from streampose.evaluate.evaluate import Evaluation, evaluate, score, verdicts
 from streampose.evaluate.expect import check_expected
 from streampose.evaluate.oks import suppress_by_oks
-from streampose.evaluate.selection import Sample, select
+from streampose.evaluate.selection import Sample, apportion, select
 from streampose.messages import Array, Image
 from streampose.pose.skeleton import load_skeleton
+from streampose.train.holdout import kept_images
 from tests.evaluate.sets import LAYOUT, labels, person, write_folder, zip_folder
 
 SKELETON = load_skeleton("coco17")
@@ -214,6 +217,32 @@ def test_selection_by_split_last_and_limit(tmp_path: Path, truth: dict[str, Any]
         assert all(person.image.id == sample.image.id for sample in both for person in sample.people)
         with pytest.raises(UsageError, match="train, val"):
             select([one], split="test")
+
+
+@given(st.integers(0, 400), st.lists(st.integers(0, 300), min_size=1, max_size=6))
+def test_sets_give_their_part_to_a_picture(count: int, sizes: list[int]) -> None:
+    parts = apportion(count, sizes)
+    assert sum(parts) == min(count, sum(sizes))
+    for part, size in zip(parts, sizes, strict=True):
+        assert 0 <= part <= size
+        assert abs(part - min(count, sum(sizes)) * size / max(sum(sizes), 1)) < 1
+
+
+def test_the_last_of_two_sets_are_those_that_a_training_keeps(tmp_path: Path) -> None:
+    folders = []
+    for name, count in (("one", 13), ("two", 6)):
+        content = labels(count)
+        for image in content["images"]:
+            image["source"] = name
+        folders.append(write_folder(tmp_path / name, content))
+    with open_keypoint_set(folders[0], joints=17) as one, open_keypoint_set(folders[1], joints=17) as two:
+        sets = [one, two]
+        kept = kept_images([list(each.images.values()) for each in sets], "", 300, 0.2)
+        chosen = select(sets, last=int(0.2 * 19))
+        assert {(sample.image.file, sample.image.source) for sample in chosen} == {
+            (file, source) for _, file, source in kept
+        }
+        assert len(kept) == 3
 
 
 def test_a_zip_is_the_same_set(tmp_path: Path, truth: dict[str, Any]) -> None:

@@ -88,6 +88,20 @@ def test_without_pictures_held_out_no_figures_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_where_nobody_is_held_out_the_last_weights_are_kept(tmp_path: Path) -> None:
+    """Pictures of nobody often come last, and so with the ids that are held out."""
+    make_set(tmp_path / "set", pictures=4)
+    file = tmp_path / "set" / "annotations.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] < 2]
+    file.write_text(json.dumps(content))
+    said: list[str] = []
+    train_detector(recipe(tmp_path, steps=1), resume=False, say=said.append, progress=quiet)
+    assert any(line.startswith("nobody is in the pictures held out") for line in said)
+    assert load(tmp_path / "run" / "tiny.yaml")[0].training["step"] == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_best_weights_are_kept_unless_the_last_are_asked_for(tmp_path: Path, keep: str) -> None:
     """At such a rate nothing is found any more after a step: the start is the best, if nothing is as good as nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -194,15 +195,22 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     other.write_bytes(before["made.yaml"])
     run(model=str(other), hidden=16)
     assert load(other)[0].refiner not in (None, manifest.refiner)
-    run(detector="yolov8n_person", threshold=0.001)
-    assert load(model.with_suffix(".yaml"))[0] == manifest  # the same for the same seed, and not a refiner's refiner
+    told = run(detector="yolov8n_person", threshold=0.001)
+    assert (
+        "not kept" in told
+    )  # the same for the same seed, so no better than the one there is, and not a refiner's refiner
+    ways = re.search(r"clean: AP (\S+) to (\S+) to (\S+), AP50", told)
+    assert ways
+    assert ways[1] != ways[2] == ways[3]
+    assert load(model.with_suffix(".yaml"))[0] == manifest
     assert manifest.refiner is not None
     refiner = model.with_name(manifest.refiner)
     for damage in (lambda: refiner.write_bytes(b"torn"), refiner.unlink):  # what is made anew needs not be whole before
         damage()
         with pytest.raises(ModelError, match=r"made\.refiner-.*restore the file"):
             load_pose(model, device="cpu", precision="fp32")
-        run(detector="yolov8n_person", threshold=0.001)
+        told = run(detector="yolov8n_person", threshold=0.001)
+        assert "; a new one takes its place" in told
         assert load(model.with_suffix(".yaml"))[0] == manifest
 
 
