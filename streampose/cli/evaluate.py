@@ -39,7 +39,9 @@ def evaluate(
     last: Annotated[int | None, typer.Option(min=1, help="Only the N pictures with the highest id.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most N pictures, evenly spread.")] = None,
     threshold: Annotated[float, typer.Option(min=0.001, max=0.99, help="Least score of a detector's box.")] = 0.005,
-    size: Annotated[int | None, typer.Option(help="Long side of the detector's input in pixels.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=64, max=4096, help="Long side of the detector's input in pixels.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures, as fractions, to FILE.")] = None,
     worst: Annotated[int, typer.Option(min=1, max=400, help="How many people the contact sheet shows.")] = 24,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG) of the people posed worst.")] = None,

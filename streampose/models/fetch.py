@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -9,7 +10,7 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,11 @@ def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> Non
             if error.code < 500:
                 raise ModelError(f"{url}: {reason}") from error
         except urllib.error.URLError as error:
-            raise ModelError(
-                f"{url}: cannot be reached ({error.reason}); without a network, use --from FILE"
-            ) from error
-        except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-            reason = _one_line(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            reason = f"cannot be reached ({_one_line(error.reason)})"
+            if not before:
+                raise ModelError(f"{url}: {reason}; without a network, use --from FILE") from error
+        except _ConnectionLost as error:
+            reason = str(error)
         after = part.stat().st_size if part.exists() else 0
         idle = 0 if after > before else idle + 1
     got = part.stat().st_size if part.exists() else 0
@@ -146,7 +147,8 @@ def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progre
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = _opener().open(request, timeout=timeout_s)
+        with _connection():
+            response = _opener().open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing is missing, or the file is another than the one begun
             if error.headers.get("Content-Range", "") == f"bytes */{have}":
@@ -159,11 +161,32 @@ def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progre
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         done = have if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            while block := response.read1(BLOCK):
+            while True:
+                with _connection():
+                    block = response.read1(BLOCK)
+                if not block:
+                    break
                 file.write(block)
                 done += len(block)
                 progress(done, total)
     return done == total if total is not None else True
+
+
+class _ConnectionLost(Exception):
+    """A request or an answer broke off, in words for a line."""
+
+
+@contextlib.contextmanager
+def _connection() -> Iterator[None]:
+    """Around what speaks to the server: what fails there is no fault of the disk."""
+    try:
+        yield
+    except (urllib.error.URLError, http.client.InvalidURL):  # it cannot be reached at all, or answers so
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        said = words_of(error)
+        name = type(error).__name__
+        raise _ConnectionLost(_one_line(name if said == name else f"{name}: {said}")) from error
 
 
 def _total(response: Any, have: int) -> int | None:

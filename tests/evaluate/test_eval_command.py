@@ -184,6 +184,7 @@ def test_json_and_folder_named_apart(command: Command, folder: Path, untrained: 
     [
         ([], "--data"),
         (["--mot", "gt.txt"], "RESULT.jsonl"),
+        (["--data", "x", "--size", "-5"], "--size"),
         (["--data", "x", "--person-height", "tall"], "--person-height"),
         (["--data", "x", "--boxes", "b.json", "--person-height", "64"], "b.json has no boxes of them"),
     ],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import http.server
+import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +215,45 @@ def test_a_server_that_falls_silent_is_given_up_and_gone_on_with(
         fetch("tiny", folder=tmp_path, timeout_s=0.3)
     assert contents(tmp_path) == ["tiny_96x64.safetensors.part"]
     server.answer = whole
+    fetch("tiny", folder=tmp_path)
+    assert server.ranges[-1] == "bytes=1000-"
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+def test_a_server_that_is_gone_half_way_is_gone_on_with(content: bytes, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+
+    def serve_once() -> None:
+        connection, _ = listening.accept()
+        listening.close()
+        connection.recv(4096)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+        connection.sendall(head + content[:1000])
+        connection.close()
+
+    thread = threading.Thread(target=serve_once)
+    thread.start()
+    said = r"stopped after 1000 bytes \(cannot be reached \(.*refused\)\); the same command goes on"
+    with pytest.raises(ModelError, match=said):
+        fetch("tiny", folder=tmp_path, url=f"http://127.0.0.1:{port}/x", timeout_s=5)
+    thread.join(5)
+    assert contents(tmp_path) == ["tiny_96x64.safetensors.part"]
+
+
+def test_a_network_that_goes_away_is_no_fault_of_the_disk(
+    server: Server, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The route is lost for one reading; a cable cannot be pulled here, so the error is put in its place."""
+    read, calls = http.client.HTTPResponse.read1, [0]
+
+    def lost_once(self: http.client.HTTPResponse, n: int = -1) -> bytes:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+        return read(self, min(n, 1000))
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", lost_once)
     fetch("tiny", folder=tmp_path)
     assert server.ranges[-1] == "bytes=1000-"
     assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
