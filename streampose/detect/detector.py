@@ -21,8 +21,9 @@ class Detector:
     """Finds people in pictures.
 
     `runtime_for` gives the compiled network for an input shape, `size` is the long side in pixels to which pictures are
-    resized (the manifest's where it is None), and `threshold` the least score of a box. Shapes are compiled on first
-    use; `warm_up` does it before. Stateless otherwise.
+    resized (the manifest's where it is None), `canvas` width and height of the only input that the network takes, if it
+    takes no other, and `threshold` the least score of a box. Shapes are compiled on first use; `warm_up` does it before.
+    Stateless otherwise.
     """
 
     def __init__(
@@ -32,22 +33,26 @@ class Detector:
         *,
         threshold: float = 0.4,
         size: int | None = None,
+        canvas: tuple[int, int] | None = None,
     ) -> None:
         if manifest.output.kind not in ("yolo", "yolo_end2end"):
             raise ConfigError(f"detect.model: {manifest.name} gives {manifest.output.kind}, not boxes; name a detector")
         if size is not None and not 64 <= size <= 4096:
             raise ConfigError(f"detect.size: {size} pixels; the long side must be 64 to 4096")
+        if size is not None and canvas is not None and size != max(canvas):
+            raise ConfigError(f"detect.size: {size}; {manifest.name} takes {canvas[0]}x{canvas[1]} and nothing else")
         if not 0 < threshold < 1:
             raise ConfigError(f"detect.threshold: {threshold}; a score between 0 and 1 is needed")
         self.manifest = manifest
         self.threshold = threshold
         self.size = size or max(manifest.input.width, manifest.input.height)
+        self._canvas = canvas
         self._runtime_for = runtime_for
         self._runtimes: dict[tuple[int, int], Runtime] = {}
 
     def input_shape(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels at which a picture of `width` x `height` enters the network."""
-        return letterbox.plan(width, height, self.size).size
+        return letterbox.plan(width, height, self.size, self._canvas).size
 
     def warm_up(self, width: int, height: int) -> Runtime:
         """Compile for pictures of `width` x `height` before the first one comes; gives the runtime, to say what it got."""
@@ -58,7 +63,7 @@ class Detector:
 
         Boxes may reach outside the picture, where a person does. Pictures of one input shape share a batch.
         """
-        plans = [letterbox.plan(image.shape[1], image.shape[0], self.size) for image in images]
+        plans = [letterbox.plan(image.shape[1], image.shape[0], self.size, self._canvas) for image in images]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, plan in enumerate(plans):
             groups[plan.size].append(index)

@@ -51,16 +51,17 @@ class Letterbox:
         return ((boxes - shift + 0.5) / scale - 0.5).astype(np.float32)
 
 
-def plan(width: int, height: int, long_side: int, stride: int = STRIDE) -> Letterbox:
-    """Lay a picture of `width` x `height` into the smallest input whose long side is `long_side` (pixels).
+def plan(width: int, height: int, long_side: int, canvas: tuple[int, int] | None = None) -> Letterbox:
+    """Lay a picture of `width` x `height` into the smallest input whose long side is `long_side` (pixels), or into one of
+    `canvas`, width and height, where the network takes no other.
 
     The picture is centred. Raises ValueError where a side is not positive.
     """
     if min(width, height, long_side) <= 0:
         raise ValueError(f"sides must be positive, got {width}x{height} for a long side of {long_side}")
-    scale = long_side / max(width, height)
+    scale = long_side / max(width, height) if canvas is None else min(canvas[0] / width, canvas[1] / height)
     resized = (max(1, round(width * scale)), max(1, round(height * scale)))
-    size = (-(-resized[0] // stride) * stride, -(-resized[1] // stride) * stride)
+    size = canvas or (-(-resized[0] // STRIDE) * STRIDE, -(-resized[1] // STRIDE) * STRIDE)
     return Letterbox((width, height), resized, size, (size[0] - resized[0]) // 2, (size[1] - resized[1]) // 2)
 
 

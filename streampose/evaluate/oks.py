@@ -9,8 +9,8 @@ from streampose.evaluate.dataset import LabelledPerson
 
 OKS_NMS = 0.9
 """As published with HRNet: of two answers more alike than this the one with the lower score goes."""
-BOX_FILL = 0.53
-"""Where only a box is known, a person's area is taken as this part of it."""
+WINDOW = (0.75, 1.25)
+"""As published with HRNet, the area of an answer is that of what its network saw: the box at this aspect, so much larger."""
 
 
 def oks_to_label(person: LabelledPerson, keypoints: npt.NDArray[np.float32], sigmas: npt.NDArray[np.float32]) -> float:
@@ -33,8 +33,9 @@ def suppress_by_oks(
     `keypoints` (N, K, 3), `scores` (N,), `boxes` (N, 4) xyxy, from which the mean area of two people is taken.
     """
     order = np.argsort(-scores, kind="stable")
-    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
-    areas = BOX_FILL * sides[:, 0] * sides[:, 1]
+    width, height = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0).T
+    aspect, scale = WINDOW
+    areas = scale**2 * np.maximum(width, aspect * height) * np.maximum(height, width / aspect)
     kept: list[int] = []
     for index in order:
         if kept:

@@ -19,7 +19,7 @@ from streampose.errors import words_of
 
 log = logging.getLogger(__name__)
 DIGEST_BYTES = 32
-EXPORT_VERSION = 5
+EXPORT_VERSION = 6
 """Counts changes of what `convert.py` makes of a network; part of every key, so that such a change empties the cache."""
 
 _unwritten: dict[Path, bytes] = {}

@@ -49,16 +49,13 @@ def calibration_pictures(
     folder = calibration_folder()
     if folder is None:
         raise ModelError("precision int8 needs videos to calibrate on: set STREAMPOSE_CALIBRATION to a folder of some")
-    some_fit = manifest.task == "detect" and not any_size
-    frames = list(_spread(folder, 2 * count if some_fit else count))
+    frames = list(_spread(folder, count))
     if manifest.task == "detect":
         from streampose.detect import letterbox
 
-        plans = [letterbox.plan(frame.shape[1], frame.shape[0], max(width, height)) for frame in frames]
-        if any_size:
-            return [letterbox.apply(frame, plan) for frame, plan in zip(frames[:count], plans, strict=False)]
-        fit = [letterbox.apply(f, plan) for f, plan in zip(frames, plans, strict=True) if plan.size == (width, height)]
-        return fit[:count] or _stretched(frames[:count], width, height)
+        canvas = None if any_size else (width, height)
+        plans = [letterbox.plan(frame.shape[1], frame.shape[0], max(width, height), canvas) for frame in frames]
+        return [letterbox.apply(frame, plan) for frame, plan in zip(frames, plans, strict=True)]
     crops = np.concatenate([_people(frame, boxes, manifest, width, height) for frame, boxes in _found(frames)])
     if not len(crops):
         raise ModelError(f"precision int8: nobody was found in the videos of {folder}; set STREAMPOSE_CALIBRATION")
@@ -134,10 +131,3 @@ def _people(
     from streampose.pose.crop import crop_affines, cut_crops
 
     return cut_crops(frame, crop_affines(boxes, width, height, manifest.input.box_scale), width, height)
-
-
-def _stretched(frames: Sequence[Image], width: int, height: int) -> list[npt.NDArray[np.uint8]]:
-    """Frames of another shape than the network's: the range of activations does not ask for the aspect."""
-    import cv2
-
-    return [np.asarray(cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), np.uint8) for f in frames]

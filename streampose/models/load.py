@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streampose.detect.detector import Detector
-from streampose.models.open import offers, open_runtime
-from streampose.models.resolve import resolve
+from streampose.models.open import fixed_size, offers, open_runtime
+from streampose.models.resolve import FOREIGN, resolve
 from streampose.pose.estimator import PoseEstimator, PoseNetwork
 from streampose.pose.refiner import load_refiner
 from streampose.runtime.base import Runtime
@@ -76,4 +76,5 @@ def load_detector(
     def runtime_for(width: int, height: int) -> Runtime:
         return open_runtime(manifest, weights, choice, size=(width, height), batch_sizes=batch_sizes)
 
-    return Detector(runtime_for, manifest, threshold=threshold, size=size)
+    canvas = fixed_size(weights) if weights.suffix in FOREIGN else None
+    return Detector(runtime_for, manifest, threshold=threshold, size=size, canvas=canvas)

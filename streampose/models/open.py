@@ -91,6 +91,16 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
     return key
 
 
+def fixed_size(weights: Path) -> tuple[int, int] | None:
+    """Width and height of the only pictures that an .onnx or .xml takes; None where it leaves them open.
+
+    Raises ModelError where the file is damaged or its input is no picture.
+    """
+    from streampose.runtime.openvino_runtime import picture_size
+
+    return picture_size(weights)
+
+
 def takes_any_size(manifest: Manifest, weights: Path) -> bool:
     """Whether one conversion for OpenVINO serves pictures of every size: a detector's that is not end-to-end."""
     return manifest.task == "detect" and manifest.output.kind == "yolo" and weights.suffix not in (".xml", ".onnx")
@@ -136,7 +146,7 @@ def onnx_model(manifest: Manifest, weights: Path, width: int, height: int) -> by
     if weights.suffix == ".onnx":
         from streampose.runtime.onnx_runtime import with_preprocessing
 
-        return with_preprocessing(weights, manifest.input)
+        return with_preprocessing(weights, manifest.input.model_copy(update={"width": width, "height": height}))
     import torch
 
     def build() -> bytes:

@@ -167,11 +167,17 @@ def published_output(name: str, width: int, height: int, joints: int) -> OutputS
 
     Plain ones: cell c at pixel 4c, quarter offset, flip test with a shift of one cell. DARK: the same with DARK's step.
     UDP (Huang et al., CVPR 2020): the first and last cells lie on the first and last pixels of a row, so a mirrored
-    heatmap needs no shift.
+    heatmap needs no shift. Both blur 11 cells, or 17 of a 384x288 network, whose Gaussians have a sigma of 3 cells for 2
+    (MMPose's configurations, `modulate_kernel`).
     """
     skeleton = {17: "coco17", 133: "wholebody133"}.get(joints, f"{joints} joints")
+    blur = 17 if (width, height) == (288, 384) else 0
     if "udp" in name.lower():
         across, down = ((side - 1) / (side / 4 - 1) for side in (width, height))
-        return OutputSpec(kind="heatmap", skeleton=skeleton, stride=across, stride_y=down, decode="dark", flip_shift=0)
+        return OutputSpec(
+            kind="heatmap", skeleton=skeleton, stride=across, stride_y=down, decode="dark", blur=blur, flip_shift=0
+        )
     decode: Literal["dark", "quarter"] = "dark" if "dark" in name.lower() else "quarter"
-    return OutputSpec(kind="heatmap", skeleton=skeleton, decode=decode, flip_shift=1)
+    return OutputSpec(
+        kind="heatmap", skeleton=skeleton, decode=decode, blur=blur if decode == "dark" else 0, flip_shift=1
+    )

@@ -43,7 +43,6 @@ class OnnxRuntime:
 
     def __init__(self, model: bytes, choice: Choice, batch_sizes: Sequence[int]) -> None:
         import onnxruntime as ort
-        from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
         kind, _, index = choice.device.lower().partition(":")
         wanted = PROVIDERS.get(kind)
@@ -75,19 +74,16 @@ class OnnxRuntime:
             fixed = self._input.shape[0]
             self.batch_sizes: Sequence[int] = (fixed,) if isinstance(fixed, int) else tuple(sorted(set(batch_sizes)))
             self._warm_up(self.batch_sizes if kind != "cpu" else self.batch_sizes[:1])
-        except (
-            faults.Fail,
-            faults.InvalidProtobuf,
-            faults.InvalidGraph,
-            faults.InvalidArgument,
-            faults.NotImplemented,
-            faults.RuntimeException,
-        ) as error:
+        except _faults() as error:
             raise ModelError(f"ONNX Runtime cannot run the model ({words_of(error)})") from error
 
     def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
-        """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B."""
-        return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
+        """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B. Raises ModelError where the model fails."""
+        try:
+            return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
+        except _faults() as error:
+            size = f"{batch.shape[2]}x{batch.shape[1]}"
+            raise ModelError(f"ONNX Runtime cannot run the model on pictures of {size} ({words_of(error)})") from error
 
     def _run(self, batch: npt.NDArray[Any]) -> Outputs:
         return tuple(np.asarray(each, np.float32) for each in self._session.run(None, {self._input.name: batch}))
@@ -102,6 +98,20 @@ class OnnxRuntime:
     def close(self) -> None:
         """Free the session's memory."""
         del self._session
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises where a model or a provider fails."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (
+        state.Fail,
+        state.InvalidProtobuf,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
 
 
 def provider_list(kind: str, index: str, digest: str) -> list[Any]:

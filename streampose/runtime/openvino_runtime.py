@@ -132,12 +132,8 @@ def unpack(packed: bytes) -> Any:
     return shared_core().read_model(packed[8:end], packed[end:])
 
 
-def read_foreign(path: Path, spec: InputSpec) -> Any:
-    """An .xml or .onnx model with the pre-processing of `spec` put in front, its batch dimension free.
-
-    A model that already takes (B, H, W, 3) uint8 is left as it is. Raises ModelError where the file is damaged or its
-    input is no picture.
-    """
+def _read(path: Path) -> Any:
+    """An .xml or .onnx model of one input that is a picture; raises ModelError where it is none."""
     try:
         model = shared_core().read_model(str(path))
     except RuntimeError as error:
@@ -146,6 +142,25 @@ def read_foreign(path: Path, spec: InputSpec) -> Any:
         raise ModelError(
             f"{path}: one input (B, 3, H, W) is wanted; it has {[str(i.partial_shape) for i in model.inputs]}"
         )
+    return model
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels that an .xml or .onnx model takes; None where they are open. Raises ModelError."""
+    port = _read(path).inputs[0]
+    shape = port.get_partial_shape()
+    first = 1 if port.get_element_type() == ov.Type.u8 else 2
+    height, width = shape[first], shape[first + 1]
+    return (width.get_length(), height.get_length()) if width.is_static and height.is_static else None
+
+
+def read_foreign(path: Path, spec: InputSpec) -> Any:
+    """An .xml or .onnx model with the pre-processing of `spec` put in front, its batch dimension free.
+
+    A model that already takes (B, H, W, 3) uint8 is left as it is. Raises ModelError where the file is damaged or its
+    input is no picture.
+    """
+    model = _read(path)
     if model.inputs[0].get_element_type() == ov.Type.u8:
         return model
     try:

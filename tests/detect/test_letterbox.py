@@ -31,6 +31,19 @@ def test_the_input_is_the_smallest_multiple_of_32_and_keeps_the_aspect(width: in
         assert abs(resized - source * size / max(width, height)) <= 0.5 or resized == 1
 
 
+@given(SIDES, SIDES, st.integers(2, 40), st.integers(2, 40))
+def test_a_network_of_one_size_gets_that_size(width: int, height: int, columns: int, rows: int) -> None:
+    canvas = (32 * columns, 32 * rows)
+    plan = letterbox.plan(width, height, max(canvas), canvas)
+    assert plan.size == canvas
+    assert plan.resized[0] == canvas[0] or plan.resized[1] == canvas[1]
+    assert 0 <= plan.left <= canvas[0] - plan.resized[0]
+    assert 0 <= plan.top <= canvas[1] - plan.resized[1]
+    box = np.array([[0, 0, width - 1, height - 1]], np.float32)
+    pixel = max(1.0, 1 / plan.scale_x, 1 / plan.scale_y)
+    assert np.abs(plan.to_picture(plan.to_input(box)) - box).max() < 2e-3 * pixel
+
+
 @pytest.mark.parametrize(
     ("picture", "size"), [((1920, 1080), (640, 384)), ((768, 576), (640, 480)), ((480, 640), (480, 640))]
 )

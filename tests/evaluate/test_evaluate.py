@@ -206,6 +206,17 @@ def test_of_two_like_answers_the_surer_stays() -> None:
     assert kept.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize(("sides", "area"), [((60, 200), 150 * 200 * 1.5625), ((300, 120), 300 * 400 * 1.5625)])
+def test_answers_are_alike_by_the_area_that_the_network_saw(sides: tuple[int, int], area: float) -> None:
+    """All joints are off by what gives 0.9 of OKS there; a hundredth more or less decides."""
+    boxes = np.array([[0, 0, *sides]] * 2, np.float32)
+    apart = np.sqrt(-2 * np.log(0.9) * area) * 2 * SKELETON.sigmas
+    for factor, count in ((0.99, 1), (1.01, 2)):
+        points = np.zeros((2, 17, 3), np.float32)
+        points[1, :, 0] = factor * apart
+        assert len(suppress_by_oks(points, np.array([0.9, 0.5], np.float32), boxes, SKELETON.sigmas)) == count
+
+
 def test_selection_by_split_last_and_limit(tmp_path: Path, truth: dict[str, Any]) -> None:
     folder = write_folder(tmp_path / "set", truth)
     with open_keypoint_set(folder, joints=17) as one, open_keypoint_set(folder, joints=17) as two:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import onnx
 import pytest
@@ -15,9 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streampose.errors import ConfigError, ModelError
 from streampose.models import cache
+from streampose.models.export import export
 from streampose.models.load import load_detector, load_pose
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.resolve import resolve
+from streampose.track.association import iou
 from tests.made_models import INPUT, write_detector, write_pose_model
 
 PICTURE = np.random.default_rng(5).integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -52,6 +55,7 @@ def test_both_networks_work(caplog: pytest.LogCaptureFixture) -> None:
 
 SECOND_START = """
 import sys
+import av
 import numpy as np
 from streampose.models.load import load_detector, load_pose
 picture = np.zeros((120, 160, 3), np.uint8)
@@ -192,3 +196,60 @@ def test_a_simcc_model_in_onnx_with_a_manifest(runtime: str, apart: bool, tmp_pa
     (points,) = load_pose(path, device="cpu", runtime=runtime, precision="fp32")([picture], [boxes])
     assert points.shape == (2, 17, 3)
     assert np.abs(points[..., :2] - [91, 61]).max() < 2.5  # a pixel of the small input is two of the picture
+
+
+@pytest.mark.slow
+def test_a_detector_of_one_size_sees_pictures_of_any(tmp_path: Path) -> None:
+    """The shipped one, exported for squares: the same people as the network itself finds at that scale."""
+    root = Path(__file__).parents[2]
+    shipped = root / "weights/yolov8n_person.yaml"
+    with av.open(str(root / "samples/cctv.mp4")) as clip:
+        picture = next(clip.decode(video=0)).to_ndarray(format="bgr24")
+    asked = {"device": "cpu", "precision": "fp32", "threads": 1}
+    wanted, scores = load_detector(shipped, size=384, runtime="openvino", **asked)([picture])[0]
+    assert len(wanted) >= 3
+    record = export(*resolve(shipped, "detect"), "onnx", tmp_path, (384, 384))
+    assert record["size"] == [384, 384]
+    (file,) = tmp_path.glob("*.onnx")
+    for runtime in ("openvino", "onnx"):
+        detector = load_detector(file, runtime=runtime, **asked)
+        assert detector.input_shape(768, 576) == (384, 384)
+        boxes, found = detector([picture])[0]
+        sure = scores > 0.5
+        assert iou(wanted[sure], boxes).max(axis=1).min() > 0.9
+        assert (found > 0.5).sum() == pytest.approx(sure.sum(), abs=1)
+    with pytest.raises(ConfigError, match=r"detect\.size: 640; .* takes 384x384 and nothing else"):
+        load_detector(file, size=640, runtime="openvino", **asked)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_detector_in_onnx_that_takes_every_size(runtime: str, tmp_path: Path) -> None:
+    """One answer for each square of 32 pixels: its mean as score, no box."""
+    weight = np.zeros((5, 3, 32, 32), np.float32)
+    weight[4] = 1 / (3 * 32 * 32)
+    tensors = [
+        numpy_helper.from_array(weight, "weight"),
+        numpy_helper.from_array(np.array([0, 5, -1], np.int64), "shape"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "weight"], ["cells"], strides=[32, 32]),
+        helper.make_node("Reshape", ["cells", "shape"], ["y"]),
+    ]
+    takes = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, "h", "w"])
+    gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", 5, None])
+    graph = helper.make_graph(nodes, "squares", [takes], [gives], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "squares.onnx")
+    manifest = Manifest(
+        name="squares", task="detect", architecture={}, weights="squares.onnx", sha256=sha256_of(tmp_path / "squares.onnx"),
+        input=InputSpec(width=128, height=128), output=OutputSpec(kind="yolo"), licence="none",
+    )  # fmt: skip
+    save(manifest, tmp_path / "squares.yaml")
+    detector = load_detector(tmp_path / "squares.yaml", device="cpu", runtime=runtime, precision="fp32", threshold=0.6)
+    for width, height, size in ((128, 64, (128, 64)), (96, 128, (96, 128))):
+        picture = np.zeros((height, width, 3), np.uint8)
+        picture[:32, :32] = 255
+        assert detector.input_shape(width, height) == size
+        boxes, scores = detector([picture])[0]
+        assert len(boxes) == 1
+        assert scores[0] == pytest.approx(1.0, abs=1e-3)

@@ -81,6 +81,10 @@ def test_size_in_name(name: str, size: tuple[int, int] | None) -> None:
 
 def test_decoding_by_name() -> None:
     assert published_output("hrnet_w32_coco_256x192_dark-07f147eb.pth", 192, 256, 17).decode == "dark"
+    for name in ("hrnet_w48_coco_384x288_dark.pth", "hrnet_w48_coco_384x288_udp.pth"):
+        assert published_output(name, 288, 384, 17).blur == 17
+        assert published_output(name, 192, 256, 17).blur == 0
+    assert published_output("hrnet_w48_coco_384x288.pth", 288, 384, 17).blur == 0
     assert published_output("hrnet.pth", 192, 256, 133).skeleton == "wholebody133"
 
 
