@@ -87,8 +87,9 @@ class Outlet:
             self.closed = True
 
     def holds(self, frames: int) -> bool:
-        """Whether the sink is waited for and has no room for so many results. Any thread may ask."""
-        if self._patience_s is not None:
+        """Whether the sink is waited for and has no room for so many results; a `latest` channel takes all. Any thread may
+        ask."""
+        if self._patience_s is not None or self._channel.policy == "latest":
             return False
         try:
             return self._channel.room(0.0) < frames

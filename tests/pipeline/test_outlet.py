@@ -54,6 +54,16 @@ def seconds_covered(said: Sequence[Result], indices: set[int]) -> set[int]:
     return seconds_of(spans)
 
 
+def test_nobody_waits_for_a_sink_that_takes_the_newest_only() -> None:
+    channel: Channel[Result] = Channel("display:gate", 1, "latest")
+    outlet = Outlet("gate", "display", channel)
+    for index in range(3):
+        assert not outlet.holds(5)
+        tell(outlet, result(index, index))
+    assert isinstance(shown := channel.get(), PoseResult)
+    assert shown.frame.index == 2
+
+
 @given(
     capacity=st.integers(1, 3),
     moves=st.lists(st.sampled_from(["result", "result", "gap", "word", "take", "take all"]), max_size=60),
