@@ -33,7 +33,8 @@ class MainStream:
         self.name = f"{camera}.main"
         self.tap = tap
         self._frames: Channel[Frame | Control] = Channel(f"frames:{self.name}", 1, "latest")
-        self.producer = Producer(self.name, make_source, self._frames, CameraLedger(self.name), group, options)
+        self._ledger = CameraLedger(self.name)
+        self.producer = Producer(self.name, make_source, self._frames, self._ledger, group, options)
 
     def start(self, group: WorkerGroup) -> None:
         group.adopt(self._frames)
@@ -44,5 +45,7 @@ class MainStream:
         """The body of thread `drain:gate.main`: lets the pictures go and says in what state the stream is."""
         while True:
             item = self._frames.get()
-            if isinstance(item, CameraState):
+            if isinstance(item, Frame):
+                self._ledger.settle(item)
+            elif isinstance(item, CameraState):
                 log.info("%s: %s %s", self.name, item.state, item.reason)
