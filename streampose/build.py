@@ -160,6 +160,11 @@ def hours_of(name: str, camera: CameraConfig) -> Hours | None:
 def _check_offline(name: str, camera: CameraConfig) -> None:
     if is_live(camera.full_url):
         raise ConfigError(f"cameras.{name}: smooth.offline needs a recording; this is a live camera")
+    if policy_of(camera) == "latest":
+        raise ConfigError(
+            f"cameras.{name}.policy: latest passes over frames, and smooth.offline needs every one; "
+            "set policy: lossless, or smooth.offline=false"
+        )
     if os.path.exists(camera.full_url) and not (os.path.isfile(camera.full_url) or os.path.isdir(camera.full_url)):
         raise ConfigError(
             f"cameras.{name}: smooth.offline reads a recording twice, and {camera.full_url} can be read only once; "

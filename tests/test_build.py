@@ -81,6 +81,12 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
             {"smooth": {"offline": True}},
             "twice, and /dev/null can be read only once; set smooth",
         ),
+        (
+            {"url": "test:people", "policy": "latest"},
+            [],
+            {"smooth": {"offline": True}},
+            "cameras.gate.policy: latest passes over frames, and smooth.offline needs every one; set policy: lossless",
+        ),
         ({}, [{"record": {"path": "a.avi"}}], {}, "a.avi: a video is written as .mp4 or .mkv"),
         ({}, [{"record": {"path": "{cam}.mp4"}}], {}, "{cam}.mp4: unknown field {cam}"),
         ({}, [{"record": {"preset": "slowest"}}], {}, 'record.preset: "slowest" is none of x264\'s'),

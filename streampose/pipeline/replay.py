@@ -7,11 +7,15 @@ the memory in use does not grow with the pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from streampose.messages import Control, End, Frame, Person, PoseResult
+from streampose.messages import Control, End, Frame, Gap, Person, PoseResult
 from streampose.pipeline.lane import Lane
+
+log = logging.getLogger(__name__)
+UNKNOWN = "no result in the first reading"
 
 
 class KeptResults:
@@ -38,7 +42,8 @@ class KeptResults:
 class Replay:
     """The body of thread `replay:gate`: frames in, results of `people` by frame index out.
 
-    A frame that the first reading did not reach (it was interrupted) ends the replay by `stop`; it is not counted.
+    A frame that the first reading did not reach (it was interrupted) ends the replay by `stop`; it is not counted. One that
+    lacks a result although later ones have theirs is dropped: a gap of the record, counted and said.
     """
 
     def __init__(
@@ -54,20 +59,27 @@ class Replay:
         self._stop = stop
 
     def run(self) -> None:
-        beyond = 0
+        beyond = unknown = 0
+        reached = max(self._people, default=-1)
         try:
             while True:
                 item = self._lane.frames.get()
                 if isinstance(item, Frame):
-                    self._lane.ledger.settle(item)
                     people = self._people.get(item.index)
+                    if people is None and item.index < reached:
+                        unknown += 1
+                        self._lane.ledger.drop(item, UNKNOWN)
+                        continue
+                    self._put_out(self._lane.ledger.settle(item))
                     if people is None:
                         beyond += 1
                         self._stop()
                     else:
                         self._lane.put_out(PoseResult(item, people, self._detected[item.index]))
                 elif isinstance(item, End):
-                    self._lane.ledger.finish()
+                    self._put_out(self._lane.ledger.finish())
+                    if unknown:
+                        log.warning("%s: %d frames had %s; the record says where", self._lane.camera, unknown, UNKNOWN)
                     counts = self._lane.ledger.counts
                     counts = replace(counts, decoded=counts.decoded - beyond)
                     self._lane.put_out(replace(item, counts=counts))
@@ -76,3 +88,7 @@ class Replay:
         finally:
             for output in self._lane.outputs:
                 output.close()
+
+    def _put_out(self, gaps: Iterable[Gap]) -> None:
+        for gap in gaps:
+            self._lane.put_out(gap)
