@@ -58,8 +58,9 @@ class Frame:
     `pts_s` the same in seconds. `time_s` starts near 0 and is monotone over all segments of the camera.
     `wall_s` is the capture time in seconds since the Unix epoch (UTC), None with `wall_source` "none";
     `wall_uncertainty_s` its one-sigma uncertainty. `arrival_s` is `time.monotonic()` when the frame was decoded: ages
-    are measured from `captured_s`, the monotonic time of capture as well as it is known. `image` is (H, W, 3) BGR
-    uint8 and read-only. `file` names the picture where the source is a folder of pictures.
+    are measured from `captured_s`, `arrival_s` less what the frame came later than the least delayed ones of its time;
+    the camera's own clock has no part in it. `image` is (H, W, 3) BGR uint8 and read-only. `file` names the picture
+    where the source is a folder of pictures.
     """
 
     camera: str

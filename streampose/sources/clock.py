@@ -20,14 +20,20 @@ Between breaks time follows the camera's clock, not ours: a drift of some hundre
 
 The wall clock of a picture is `time_s` plus an offset, from the best witness there is: RTCP sender reports (camera's
 NTP clock), the container (creation time), or arrival: the least delayed picture of the last half minute tells when
-the others were taken, for the network can only delay.
+the others were taken, for the network can only delay. Stamps that run slow make every picture come later than the one
+before: what rises steadily over the whole of that time is theirs, and no delay.
+
+How old a picture is (`captured_s`) is told by arrival alone, for the camera's NTP clock may be wrong by any amount.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
+from statistics import median
 
 from streampose.messages import WallSource
 
@@ -39,9 +45,10 @@ MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond tim
 STEPS_AHEAD = 2.0  # so far may a recording's bridged pictures be ahead of its stamps, which then catch up
 MIN_STEP_S = 1e-4  # two pictures never share a time
 BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
-ARRIVAL_WINDOW_S = (
-    30.0  # long enough to meet an undelayed picture, short enough to follow 500 ppm of drift within 15 ms
+ARRIVAL_SECONDS = (
+    30  # with pictures: long enough to meet an undelayed one, short enough to follow a network that changed
 )
+DRIFT_AFTER_S = 15.0  # so long pictures must have come later and later before that is the stamps' rate, and no backlog
 ARRIVAL_SIGMA_S = 0.1  # encoder and network delay nobody can see from here; 85 ms is typical of RTSP cameras
 SETTLE_S = 1.0  # after so long the pictures that waited while the connection was analysed are through
 START_SIGMA_S = 0.5  # ... and before, arrival may be late by that analysis
@@ -97,7 +104,11 @@ class SourceClock:
         self._offset_s = 0.0  # time_s = unwrapped pts_s + offset
         self._wrapped_s = 0.0  # whole counter periods passed
         self._suspect: tuple[float, float] | None = None  # (raw pts_s, arrival_s)
-        self._arrivals: deque[tuple[float, float]] = deque()  # (arrival_s, arrival_s - time_s), offsets increasing
+        # (arrival_s, arrival_s - time_s) of the least delayed picture of each second
+        self._arrivals: deque[tuple[float, float]] = deque(maxlen=ARRIVAL_SECONDS)
+        self._second_s = 0.0  # when the last of these seconds began
+        self._drift = 0.0  # seconds by which arrival - time grows in a second, as the stamps run slow
+        self._undelayed_s = 0.0  # arrival_s - time_s of a picture that were not delayed, now
         self._first_arrival_s = 0.0
         self._lateness_s = 0.0  # mean of how much later than the best picture the others come
         self._rtcp_s: float | None = None  # wall_s - time_s, by sender reports
@@ -268,28 +279,42 @@ class SourceClock:
         return step_s, 0.0
 
     def _witness_arrival(self, time_s: float, arrival_s: float) -> None:
-        if not self._arrivals:
+        best, offset_s = self._arrivals, arrival_s - time_s
+        if not best:
             self._first_arrival_s = arrival_s
-        offset_s = arrival_s - time_s
-        while self._arrivals and self._arrivals[-1][1] >= offset_s:
-            self._arrivals.pop()
-        self._arrivals.append((arrival_s, offset_s))
-        while self._arrivals[0][0] < arrival_s - ARRIVAL_WINDOW_S:
-            self._arrivals.popleft()
-        self._lateness_s += 0.05 * (offset_s - self._arrivals[0][1] - self._lateness_s)
+        if not best or arrival_s - self._second_s >= 1.0:
+            self._drift = _steady_rise(list(best))
+            self._second_s = arrival_s
+            best.append((arrival_s, offset_s))
+        elif offset_s - best[-1][1] <= self._drift * (arrival_s - best[-1][0]):
+            best[-1] = (arrival_s, offset_s)
+        self._undelayed_s = min(offset + self._drift * (arrival_s - at) for at, offset in best)
+        self._lateness_s += 0.05 * (offset_s - self._undelayed_s - self._lateness_s)
 
     def _wall(self, time_s: float, arrival_s: float, arrival_wall_s: float, jump: str) -> Stamp:
         if not self._live:
             if self._start_wall_s is None:
                 return Stamp(time_s, None, "none", None, None, jump)
             return Stamp(time_s, self._start_wall_s + time_s, "container", CONTAINER_SIGMA_S, None, jump)
-        wall_minus_monotonic_s = arrival_wall_s - arrival_s
+        captured_s = min(arrival_s, time_s + self._undelayed_s)
         if self._rtcp_s is not None and time_s + self._rtcp_s <= arrival_wall_s + RTCP_EARLY_S:
             wall_s = time_s + self._rtcp_s
             sigma_s = RTCP_SIGMA_S + max(0.0, wall_s - arrival_wall_s)
-            captured_s = min(arrival_s, wall_s - wall_minus_monotonic_s)
             return Stamp(time_s, wall_s, "rtcp", sigma_s, captured_s, jump)
-        captured_s = min(arrival_s, time_s + self._arrivals[0][1])
         settled = arrival_s - self._first_arrival_s >= SETTLE_S
         sigma_s = max(ARRIVAL_SIGMA_S if settled else START_SIGMA_S, self._lateness_s)
-        return Stamp(time_s, captured_s + wall_minus_monotonic_s, "arrival", sigma_s, captured_s, jump)
+        return Stamp(time_s, captured_s + arrival_wall_s - arrival_s, "arrival", sigma_s, captured_s, jump)
+
+
+def _steady_rise(points: Sequence[tuple[float, float]]) -> float:
+    """How fast the second value rises with the first where it does so all the time, else 0: the lesser slope of both halves,
+    so that what began to rise within the time is none."""
+    if len(points) < 3 or points[-1][0] - points[0][0] < DRIFT_AFTER_S:
+        return 0.0
+    middle = len(points) // 2
+    return max(0.0, min(_slope(points[: middle + 1]), _slope(points[middle:])))
+
+
+def _slope(points: Sequence[tuple[float, float]]) -> float:
+    """The median slope between any two points (Theil-Sen): a stall or two among them do not count."""
+    return median((later[1] - first[1]) / (later[0] - first[0]) for first, later in combinations(points, 2))

@@ -159,6 +159,55 @@ def test_the_host_clock_being_set_shows_at_once_in_the_wall_clock() -> None:
     assert stamp.wall_s == pytest.approx(WALL + 3602.0)
 
 
+@pytest.mark.parametrize("true_fps", [24.9, 24.0, 20.0, 12.5])
+def test_stamps_that_run_slow_are_no_age(true_fps: float) -> None:
+    """A camera that counts 25 pictures a second and sends fewer: none of them is old, however long it does so."""
+    clock = SourceClock(live=True, nominal_step_s=0.04)
+    rng = np.random.default_rng(1)
+    for n in range(int(90 * true_fps)):
+        arrival_s = n / true_fps + float(rng.uniform(0.0, 0.02))
+        stamp = clock.stamp(3600 * n, TB, arrival_s, WALL + arrival_s)
+        if arrival_s > 17.0:
+            assert stamp.captured_s == pytest.approx(n / true_fps, abs=0.1)
+            assert stamp.wall_s == pytest.approx(WALL + n / true_fps, abs=0.1)
+
+
+def test_a_picture_that_waited_is_old_also_where_the_stamps_run_slow() -> None:
+    """25 pictures a second by their stamps, 24 in truth, and every 15 s the network holds them back for two seconds."""
+    clock = SourceClock(live=True, nominal_step_s=0.04)
+    for n in range(24 * 90):
+        sent_s = n / 24
+        held_s = sent_s % 15
+        arrival_s = sent_s if held_s >= 2.0 or sent_s < 30 else sent_s - held_s + 2.0 + 0.001 * held_s
+        stamp = clock.stamp(3600 * n, TB, arrival_s, WALL + arrival_s)
+        if arrival_s > 17.0:
+            assert stamp.captured_s == pytest.approx(sent_s, abs=0.15)
+
+
+def test_a_backlog_that_builds_up_is_age() -> None:
+    """A decoder that needs 50 ms for pictures that come every 40: what waits in the socket gets older and older."""
+    clock = SourceClock(live=True, nominal_step_s=0.04)
+    for n in range(1000):
+        sent_s = 0.04 * n
+        arrival_s = sent_s if n < 750 else 0.04 * 750 + 0.05 * (n - 750)
+        stamp = clock.stamp(3600 * n, TB, arrival_s, WALL + arrival_s)
+        assert stamp.captured_s == pytest.approx(sent_s, abs=0.01)
+    assert arrival_s - sent_s > 2.0
+
+
+@pytest.mark.parametrize("behind_s", [0.6, 1.5, 5.0, 30.0])
+def test_a_camera_whose_clock_is_late_is_not_old(behind_s: float) -> None:
+    """Its reports tell the wall time and no more: how old a picture is, is known here."""
+    clock = SourceClock(live=True, nominal_step_s=0.04)
+    for n in range(500):
+        arrival_s = 0.04 * n + 0.08
+        if n and n % 25 == 0:
+            clock.report(3600 * n, TB, WALL + 0.04 * n - behind_s, WALL + arrival_s)
+        stamp = clock.stamp(3600 * n, TB, arrival_s, WALL + arrival_s)
+        assert stamp.captured_s == pytest.approx(arrival_s, abs=1e-3)
+    assert (stamp.wall_source, stamp.wall_s) == ("rtcp", pytest.approx(WALL + 0.04 * n - behind_s, abs=1e-3))
+
+
 def test_sender_reports_are_preferred_to_arrival_and_carried_between_reports() -> None:
     clock = SourceClock(live=True)
     late_s = 0.4  # the network's part, which arrival cannot see
@@ -169,7 +218,7 @@ def test_sender_reports_are_preferred_to_arrival_and_carried_between_reports() -
         stamp = clock.stamp(9000 * n, TB, 0.1 * n + late_s, WALL + 0.1 * n + late_s)
         assert stamp.wall_source == "rtcp"
         assert stamp.wall_s == pytest.approx(WALL + 0.1 * n, abs=1e-3)
-        assert stamp.captured_s == pytest.approx(0.1 * n, abs=1e-3)
+        assert stamp.captured_s == pytest.approx(0.1 * n + late_s, abs=1e-3)
         assert stamp.wall_uncertainty_s is not None
         assert stamp.wall_uncertainty_s < 0.1
 
