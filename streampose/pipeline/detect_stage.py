@@ -7,14 +7,19 @@ Nothing is taken of a recording whose sinks have no room: it waits in its own ch
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from streampose.messages import Array, Break, Control, Detections, Frame, Image
+from streampose.messages import Array, Break, Control, Detections, Frame, Gap, Image
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.lane import Lane
+
+log = logging.getLogger(__name__)
+TOLD_EVERY_S = 10.0  # so often lost frames are told of while there is no result to tell of them
+TOO_OLD_S = 5.0  # where for so long every frame was too old, somebody must see to it
 
 
 class DetectsPeople(Protocol):
@@ -106,7 +111,11 @@ class DetectStage:
 
     def _work(self, taken: list[tuple[Lane, Frame | Control]]) -> None:
         now_s = time.monotonic()
-        kept = [(lane, item) for lane, item in taken if not isinstance(item, Frame) or _is_wanted(lane, item, now_s)]
+        kept: list[tuple[Lane, Frame | Control]] = []
+        for lane, item in taken:
+            kept += [(lane, gap) for gap in _lost_before(lane, item)]
+            if not isinstance(item, Frame) or _is_wanted(lane, item, now_s):
+                kept.append((lane, item))
         due = [_is_due(lane, item) for lane, item in kept]
         found: dict[int, tuple[Array, Array]] = {}
         for scale, detector in self._detectors.items():
@@ -129,10 +138,9 @@ class DetectStage:
 
 def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
     """Whether the frame is young enough and, under a governor's frame rate, due; what is not is dropped and counted."""
-    captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
     fps = lane.effort.fps
     why = None
-    if lane.max_age_s is not None and now_s - captured_s > lane.max_age_s:
+    if _is_too_old(lane, frame, now_s):
         why = "older than max_age"
     elif fps is not None and frame.time_s - lane.last_kept_s < 0.9 / fps:
         why = "frame rate lowered"
@@ -140,8 +148,43 @@ def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
         lane.ledger.drop(frame, why)
         lane.begun -= 1
         return False
-    lane.last_kept_s = frame.time_s
+    lane.last_kept, lane.last_kept_s = frame.index, frame.time_s
     return True
+
+
+def _is_too_old(lane: Lane, frame: Frame, now_s: float) -> bool:
+    """Whether the frame is older than `max_age`; where all are for some seconds, says so once, and once when it is over."""
+    captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
+    if lane.max_age_s is None or now_s - captured_s <= lane.max_age_s:
+        if lane.old_said and lane.old_since_s is not None:
+            log.warning("%s: is analysed again, after %.0f s", lane.camera, now_s - lane.old_since_s)
+        lane.old_since_s, lane.old_said = None, False
+        return False
+    if lane.old_since_s is None:
+        lane.old_since_s = now_s
+    if not lane.old_said and now_s - lane.old_since_s >= TOO_OLD_S:
+        lane.old_said = True
+        log.warning(
+            "%s: nothing is analysed: for %.0f s every frame was older than max_age, %.0f ms; the last came %.0f ms late "
+            "and waited %.0f ms here: give it a faster network or a lighter stream (detect_url), or raise max_age",
+            lane.camera, now_s - lane.old_since_s, lane.max_age_s * 1e3,
+            (frame.arrival_s - captured_s) * 1e3, (now_s - frame.arrival_s) * 1e3,
+        )  # fmt: skip
+    return True
+
+
+def _lost_before(lane: Lane, item: Frame | Control) -> list[Gap]:
+    """What must be told before `item` of frames that were dropped and no result tells of: all before a gap of the source, so
+    that gaps keep their order, and what a stretch without a result has come to every `TOLD_EVERY_S`."""
+    if isinstance(item, Gap):
+        return lane.ledger.lost(lane.last_kept, lane.last_taken + 1)
+    if not isinstance(item, Frame):
+        return []
+    lane.last_taken = item.index
+    if item.time_s - max(lane.last_kept_s, lane.told_s) < TOLD_EVERY_S:
+        return []
+    lane.told_s = item.time_s
+    return lane.ledger.lost(lane.last_kept, item.index)
 
 
 def _is_due(lane: Lane, item: Frame | Control) -> bool:

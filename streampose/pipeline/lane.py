@@ -75,7 +75,9 @@ class Lane:
 
     `frames` is written by the producer and read by the detect stage; `tracker` and `governor` belong to the pose stage;
     `effort` is set by the pose stage and read by the detect stage, whole. Frames `begun` are counted by the detect stage,
-    those `done` by the pose stage. `outputs` lead to the sinks.
+    those `done` by the pose stage. `outputs` lead to the sinks. The detect stage's own: the index of the last frame that
+    it took, index and `time_s` of the last that it handed on (`last_kept`), up to when it told of lost ones, since when
+    (monotonic) all are too old and whether it said so.
     `stills`: the frames are pictures that have nothing to do with each other, so nobody is followed from one to the next.
     """
 
@@ -92,7 +94,12 @@ class Lane:
     begun: int = 0
     done: int = 0
     since_detection: int = 0
+    last_taken: int = -1
+    last_kept: int = -1
     last_kept_s: float = float("-inf")
+    told_s: float = float("-inf")
+    old_since_s: float | None = None
+    old_said: bool = False
     age: Meter = field(default_factory=Meter)
     tally: Tally = field(default_factory=Tally)
 

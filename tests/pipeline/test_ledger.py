@@ -25,14 +25,19 @@ def frame(index: int, time_s: float) -> Frame:
     fates=st.lists(st.sampled_from(["result", "newest wins", "older than max_age"]), min_size=40, max_size=40),
     breaks=st.sets(st.integers(0, 39)),
     in_flight=st.integers(1, 5),
+    asked=st.sets(st.integers(0, 39)),
 )
-def test_frames_and_seconds_reconcile(steps: list[float], fates: list[str], breaks: set[int], in_flight: int) -> None:
-    """`breaks`: frames before which the producer tells of a gap. `in_flight`: how far it runs ahead of the results."""
+def test_frames_and_seconds_reconcile(
+    steps: list[float], fates: list[str], breaks: set[int], in_flight: int, asked: set[int]
+) -> None:
+    """`breaks`: frames before which the producer tells of a gap. `in_flight`: how far it runs ahead of the results.
+    `asked`: frames at which a stage asks what was lost before them."""
     ledger = CameraLedger("gate")
     times = np.cumsum(steps)
     made = [frame(index, float(time_s)) for index, time_s in enumerate(times)]
     gaps: list[Gap] = []
     told: list[Gap] = []
+    last_result = -1
     for ahead in range(len(made) + in_flight):
         if ahead < len(made):
             if ahead in breaks and ahead > 0:
@@ -42,8 +47,12 @@ def test_frames_and_seconds_reconcile(steps: list[float], fates: list[str], brea
             ledger.decoded(made[ahead])
         behind = ahead - in_flight
         if behind >= 0:
+            if behind in asked:
+                gaps += ledger.lost(last_result, behind)
+                assert ledger.lost(last_result, behind) == []
             if fates[behind] == "result":
                 gaps += ledger.settle(made[behind])
+                last_result = behind
             else:
                 ledger.drop(made[behind], fates[behind])
     gaps += ledger.finish()
@@ -82,6 +91,21 @@ def test_a_run_of_dropped_frames_is_one_gap_up_to_the_next_result() -> None:
     assert (gap.wall_start_s, gap.wall_end_s) == (1e9 + made[1].time_s, 1e9 + made[3].time_s)
     assert [g.detail for g in ledger.finish()] == [UNFINISHED]
     assert ledger.counts.dropped == {"newest wins": 1, "older than max_age": 1, UNFINISHED: 2}
+
+
+def test_dropped_frames_take_no_memory_and_are_told_of_without_a_result() -> None:
+    ledger = CameraLedger("gate")
+    made = [frame(index, index * 0.1) for index in range(5002)]
+    ledger.decoded(made[0])
+    for one in made[1:-1]:
+        ledger.decoded(one)
+        ledger.drop(one, "older than max_age")
+    assert len(ledger._spans) == 2
+    ledger.decoded(made[-1])
+    (gap,) = ledger.lost(0, 5001)
+    assert (gap.start_s, gap.end_s, gap.frames) == (made[1].time_s, made[-1].time_s, 5000)
+    assert ledger.settle(made[0]) == ledger.settle(made[-1]) == []
+    assert ledger.counts.dropped == {"older than max_age": 5000}
 
 
 def test_a_drop_told_after_its_successor_came_through_counts_once() -> None:

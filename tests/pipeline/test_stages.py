@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
 
-from streampose.messages import Array, Break, Control, Counts, End, Frame, Image, PoseResult, SourceInfo
+from streampose.messages import Array, Break, Control, Counts, End, Frame, Gap, Image, PoseResult, SourceInfo
+from streampose.pipeline import detect_stage
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectsPeople, DetectStage
 from streampose.pipeline.lane import Lane, Result
@@ -65,7 +69,7 @@ def feed(lane: Lane, frames: Sequence[Frame]) -> None:
 
 
 def run_stages(
-    lanes: Sequence[tuple[Lane, SinkWorker, Sequence[Frame]]],
+    lanes: Sequence[tuple[Lane, SinkWorker, Sequence[Frame] | Callable[[], None]]],
     detector: DetectsPeople = one_person,
     estimator: EstimatesPose = centred_points,
 ) -> None:
@@ -78,7 +82,8 @@ def run_stages(
             group.adopt(worker.inbox)
             detect.add(lane)
             group.start(f"memory:{lane.camera}", worker.run)
-            group.start(f"feed:{lane.camera}", lambda lane=lane, frames=frames: feed(lane, frames))
+            give = frames if callable(frames) else partial(feed, lane, frames)
+            group.start(f"feed:{lane.camera}", give)
         group.start("detect", detect.run)
         group.start("pose", pose.run)
         detect.finish()
@@ -122,6 +127,78 @@ def test_a_frame_that_is_too_old_is_dropped_and_counted() -> None:
     assert sink.end.counts == Counts(8, 0, {"older than max_age": 2})
     order = [m.frame.index if isinstance(m, PoseResult) else type(m).__name__ for m in sink.messages]
     assert order == ["Break", 0, 1, 2, "Gap", 5, 6, 7, "End"]
+
+
+def test_frames_that_are_all_too_old_are_told_of_in_time_and_in_order() -> None:
+    """No result comes that would tell of them. After 25 s the source itself was gone for five."""
+    lane, sink, worker = make_lane("a", max_age_s=0.5)
+    frames = [make_frame("a", i, age_s=5.0) for i in range(250)]
+    back = replace(make_frame("a", 250, age_s=5.0), time_s=30.0)
+    away = Gap("a", "disconnected", frames[-1].time_s, 30.0)
+
+    def give() -> None:
+        lane.frames.put(Break("a", 0, INFO))
+        for frame in frames:
+            lane.ledger.decoded(frame)
+            lane.frames.put(frame)
+        lane.ledger.interrupted(away.start_s)
+        lane.frames.put(away)
+        lane.ledger.decoded(back)
+        lane.frames.put(back)
+        lane.frames.put(End("a", Counts()))
+        lane.frames.close()
+
+    run_stages([(lane, worker, give)])
+    assert sink.results == []
+    spans = [(gap.cause, gap.start_s, gap.end_s, gap.frames) for gap in sink.gaps]
+    assert spans == [
+        ("dropped", 0.0, 10.0, 100),
+        ("dropped", 10.0, 20.0, 100),
+        ("dropped", 20.0, 24.9, 50),
+        ("disconnected", 24.9, 30.0, None),
+        ("dropped", 30.0, 30.0, 1),
+    ]
+    assert sink.end is not None
+    assert sink.end.counts == Counts(251, 0, {"older than max_age": 251})
+
+
+def test_a_camera_of_which_every_frame_is_too_old_is_said_once_and_when_it_is_over(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect_stage, "TOO_OLD_S", 0.0)
+    lane, sink, worker = make_lane("a", max_age_s=0.5)
+    run_stages([(lane, worker, [make_frame("a", i, age_s=0.0 if i == 20 else 5.0) for i in range(22)])])
+    assert [result.frame.index for result in sink.results] == [20]
+    begins, ends, again = (record.getMessage() for record in caplog.records)
+    assert begins.startswith(
+        "a: nothing is analysed: for 0 s every frame was older than max_age, 500 ms; the last came 0 ms"
+    )
+    assert ends.startswith("a: is analysed again")
+    assert again.startswith("a: nothing is analysed")
+
+
+def test_a_recording_with_a_window_is_looked_at_while_the_frame_before_is_posed() -> None:
+    lane, sink, worker = make_lane("a")
+    window: Channel[Result] = Channel("display:a", 1, "latest")
+    lane.outputs.append(Outlet("a", "display", window))
+    looked = 0
+    second = threading.Event()
+    overlapped: list[bool] = []
+
+    def detector(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        nonlocal looked
+        looked += len(images)
+        if looked >= 2:
+            second.set()
+        return one_person(images)
+
+    def estimator(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        overlapped.append(second.wait(5.0 if not overlapped else 0.0))
+        return centred_points(images, boxes)
+
+    run_stages([(lane, worker, [make_frame("a", i) for i in range(6)])], detector, estimator)
+    assert overlapped[0]
+    assert len(sink.results) == 6
 
 
 def test_newest_wins_and_every_frame_is_accounted_for() -> None:
