@@ -114,6 +114,8 @@ class DetectStage:
         kept: list[tuple[Lane, Frame | Control]] = []
         for lane, item in taken:
             kept += [(lane, gap) for gap in _lost_before(lane, item)]
+            if isinstance(item, Break) and not lane.old_said:
+                lane.old_since_s = None  # what was between the segments is no time of frames
             if not isinstance(item, Frame) or _is_wanted(lane, item, now_s):
                 kept.append((lane, item))
         due = [_is_due(lane, item) for lane, item in kept]

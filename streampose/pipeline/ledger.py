@@ -95,8 +95,8 @@ class CameraLedger:
                     del spans[later]
 
     def lost(self, after: int, before: int) -> list[Gap]:
-        """The gaps of the frames between these two indices, as far as their end is known. For the stage that hands the frames
-        on, and knows that none of these will be."""
+        """The gaps of the frames between these two indices, as far as their end is known. For the stage that hands
+        the frames on, and knows that none of these will be."""
         with self._lock:
             lost = [s for s in self._spans if after < s.first and s.last < before and s.end_s is not None]
             if lost:

@@ -177,6 +177,19 @@ def test_a_camera_of_which_every_frame_is_too_old_is_said_once_and_when_it_is_ov
     assert again.startswith("a: nothing is analysed")
 
 
+def test_a_time_without_a_connection_is_none_of_frames_that_are_too_old(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect_stage, "TOO_OLD_S", 1e-9)
+    lane, _, _ = make_lane("a", max_age_s=0.5)
+    detect = DetectStage({1.0: one_person}, Channel("between", 2, "lossless"), 4)
+    for item in (make_frame("a", 0, age_s=5.0), Break("a", 1, INFO, "ended the stream"), make_frame("a", 1, age_s=5.0)):
+        detect._work([(lane, item)])
+    assert caplog.records == []
+    detect._work([(lane, make_frame("a", 2, age_s=5.0))])
+    assert len(caplog.records) == 1
+
+
 def test_a_recording_with_a_window_is_looked_at_while_the_frame_before_is_posed() -> None:
     lane, sink, worker = make_lane("a")
     window: Channel[Result] = Channel("display:a", 1, "latest")
