@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from streampose.errors import words_of
-from streampose.messages import Control, End, Image, PoseResult
+from streampose.messages import Break, Control, End, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.record import fit
 
@@ -47,7 +48,11 @@ def no_display(environment: Mapping[str, str] | None = None, timeout_s: float = 
 
 
 class DisplaySink:
-    """The display's end for one camera; made by `Display.sink`. Keeps the newest result only."""
+    """The display's end for one camera; made by `Display.sink`. Keeps the newest result only, and none once the
+    display has seen that it is the last.
+
+    `ended`: no more come. `gone`: the camera was taken out, for a live one does not end by itself without an error.
+    """
 
     name = "display"
 
@@ -55,11 +60,16 @@ class DisplaySink:
         self.camera = camera
         self.newest: PoseResult | None = None
         self.ended = False
+        self.gone = False
+        self._live = False
 
     def write(self, message: PoseResult | Control) -> None:
         if isinstance(message, PoseResult):
             self.newest = message
+        elif isinstance(message, Break):
+            self._live = message.info.live
         elif isinstance(message, End):
+            self.gone = self._live and message.error is None
             self.ended = True
 
     def close(self) -> None:
@@ -69,11 +79,21 @@ class DisplaySink:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """What is shown of one camera: `image`, drawn from `result`, of which a tile that is never drawn again keeps none."""
+
+    image: Image
+    result: PoseResult | None = None
+    stale: bool = False
+
+
 class Display:
     """One window for all cameras, tiled. Made, polled and closed in the main thread.
 
-    `size` (width, height) bounds the window. A result older than `stale_s` seconds is shown greyed with its age: a
-    picture that stands still must not look alive.
+    `size` (width, height) bounds the window. A picture that stands still must not look alive: a result older than `stale_s`
+    seconds is shown greyed with its age, the last one of a recording that ended or a camera that failed as `ended`. A camera
+    that was taken out is shown no more.
     """
 
     def __init__(
@@ -90,14 +110,16 @@ class Display:
         self._size = size
         self._stale_s = stale_s
         self._title = title
-        self._sinks: list[DisplaySink] = []
-        self._shown: dict[str, tuple[PoseResult, bool, Image]] = {}
+        self._sinks: dict[str, DisplaySink] = {}
+        self._shown: dict[str, _Tile] = {}
+        self._changed = False
         self._open = False
 
     def sink(self, camera: str) -> DisplaySink:
-        """The sink to hang on one camera."""
-        made = DisplaySink(camera)
-        self._sinks.append(made)
+        """The sink to hang on one camera; it takes the place of an earlier one of that name."""
+        if camera in self._sinks:
+            self._draw(camera)
+        made = self._sinks[camera] = DisplaySink(camera)
         return made
 
     def poll(self, timeout_s: float) -> bool:
@@ -124,42 +146,62 @@ class Display:
             cv2.waitKey(1)
 
     def _refresh(self) -> bool:
-        """Draw the results that are new or have become stale; whether anything changed."""
-        changed = False
-        for sink in self._sinks:
-            result = sink.newest
-            if result is None:
-                continue
-            age_s = time.monotonic() - result.frame.arrival_s
-            stale = not sink.ended and age_s > self._stale_s
-            known = self._shown.get(sink.camera)
-            if known is not None and known[0] is result and known[1] == stale:
-                continue
-            image = draw_people(result.frame.image, result.people, self._skeleton, self._drawing)
-            self._shown[sink.camera] = (result, stale, mark_stale(image, age_s) if stale else image)
-            changed = True
+        """Draw the results that are new, have become stale or were the last; whether anything changed."""
+        for camera in self._sinks:
+            self._draw(camera)
+        changed, self._changed = self._changed, False
         return changed
 
+    def _draw(self, camera: str) -> None:
+        sink, shown = self._sinks[camera], self._shown.get(camera)
+        if sink.ended:
+            self._draw_last(sink, shown)
+            return
+        result = sink.newest
+        if result is None:
+            return
+        age_s = time.monotonic() - result.frame.arrival_s
+        stale = age_s > self._stale_s
+        if shown is not None and shown.result is result and shown.stale == stale:
+            return
+        image = self._draw_people(result)
+        image = greyed(image, f"no picture for {age_s:.0f} s or more") if stale else image
+        self._shown[camera] = _Tile(image, result, stale)
+        self._changed = True
+
+    def _draw_last(self, sink: DisplaySink, shown: _Tile | None) -> None:
+        """What stays of a camera that ended; its pictures are let go of, since the run remembers its sinks to the end."""
+        result, sink.newest = sink.newest or (None if shown is None else shown.result), None
+        if sink.gone:
+            self._changed |= self._shown.pop(sink.camera, None) is not None
+        elif result is not None:
+            self._shown[sink.camera] = _Tile(greyed(self._draw_people(result), "ended"))
+            self._changed = True
+
+    def _draw_people(self, result: PoseResult) -> Image:
+        return draw_people(result.frame.image, result.people, self._skeleton, self._drawing)
+
     def _compose(self) -> Image:
-        names = [sink.camera for sink in self._sinks if sink.camera in self._shown]
-        return tile([self._shown[name][2] for name in names], names, self._size)
+        names = [camera for camera in self._sinks if camera in self._shown]
+        return tile([self._shown[name].image for name in names], names, self._size)
 
 
-def mark_stale(image: Image, age_s: float) -> Image:
-    """A copy of `image` without colours, saying that nothing came for so long."""
+def greyed(image: Image, words: str) -> Image:
+    """A copy of `image` without colours that says why."""
     grey = np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR), np.uint8) // 2
     scale = max(0.5, image.shape[0] / 800)
     place = (round(20 * scale), image.shape[0] - round(20 * scale))
-    text = f"no picture for {age_s:.0f} s or more"
-    cv2.putText(grey, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, round(scale)), cv2.LINE_AA)
+    cv2.putText(grey, words, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), max(1, round(scale)), cv2.LINE_AA)
     return grey
 
 
 def tile(images: Sequence[Image], names: Sequence[str], size: tuple[int, int]) -> Image:
     """One picture of at most `size` (width, height) with all `images` in a grid, each under its name.
 
-    One image alone is shown whole, without a name, and never enlarged.
+    One image alone is shown whole, without a name, and never enlarged; without any the picture is black.
     """
+    if not images:
+        return np.zeros((size[1], size[0], 3), np.uint8)
     if len(images) == 1:
         height, width = images[0].shape[:2]
         scale = min(1.0, size[0] / width, size[1] / height)

@@ -6,16 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import make_result
+from made_results import make_info, make_result
 
-from streampose.messages import Counts, End
-from streampose.sinks.display import DisplaySink, mark_stale, no_display, tile
+from streampose.messages import Break, Counts, End
+from streampose.sinks.display import Display, DisplaySink, greyed, no_display, tile
+from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.memory import MemorySink
 
 NO_DISPLAY = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -102,6 +104,74 @@ def test_only_the_newest_is_kept() -> None:
     assert sink.outputs() == ()
 
 
+def feed(sink: DisplaySink, red: int, *, live: bool = True) -> None:
+    """A result that has just come, all of one colour."""
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[..., 2] = red
+    result = make_result(0, image=image, camera=sink.camera)
+    sink.write(Break(sink.camera, 0, make_info(live=live)))
+    sink.write(replace(result, frame=replace(result.frame, arrival_s=time.monotonic())))
+
+
+def end(sink: DisplaySink, error: str | None = None) -> None:
+    sink.write(End(sink.camera, Counts(), error))
+    sink.close()
+
+
+def test_a_camera_that_begins_anew_has_one_tile_in_its_place(skeleton: DrawSkeleton) -> None:
+    display = Display(skeleton, size=(320, 120), stale_s=1e9)
+    gate, yard = display.sink("gate"), display.sink("yard")
+    feed(gate, 200)
+    feed(yard, 100)
+    assert display._refresh()
+    end(gate)
+    again = display.sink("gate")
+    assert display._refresh(), "what was there is not shown as if it were now"
+    assert display._compose()[..., 2].max() < 200
+    feed(again, 250)
+    assert display._refresh()
+    shown = display._compose()
+    assert [shown[60, 80, 2], shown[60, 240, 2]] == [250, 100]
+    assert not any(display._refresh() for _ in range(4)), "nothing is drawn again while nothing comes"
+    assert gate.newest is None, "the run remembers its sinks; they remember no pictures"
+
+
+def test_a_camera_that_was_taken_out_is_shown_no_more(skeleton: DrawSkeleton) -> None:
+    display = Display(skeleton, size=(320, 120), stale_s=1e9)
+    gate, yard = display.sink("gate"), display.sink("yard")
+    feed(gate, 200)
+    feed(yard, 100)
+    display._refresh()
+    end(gate)
+    assert display._refresh()
+    assert display._compose().shape == (120, 160, 3), "the other one alone"
+    end(yard)
+    assert display._refresh()
+    assert not display._compose().any()
+    assert not display._refresh()
+    assert gate.newest is None
+    assert yard.newest is None
+
+
+@pytest.mark.parametrize(("live", "error"), [(False, None), (True, "no such scheme"), (False, "torn")])
+def test_a_recording_that_ended_and_a_camera_that_failed_do_not_look_alive(
+    live: bool, error: str | None, skeleton: DrawSkeleton
+) -> None:
+    display = Display(skeleton, stale_s=1e9)
+    sink = display.sink("gate")
+    feed(sink, 250, live=live)
+    display._refresh()
+    assert display._compose()[..., 0].max() == 0
+    feed(sink, 200, live=live)
+    end(sink, error)
+    assert display._refresh(), "the last one was never drawn before"
+    shown = display._compose()
+    assert (shown[..., 0] == shown[..., 2]).all(), "no colour is left"
+    assert shown.max() > 200, "and a text stands there"
+    assert not display._refresh()
+    assert sink.newest is None
+
+
 def test_tiles_show_every_camera_whole() -> None:
     images = [np.full((90 + number, 160, 3), 40 + 40 * number, np.uint8) for number in range(5)]
     out = tile(images, [f"c{number}" for number in range(5)], (900, 600))
@@ -116,7 +186,7 @@ def test_tiles_show_every_camera_whole() -> None:
 def test_a_picture_that_stands_still_does_not_look_alive() -> None:
     image = np.zeros((120, 400, 3), np.uint8)
     image[..., 2] = 200
-    out = mark_stale(image, 7.2)
+    out = greyed(image, "no picture for 7 s or more")
     assert (out[:60, :, 0] == out[:60, :, 2]).all(), "no colour is left"
     assert out.max() > 200, "and a text stands there"
     assert image[..., 2].min() == 200
