@@ -15,7 +15,7 @@ from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import Names, check_apart, check_template, check_writable, fill, rolled_pattern
+from streampose.sinks.paths import Names, Rolled, check_apart, check_template, check_writable, fill
 from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
@@ -77,7 +77,7 @@ def _make_sink(
             size=size,
             segment_s=options.segment,
             names=names,
-            retention=_retention(config, options, options.path, camera),
+            retention=_retention(config, options, options.path, camera, names),
         )
     else:
         raise ConfigError(f'sinks: "{name}" has no builder')
@@ -103,13 +103,24 @@ def _record_segment(config: Config, options: JsonlConfig) -> float | None:
     return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
 
 
-def _retention(config: Config, options: RecordConfig, template: str, camera: str) -> Retention | None:
-    """What a rolling video keeps; the record that rolls with it goes with it."""
-    if options.segment is None or (options.keep, options.keep_bytes, options.min_free) == (None, None, None):
+def _retention(config: Config, options: RecordConfig, template: str, camera: str, names: Names) -> Retention | None:
+    """What a rolling video keeps; the record that rolls with it goes with it, with the annotated one where there are two."""
+    if not _keeps(options):
         return None
+    for name in config.cameras:
+        for path, segment_s in _files(config):
+            if segment_s is not None:
+                names.roll(path, name)
+    first = next(o for _, o in config.sinks if isinstance(o, RecordConfig) and _keeps(o))
     records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
-    places = [rolled_pattern(path, camera) for path in (template, *records)]
-    return Retention(places, Rules(options.keep, options.keep_bytes, options.min_free))
+    paths = [template, *(records if options is first and template == _videos(options)[0] else ())]
+    rules = Rules(options.keep, options.keep_bytes, options.min_free)
+    return Retention([names.roll(path, camera) for path in paths], rules, names)
+
+
+def _keeps(options: RecordConfig) -> bool:
+    """Whether its files roll and are not kept for ever."""
+    return options.segment is not None and (options.keep, options.keep_bytes, options.min_free) != (None, None, None)
 
 
 def source_recording(config: Config, camera: str, names: Names, given_up: Callable[[], bool]) -> Remuxer | None:
@@ -117,7 +128,7 @@ def source_recording(config: Config, camera: str, names: Names, given_up: Callab
     for _, options in config.sinks:
         if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
             template = source_template(options.path)
-            retention = _retention(config, options, template, camera)
+            retention = _retention(config, options, template, camera, names)
             return Remuxer(
                 template, camera, segment_s=options.segment, names=names, retention=retention, given_up=given_up
             )
@@ -193,12 +204,20 @@ def first_files(config: Config) -> Set[Path]:
     found: set[Path] = set()
     for camera in config.cameras:
         for _, options in config.sinks:
-            if isinstance(options, RecordConfig) and options.segment is None:
-                found.update(fill(template, camera) for template in _videos(options))
-            elif isinstance(options, JsonlConfig) and _record_segment(config, options) is None:
-                found.add(fill(options.path, camera))
-            elif isinstance(options, PicturesConfig):
+            if isinstance(options, PicturesConfig):
                 found.add(Path(options.path.replace("{camera}", camera)))
+        found.update(fill(template, camera) for template, segment_s in _files(config) if segment_s is None)
+    return found
+
+
+def _files(config: Config) -> list[tuple[str, float | None]]:
+    """The templates of all videos and records, each with the length of its segments where it rolls."""
+    found: list[tuple[str, float | None]] = []
+    for _, options in config.sinks:
+        if isinstance(options, RecordConfig):
+            found += [(template, options.segment) for template in _videos(options)]
+        elif isinstance(options, JsonlConfig):
+            found.append((options.path, _record_segment(config, options)))
     return found
 
 
@@ -212,8 +231,7 @@ def _first_file(template: str, camera: str, segment_s: float | None) -> Path:
     """A path that stands for what is written: the file itself, or one in the folder that rolled files have in common."""
     if segment_s is None:
         return fill(template, camera)
-    folder, pattern = rolled_pattern(template, camera)
-    return folder / f"file{Path(pattern).suffix}"
+    return Rolled(template, camera).folder / f"file{Path(template).suffix}"
 
 
 def make_display(config: Config, models: Models) -> Display | None:

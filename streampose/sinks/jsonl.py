@@ -14,7 +14,7 @@ import orjson
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, Counts, End, Gap, PoseResult, SourceInfo
 from streampose.sinks.ledger import Ledger
-from streampose.sinks.paths import Names, cannot_write, fill, make_folder, unused
+from streampose.sinks.paths import Names, cannot_write, create, fill
 from streampose.sinks.records import SCHEMA, control_record, frame_record, rfc3339
 from streampose.sinks.roll import Roller, WallClock
 
@@ -28,11 +28,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        make_folder(path)
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        self._fd = create(path)
         self._size = 0
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -51,7 +47,10 @@ class _Lines:
         self._size += len(line)
 
     def close(self) -> None:
-        os.close(self._fd)
+        try:
+            os.close(self._fd)
+        except OSError as error:  # a network disk may only now say that it has no room
+            raise cannot_write(self.path, error) from error
 
     def _take_back(self) -> None:
         try:
@@ -90,6 +89,7 @@ class JsonlSink:
         self._clock = clock
         self._roller = None if segment_s is None else Roller(segment_s)
         self._wall = WallClock()
+        self._path = Path()
         self._lines: _Lines | None = None
         self._names = names or Names()
         self._outputs: list[str] = []
@@ -153,6 +153,7 @@ class JsonlSink:
         self._lines.write(record)
 
     def _open(self, path: Path) -> None:
+        self._path = path
         self._lines = _Lines(path)
         self._outputs.append(str(path))
         self._in_file = 0
@@ -176,10 +177,8 @@ class JsonlSink:
         if self._lines is not None:
             footer = {"type": "footer", "camera": self.camera, "part": len(self._outputs), "last": False}
             self._lines.write({**footer, "complete": True, "written_here": self._in_file})
-            self._lines.close()
-            self._lines = None
-        make_folder(path)
-        self._open(unused(path))
+            self._shut()
+        self._open(self._names.claim(path))
 
     def _finish(self, counts: Counts | None, error: str | None) -> None:
         try:
@@ -192,15 +191,21 @@ class JsonlSink:
 
     def _stop(self) -> None:
         self._ended = True
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
+        self._shut()
+
+    def _shut(self) -> None:
+        lines, self._lines = self._lines, None
+        try:
+            if lines is not None:
+                lines.close()
+        finally:
+            self._names.release(self._path)
 
     def _first_path(self, seen: bool) -> Path:
         """The name of the first file; `seen`: it has a frame, and is worth more than what an earlier run left there."""
         if self._roller is None:
             return self._names.give(fill(self._template, self.camera), replace=seen)
-        return unused(fill(self._template, self.camera, self._roller.begin(self._clock())))
+        return self._names.claim(fill(self._template, self.camera, self._roller.begin(self._clock())))
 
     def _footer(self, counts: Counts | None, error: str | None) -> dict[str, Any]:
         return {

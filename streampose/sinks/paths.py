@@ -8,11 +8,12 @@ A template is a path with `{camera}`, and where files roll with the wall clock a
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
@@ -21,6 +22,10 @@ from streampose.errors import ConfigError, SinkError
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _KNOWN = ("camera", "date", "time")
+_MARK = re.compile(r"(\{date\}|\{time\})")
+_TWO = "[0-9][0-9]"  # the same to glob and to re
+_DIGITS = {"{date}": f"{_TWO}{_TWO}-{_TWO}-{_TWO}", "{time}": f"{_TWO}-{_TWO}-{_TWO}"}
+_TRIES = 10
 
 
 def check_template(template: str) -> str:
@@ -40,41 +45,64 @@ def check_template(template: str) -> str:
 def fill(template: str, camera: str, wall_s: float | None = None) -> Path:
     """The path of a template for one camera; `wall_s` (seconds since the epoch) makes it the name of a rolled file."""
     check_template(template)
-    if wall_s is None:
-        return Path(template.replace("{camera}", camera))
-    if "{date}" not in template and "{time}" not in template:
-        path = Path(template)
-        template = str(path.with_suffix("") / "{date}" / ("{time}" + path.suffix))
-    moment = datetime.fromtimestamp(wall_s, UTC)
-    named = template.replace("{date}", moment.strftime("%Y-%m-%d")).replace("{time}", moment.strftime("%H-%M-%S"))
-    return Path(named.replace("{camera}", camera))
+    if wall_s is not None:
+        moment = datetime.fromtimestamp(wall_s, UTC)
+        template = _rolling(template).replace("{date}", moment.strftime("%Y-%m-%d"))
+        template = template.replace("{time}", moment.strftime("%H-%M-%S"))
+    return Path(template.replace("{camera}", camera))
 
 
-def rolled_pattern(template: str, camera: str) -> tuple[Path, str]:
-    """Folder and glob pattern that find the files which `fill` makes of a rolling template for one camera."""
-    marked = str(fill(template.replace("{date}", "\0").replace("{time}", "\1"), camera))
-    if "\0" not in marked and "\1" not in marked:
-        path = Path(marked)
-        marked = str(path.with_suffix("") / "\0" / ("\1" + path.suffix))
-    parts = Path(marked).parts
-    fixed = next(number for number, part in enumerate(parts) if "\0" in part or "\1" in part)
-    date, time = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]", "[0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-    globs = [part.replace("\0", date) for part in parts[fixed:]]
-    # What follows a time may be "-2" (a second file in the same second or segment) or ".source".
-    pattern = "/".join(part.replace("\1", time + "*") for part in globs)
-    return Path(*parts[:fixed]) if fixed else Path(), pattern
+def _rolling(template: str) -> str:
+    """What the files of a rolling template are named by: itself, or in a folder of its own without date and time."""
+    if "{date}" in template or "{time}" in template:
+        return template
+    path = Path(template)
+    return str(path.with_suffix("") / "{date}" / f"{{time}}{path.suffix}")
+
+
+class Rolled:
+    """The files which `fill` makes of a rolling template for one camera. All of them lie below `folder`."""
+
+    def __init__(self, template: str, camera: str) -> None:
+        path = Path(_rolling(check_template(template)).replace("{camera}", camera))
+        first = next(number for number, part in enumerate(path.parts) if _MARK.search(part))
+        self.folder = Path(*path.parts[:first])
+        stem, suffix = str(path.with_name(path.stem)), path.suffix
+        self._name = re.compile(f"{_marked(stem, re.escape)}(?:-([2-9]|[1-9][0-9]+))?{_marked(suffix, re.escape)}")
+        self._glob = f"{_marked(stem, glob.escape)}*{_marked(suffix, glob.escape)}"
+
+    def number(self, path: Path) -> int | None:
+        """The n of the n-th file of its name (see `numbered`); None for one that is none of these."""
+        match = self._name.fullmatch(str(path))
+        return None if match is None else int(match[1] or 1)
+
+    def find(self) -> list[Path]:
+        """Those that are there; what cannot be looked into has none."""
+        return [path for path in map(Path, glob.iglob(self._glob)) if self.number(path) is not None]
+
+
+def _marked(text: str, escape: Callable[[str], str]) -> str:
+    """`text` escaped, but for `{date}` and `{time}`, which become the digits they stand for."""
+    return "".join(_DIGITS[part] if part in _DIGITS else escape(part) for part in _MARK.split(text))
 
 
 def numbered(path: Path, number: int, taken: Collection[Path] = ()) -> Path:
     """The name of the n-th file: the first keeps its plain name, the second is `name-2.ext`. Names in `taken`, with which
     others begin, are left out after the first."""
-    later = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in count(2))
-    free = (name for name in later if name not in taken)
-    return path if number < 2 else next(islice(free, number - 2, None))
+    free = (name for name in _names(path) if name == path or name not in taken)
+    return next(islice(free, max(number, 1) - 1, None))
+
+
+def _names(path: Path) -> Iterator[Path]:
+    """`path`, `name-2.ext`, `name-3.ext` …"""
+    yield path
+    for number in count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 class Names:
-    """The names of the files of one run, each given once, so that no camera writes over what it or another has made.
+    """The names of the files of one run, each given once, so that no camera writes over what it or another has made, and
+    which of its rolled files are being written.
 
     `taken`: the names with which others begin. Any thread may ask.
     """
@@ -82,6 +110,8 @@ class Names:
     def __init__(self, taken: Iterable[Path] = ()) -> None:
         self._taken = set(taken)
         self._given: set[Path] = set()
+        self._writing: set[Path] = set()
+        self._rolled: dict[tuple[str, str], Rolled] = {}
         self._lock = threading.Lock()  # cameras are added from the main thread while sinks begin files in theirs
 
     def take(self, paths: Iterable[Path]) -> None:
@@ -94,20 +124,50 @@ class Names:
         With `replace` off none of a file that is there, left by an earlier run."""
         with self._lock:
             number = 2 if first in self._given else 1
-            while not replace and numbered(first, number, self._taken).is_file():
+            while not replace and os.path.isfile(numbered(first, number, self._taken)):
                 number += 1
             path = numbered(first, number, self._taken)
             self._given.add(path)
             self._taken.add(path)
             return path
 
+    def roll(self, template: str, camera: str) -> Rolled:
+        """The files that roll by a template for one camera; from now on the first of each name is only theirs."""
+        with self._lock:
+            if (template, camera) not in self._rolled:
+                self._rolled[template, camera] = Rolled(template, camera)
+            return self._rolled[template, camera]
 
-def unused(path: Path) -> Path:
-    """`path`, or the first `name-2.ext`, `name-3.ext` … that does not exist: rolled files never overwrite one another."""
-    number = 1
-    while numbered(path, number).exists():
-        number += 1
-    return numbered(path, number)
+    def is_first(self, path: Path) -> bool:
+        """Whether `path` is the first of its name by a template that rolls: `02-30-00-gate-2.mp4` is of camera gate-2."""
+        with self._lock:
+            rolled = list(self._rolled.values())
+        return any(files.number(path) == 1 for files in rolled)
+
+    def claim(self, first: Path) -> Path:
+        """A rolled file to write, until `release`: `first`, or the next of its name (see `numbered`) that is neither there
+        nor another's. Rolled files never overwrite one another."""
+        return next(path for path in _names(first) if self._claimed(path, path == first))
+
+    def _claimed(self, path: Path, is_first: bool) -> bool:
+        with self._lock:
+            if path in self._writing:
+                return False
+            self._writing.add(path)  # before the look, so that no two find the same one free
+        if os.path.exists(path) or (not is_first and self.is_first(path)):
+            self.release(path)
+            return False
+        return True
+
+    def release(self, path: Path) -> None:
+        """The file is closed; one that was not claimed may be released, too."""
+        with self._lock:
+            self._writing.discard(path)
+
+    def writing(self) -> frozenset[Path]:
+        """The rolled files that are being written."""
+        with self._lock:
+            return frozenset(self._writing)
 
 
 def make_folder(path: Path) -> None:
@@ -116,8 +176,22 @@ def make_folder(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    if path.is_dir():
+    if os.path.isdir(path):
         raise SinkError(f"{path}: this is a folder; name a file in it, such as {path / ('out' + path.suffix)}")
+
+
+def create(path: Path) -> int:
+    """Make an empty file, and the folder that it lies in; gives its descriptor, for writing. Raises SinkError."""
+    tries = 0
+    while True:
+        make_folder(path)
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            tries += 1
+            # A retention may have taken the folder in between, for it was empty.
+            if not isinstance(error, FileNotFoundError) or tries == _TRIES:
+                raise cannot_write(path, error) from error
 
 
 def check_apart(path: Path, sources: Iterable[Path]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from streampose.errors import ConfigError
 from streampose.messages import Break, Control, End, Frame, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import Names, check_apart, fill, unused
+from streampose.sinks.paths import Names, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock
 from streampose.sinks.video_file import VideoFile, check_extension, describe
@@ -63,6 +63,7 @@ class RecordSink:
         self._wall = WallClock()
         self._fps: float | None = None
         self._source: Path | None = None
+        self._path = Path()
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
         self._canvas: Image | None = None
@@ -83,10 +84,12 @@ class RecordSink:
     def close(self) -> None:
         """Finish the file. A sink that is closed may go on: the next result begins another file."""
         file, self._file = self._file, None
-        if file is not None:
-            if self._retention is not None:
-                self._retention.release(file.path)
-            file.close()
+        self._canvas = None
+        try:
+            if file is not None:
+                file.close()
+        finally:
+            self._names.release(self._path)
 
     def outputs(self) -> tuple[str, ...]:
         return tuple(self._outputs)
@@ -117,9 +120,9 @@ class RecordSink:
             path = self._names.give(fill(self._template, self.camera))
             check_apart(path, () if self._source is None else (self._source,))
         else:
-            path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
+            path = self._names.claim(fill(self._template, self.camera, self._roller.begin(wall_s)))
+        self._path = path
         if self._retention is not None:
-            self._retention.claim(path)
             self._retention.sweep(self._clock())
         self._source_size = (frame.width, frame.height)
         self._file = VideoFile(

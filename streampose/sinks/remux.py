@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 
 from streampose.errors import SinkError
-from streampose.sinks.paths import Names, cannot_write, fill, unused
+from streampose.sinks.paths import Names, cannot_write, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller
 from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
@@ -177,11 +177,10 @@ class Remuxer:
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
         else:
-            path = unused(fill(self._template, self.camera, self._roller.begin(wall_s)))
-        if self._retention is not None:
-            self._retention.claim(path)
-            self._retention.sweep(self._clock())
+            path = self._names.claim(fill(self._template, self.camera, self._roller.begin(wall_s)))
         self._path = path
+        if self._retention is not None:
+            self._retention.sweep(self._clock())
         self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
@@ -217,9 +216,8 @@ class Remuxer:
         self._source = self._target = None
         if container is None:
             return
-        if self._retention is not None:
-            self._retention.release(self._path)
         close_container(container, self._path)
+        self._names.release(self._path)
 
     def _fail(self, error: SinkError | av.error.FFmpegError) -> None:
         self._held = []
@@ -232,6 +230,5 @@ class Remuxer:
                 self.error = self._unfit()
         if container is not None:
             release(container, self._path)
-        if self._retention is not None:
-            self._retention.release(self._path)
+        self._names.release(self._path)
         log.error("recording of the source stream of %s ended: %s", self.camera, self.error)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import stat
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streampose.errors import words_of
+from streampose.sinks.paths import Names, Rolled
 
 log = logging.getLogger(__name__)
 
@@ -67,25 +71,20 @@ def decide(files: Iterable[Kept], rules: Rules, now_s: float, free: int, writing
 
 
 class Retention:
-    """Deletes the oldest recordings found by `places`, pairs of a folder and a glob pattern (`paths.rolled_pattern`).
+    """Deletes the oldest recordings of `places`, whose videos and records may share one, so that they go together.
 
-    Videos and their records may share one Retention, so that they go together. Writers `claim` a file before they open
-    it and `release` it when it is closed. What it cannot delete it says once and leaves.
+    What is being written (`names` are those of the run) and what is another camera's stays. What it cannot delete it says
+    once and leaves.
     """
 
-    def __init__(self, places: Sequence[tuple[Path, str]], rules: Rules) -> None:
+    def __init__(self, places: Sequence[Rolled], rules: Rules, names: Names) -> None:
         self._places = list(places)
+        self._folders = {place.folder for place in places}
         self._rules = rules
-        self._writing: set[Path] = set()
+        self._names = names
         self._stuck: set[Path] = set()
         self._last_sweep_s: float | None = None
         self._announced = False
-
-    def claim(self, path: Path) -> None:
-        self._writing.add(path)
-
-    def release(self, path: Path) -> None:
-        self._writing.discard(path)
 
     def sweep_if_due(self, now_s: float) -> list[Path]:
         """Sweep once a minute; a clock that was set back counts as due."""
@@ -96,11 +95,11 @@ class Retention:
     def sweep(self, now_s: float) -> list[Path]:
         """Delete what the rules say, after saying so; gives the deleted files."""
         self._last_sweep_s = now_s
-        doomed = decide(self._find(), self._rules, now_s, self._free(), self._writing.copy())
+        doomed = decide(self._find(), self._rules, now_s, self._free(), self._names.writing())
         if not doomed:
             return []
         if not self._announced:
-            folders = ", ".join(sorted({str(folder) for folder, _ in self._places}))
+            folders = ", ".join(sorted(map(str, self._folders)))
             log.warning("retention: from now on recordings under %s are deleted %s", folders, self._rules)
             self._announced = True
         size = _size(sum(kept.size for kept in doomed))
@@ -109,21 +108,26 @@ class Retention:
 
     def _find(self) -> list[Kept]:
         found: dict[Path, Kept] = {}
-        for folder, pattern in self._places:
-            for path in folder.glob(pattern):
+        for place in self._places:
+            for path in place.find():
+                if path in self._stuck or (place.number(path) != 1 and self._names.is_first(path)):
+                    continue
                 try:
                     status = path.stat()
                 except OSError:
                     continue  # deleted by someone else between the listing and the look
-                if path not in self._stuck and path.is_file():
+                if stat.S_ISREG(status.st_mode):
                     found[path] = Kept(path, status.st_mtime, status.st_size)
         return list(found.values())
 
     def _free(self) -> int:
-        for folder, _ in self._places:
-            existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        """Of the first place's disk; where it does not say, nothing is deleted for want of space."""
+        folder = self._places[0].folder.absolute()
+        existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+        try:
             return shutil.disk_usage(existing).free
-        return 0
+        except OSError:
+            return sys.maxsize
 
     def _delete(self, path: Path) -> bool:
         try:
@@ -132,9 +136,19 @@ class Retention:
             self._stuck.add(path)
             log.error("retention: %s cannot be deleted (%s); it stays", path, words_of(error))
             return False
-        if not any(path.parent.iterdir()) and path.parent not in [folder for folder, _ in self._places]:
-            path.parent.rmdir()
+        for folder in path.parents:
+            if folder in self._folders or not _removed(folder):
+                break
         return True
+
+
+def _removed(folder: Path) -> bool:
+    """Whether a folder could be removed: it holds nothing, and no other camera was faster."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _size(size: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from av.video.frame import PictureType
 from streampose.errors import ConfigError
 from streampose.messages import Image
 from streampose.sinks.fragments import trim_to_whole_fragments
-from streampose.sinks.paths import cannot_write, make_folder
+from streampose.sinks.paths import cannot_write, create
 
 TIME_BASE = Fraction(1, 90000)
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
@@ -56,9 +57,8 @@ def check_preset(preset: str) -> None:
 
 def open_container(path: Path, metadata: Mapping[str, str]) -> av.container.OutputContainer:
     """A new container with `metadata`; raises SinkError where it cannot be made."""
-    make_folder(path)
+    os.close(create(path))
     try:
-        path.open("wb").close()
         container = av.open(
             str(path), "w", format=FORMATS[check_extension(path).suffix.lower()], options=container_options(path)
         )

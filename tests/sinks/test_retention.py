@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_results import make_result
 
+from streampose.build_sinks import _retention
+from streampose.config import RecordConfig, validate
 from streampose.sinks.draw import DrawSkeleton
-from streampose.sinks.paths import fill, rolled_pattern
+from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.paths import Names, Rolled, create, fill, numbered
 from streampose.sinks.record import RecordSink
+from streampose.sinks.remux import source_template
 from streampose.sinks.retention import Kept, Retention, Rules, decide
 
 FILES = st.lists(
@@ -85,7 +93,7 @@ def test_videos_and_their_records_go_together_and_others_stay(tmp_path: Path, ca
         make_file(old[0].parent / "holiday.mp4", 900_000),
         make_file(tmp_path / "gate.mp4", 900_000),
     ]
-    retention = Retention([rolled_pattern(video, "gate"), rolled_pattern(record, "gate")], Rules(keep_s=7 * 86400))
+    retention = Retention([Rolled(video, "gate"), Rolled(record, "gate")], Rules(keep_s=7 * 86400), Names())
     with caplog.at_level(logging.WARNING):
         gone = retention.sweep(now_s)
     assert sorted(gone) == sorted([*old, doubled])
@@ -98,15 +106,65 @@ def test_videos_and_their_records_go_together_and_others_stay(tmp_path: Path, ca
 def test_an_empty_day_goes_too_but_never_the_camera(tmp_path: Path) -> None:
     template = f"{tmp_path}/{{camera}}/{{date}}/{{time}}.mp4"
     path = make_file(fill(template, "gate", 1.79e9), 1000)
-    Retention([rolled_pattern(template, "gate")], Rules(keep_bytes=0)).sweep(1.8e9)
+    Retention([Rolled(template, "gate")], Rules(keep_bytes=0), Names()).sweep(1.8e9)
     assert not path.parent.exists()
     assert (tmp_path / "gate").exists()
 
 
+def test_the_folder_of_a_day_goes_with_the_last_of_its_cameras(tmp_path: Path) -> None:
+    template = f"{tmp_path}/{{date}}/{{camera}}/{{time}}.mp4"
+    paths = {camera: make_file(fill(template, camera, 1.79e9), 1000) for camera in ("gate", "yard")}
+    for camera, left in (("gate", ["yard"]), ("yard", [])):
+        Retention([Rolled(template, camera)], Rules(keep_bytes=0), Names()).sweep(1.8e9)
+        assert [path.name for path in paths["yard"].parent.parent.glob("*")] == left
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cameras_that_share_a_folder_sweep_at_once(tmp_path: Path) -> None:
+    """They roll at the same multiples of wall time, so they do."""
+    template = f"{tmp_path}/{{date}}/{{camera}}-{{time}}.mp4"
+    cameras = [f"cam{number}" for number in range(6)]
+    logging.getLogger("streampose.sinks.retention").setLevel(logging.CRITICAL)
+    try:
+        with ThreadPoolExecutor(len(cameras)) as pool:
+            for _ in range(100):
+                paths = [make_file(fill(template, camera, 1.79e9), 1000) for camera in cameras]
+                swept = [Retention([Rolled(template, name)], Rules(keep_s=60), Names()) for name in cameras]
+                together = threading.Barrier(len(cameras), timeout=30)
+
+                def sweep(retention: Retention, together: threading.Barrier = together) -> list[Path]:
+                    together.wait()
+                    return retention.sweep(1.8e9)
+
+                assert [path for gone in pool.map(sweep, swept) for path in gone] == paths
+    finally:
+        logging.getLogger("streampose.sinks.retention").setLevel(logging.NOTSET)
+
+
+def test_a_folder_above_that_may_not_be_changed_stays(skeleton: DrawSkeleton) -> None:
+    """Root may do everything, so it sweeps as somebody else; its folders for tests are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        template = f"{folder}/{{date}}/{{camera}}-{{time}}.mp4"
+        path = make_file(fill(template, "gate", 1.79e9), 1000)
+        path.parent.chmod(0o777)
+        Path(folder).chmod(0o555)
+        mine = os.geteuid()
+        if mine == 0:
+            os.seteuid(65534)
+        try:
+            retention = Retention([Rolled(template, "gate")], Rules(keep_bytes=0), Names())
+            assert retention.sweep(1.8e9) == [path]
+        finally:
+            os.seteuid(mine)
+            Path(folder).chmod(0o755)
+        assert path.parent.exists()
+
+
 def test_what_is_being_written_stays(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     template = str(tmp_path / "{camera}.mp4")
-    retention = Retention([rolled_pattern(template, "gate")], Rules(keep_bytes=1))
-    sink = RecordSink(template, "gate", skeleton, segment_s=10, retention=retention)
+    names = Names()
+    retention = Retention([Rolled(template, "gate")], Rules(keep_bytes=1), names)
+    sink = RecordSink(template, "gate", skeleton, segment_s=10, names=names, retention=retention)
     for index in range(40):
         sink.write(make_result(index, float(index), wall_s=1.8e9 + index))
         open_file = Path(sink.outputs()[-1])
@@ -115,16 +173,113 @@ def test_what_is_being_written_stays(tmp_path: Path, skeleton: DrawSkeleton) -> 
     assert existing == [open_file], "the three finished ones went"
     sink.close()
     assert len(sink.outputs()) == 4
+    assert retention.sweep(1.8e9) == [open_file], "what is closed is protected no more"
+
+
+def test_the_record_stays_while_it_is_written(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    names, path = Names(), str(tmp_path / "{camera}.jsonl")
+    retention = Retention([Rolled(path, "gate")], Rules(min_free=10**18), names)
+    sink = JsonlSink(path, "gate", {}, segment_s=10, names=names)
+    for index in range(40):
+        sink.write(make_result(index, float(index), wall_s=1.8e9 + index))
+        retention.sweep(1.8e9 + index)
+        assert [str(p) for p in tmp_path.rglob("*.jsonl")] == [sink.outputs()[-1]]
+    sink.close()
+    assert retention.sweep(1.8e9) == [Path(sink.outputs()[-1])]
+
+
+def test_neither_source_nor_other_cameras_are_taken_for_a_camera_s_own(tmp_path: Path) -> None:
+    names = Names()
+    template = f"{tmp_path}/{{date}}/{{time}}-{{camera}}.mp4"
+    cameras = ("gate", "back-gate", "gate-2", "gate-ward")
+    for camera in cameras:
+        names.roll(template, camera)
+        names.roll(source_template(template), camera)
+    made = {c: [make_file(names.claim(fill(template, c, 1.79e9)), 0) for _ in range(3)] for c in cameras}
+    sources = [make_file(fill(source_template(template), c, 1.79e9), 0) for c in cameras]
+    strange = make_file(fill(template, "gate", 1.79e9).with_suffix(".mp4.part"), 0)
+    for path in (path for paths in made.values() for path in paths):
+        names.release(path)
+    assert [path.name[9:] for path in made["gate"]] == ["gate.mp4", "gate-3.mp4", "gate-4.mp4"]
+    assert [path.name[9:] for path in made["gate-2"]] == ["gate-2.mp4", "gate-2-2.mp4", "gate-2-3.mp4"]
+    for camera in cameras:
+        gone = Retention([names.roll(template, camera)], Rules(keep_bytes=0), names).sweep(1.8e9)
+        assert sorted(gone) == sorted(made[camera])
+    assert sorted(tmp_path.rglob("*.mp4*")) == sorted([*sources, strange])
+
+
+def test_all_that_a_run_writes_is_known_to_its_retention(tmp_path: Path) -> None:
+    """As `build.py` makes them: what is written is one set, and the record goes with the annotated video."""
+    made: list[str] = [f"{tmp_path}/{{camera}}/{{time}}.mp4", f"{tmp_path}/{{camera}}.jsonl"]
+    record = {"path": made[0], "mode": "both", "segment": "10m", "keep_bytes": "1kB"}
+    sinks = [{"record": record}, {"jsonl": {"path": made[1]}}]
+    config = validate({"cameras": {"gate": {"url": "rtsp://10.0.0.2/"}}, "sinks": sinks})
+    names, (_, options) = Names(), config.sinks[0]
+    assert isinstance(options, RecordConfig)
+    annotated = _retention(config, options, options.path, "gate", names)
+    source = _retention(config, options, source_template(options.path), "gate", names)
+    assert annotated is not None
+    assert source is not None
+    files = [
+        [make_file(names.claim(fill(template, "gate", 1.79e9 + age)), age, 800) for age in (300, 200)]
+        for template in (made[0], source_template(made[0]), made[1])
+    ]
+    assert annotated.sweep(1.8e9) == source.sweep(1.8e9) == []
+    for path in (path for paths in files for path in paths):
+        names.release(path)
+    assert source.sweep(1.8e9) == files[1][:1], "800 bytes are left of the source alone"
+    assert sorted(annotated.sweep(1.8e9)) == sorted([files[0][0], files[2][0], min(files[0][1], files[2][1])])
 
 
 @pytest.mark.parametrize(
-    "template", ["out/{camera}.mp4", "out/{camera}/{date}/{time}.mp4", "{date}/{camera} at {time}.mkv", "{camera}.mp4"]
+    "template",
+    [
+        "out/{camera}.mp4",
+        "out/{camera}/{date}/{time}.mp4",
+        "{date}/{camera} at {time}.mkv",
+        "{camera}.mp4",
+        "a[1]*/{camera}?{time}[x].mp4",
+        "{date}/{camera}",
+        "out/{camera}",
+    ],
 )
-def test_the_pattern_finds_what_the_template_makes(
-    template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("camera", ["gate", "gate.v2"])
+def test_a_template_finds_what_it_makes(
+    template: str, camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = [make_file(fill(template, "gate", 1.79e9 + hour * 3600), 0) for hour in range(30)]
+    made = {make_file(fill(template, camera, 1.79e9 + hour * 3600), 0) for hour in range(30)}
+    second = make_file(numbered(fill(template, camera, 1.79e9), 12), 0)
+    make_file(numbered(fill(template, camera, 1.79e9), 2).with_name("x-1.mp4"), 0)
     make_file(fill(template, "yard", 1.79e9), 0)
-    folder, pattern = rolled_pattern(template, "gate")
-    assert sorted(folder.glob(pattern)) == sorted(made)
+    rolled = Rolled(template, camera)
+    assert sorted(rolled.find()) == sorted([*made, second])
+    assert [rolled.number(path) for path in (min(made), second)] == [1, 12]
+    assert all(rolled.folder in path.parents for path in made)
+
+
+def test_a_file_is_begun_in_a_folder_that_is_taken_away_meanwhile(tmp_path: Path) -> None:
+    """The retention of another camera removes the folder as it is empty, between its making and the file in it."""
+    folder, files = tmp_path / "2026-01-01", 300
+    begun, taken = threading.Semaphore(0), threading.Semaphore(0)
+
+    def take_away_once(_: int) -> None:
+        assert begun.acquire(timeout=30)
+        until_s = time.monotonic() + 30
+        while time.monotonic() < until_s:
+            try:
+                folder.rmdir()
+            except OSError:
+                continue  # not there yet, or there is a file in it
+            break
+        taken.release()
+
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.map(take_away_once, range(files))
+        for number in range(files):
+            path = folder / f"{number}.mp4"
+            begun.release()
+            os.close(create(path))
+            path.unlink()
+            assert taken.acquire(timeout=60)
+        list(taking)
