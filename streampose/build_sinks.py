@@ -77,6 +77,7 @@ def _make_sink(
             size=size,
             segment_s=options.segment,
             names=names,
+            sources=_sources(config),
             retention=_retention(config, options, options.path, camera, names),
         )
     else:
@@ -130,7 +131,13 @@ def source_recording(config: Config, camera: str, names: Names, given_up: Callab
             template = source_template(options.path)
             retention = _retention(config, options, template, camera, names)
             return Remuxer(
-                template, camera, segment_s=options.segment, names=names, retention=retention, given_up=given_up
+                template,
+                camera,
+                segment_s=options.segment,
+                names=names,
+                sources=_sources(config),
+                retention=retention,
+                given_up=given_up,
             )
     return None
 
@@ -184,8 +191,7 @@ def check_outputs(config: Config) -> None:
     """See that every file the configuration asks for can be written, and is none of those that are read; raises SinkError
     or ConfigError before anything else is begun."""
     check_options(config)
-    urls = [url for camera in config.cameras.values() for url in (camera.url, camera.detect_url or camera.url)]
-    sources = [Path(address_of(url)) for url in urls]
+    sources = _sources(config)
     for camera in config.cameras:
         for _, options in config.sinks:
             if isinstance(options, RecordConfig):
@@ -196,6 +202,12 @@ def check_outputs(config: Config) -> None:
                 check_writable(_first_file(options.path, camera, _record_segment(config, options)))
             elif isinstance(options, PicturesConfig):
                 check_writable(Path(options.path.replace("{camera}", camera)) / "picture.jpg")
+
+
+def _sources(config: Config) -> list[Path]:
+    """What is read, of which only files can be lost."""
+    urls = [url for camera in config.cameras.values() for url in (camera.url, camera.detect_url or camera.url)]
+    return [Path(address_of(url)) for url in urls]
 
 
 def first_files(config: Config) -> Set[Path]:

@@ -37,7 +37,7 @@ class SinkWorker:
             self.inbox.abort()
             try:
                 self.sink.close()
-            except StreamposeError as error:
+            except Exception as error:  # noqa: BLE001  (as above)
                 self._fail(error)
             self.ended = True
 

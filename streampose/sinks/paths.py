@@ -89,11 +89,11 @@ def _marked(text: str, escape: Callable[[str], str]) -> str:
 def numbered(path: Path, number: int, taken: Collection[Path] = ()) -> Path:
     """The name of the n-th file: the first keeps its plain name, the second is `name-2.ext`. Names in `taken`, with which
     others begin, are left out after the first."""
-    free = (name for name in _names(path) if name == path or name not in taken)
+    free = (name for name in names_of(path) if name == path or name not in taken)
     return next(islice(free, max(number, 1) - 1, None))
 
 
-def _names(path: Path) -> Iterator[Path]:
+def names_of(path: Path) -> Iterator[Path]:
     """`path`, `name-2.ext`, `name-3.ext` …"""
     yield path
     for number in count(2):
@@ -147,7 +147,7 @@ class Names:
     def claim(self, first: Path) -> Path:
         """A rolled file to write, until `release`: `first`, or the next of its name (see `numbered`) that is neither there
         nor another's. Rolled files never overwrite one another."""
-        return next(path for path in _names(first) if self._claimed(path, path == first))
+        return next(path for path in names_of(first) if self._claimed(path, path == first))
 
     def _claimed(self, path: Path, is_first: bool) -> bool:
         with self._lock:

@@ -11,7 +11,7 @@ import cv2
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import Names, cannot_write, make_folder
+from streampose.sinks.paths import Names, cannot_write, make_folder, names_of
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
@@ -66,14 +66,21 @@ class PicturesSink:
     def outputs(self) -> tuple[str, ...]:
         return (str(self._folder),) if self._written else ()
 
+    def _name(self, file: str) -> Path:
+        """`picture_name`, or `a.bmp-2.png` where the source has an `a.bmp.png` beside `a.bmp`."""
+        first = Path(picture_name(file))
+        if first.name == Path(file).name:
+            return first
+        return next(name for name in names_of(first) if not os.path.isfile(self._source / name))
+
     def _save(self, result: PoseResult) -> None:
         file = result.frame.file or f"{result.frame.index:06d}.jpg"
         if self._folder is None:
             self._folder = self._names.give(self._first)
-        path = self._folder / picture_name(file)
+        path = self._folder / self._name(file)
         make_folder(path)
         inputs = (self._source, self._source / file, Path(file))
-        if path.exists() and any(os.path.isfile(place) and place.samefile(path) for place in inputs):
+        if os.path.exists(path) and any(os.path.isfile(place) and place.samefile(path) for place in inputs):
             raise SinkError(f"{path}: this is the picture itself; choose another folder for the annotated ones")
         image = draw_people(result.frame.image, result.people, self._skeleton, self._drawing)
         jpeg = path.suffix.lower() in _JPEG
@@ -81,7 +88,7 @@ class PicturesSink:
         good, data = cv2.imencode(".jpg" if jpeg else ".png", image, options)
         if not good:
             raise SinkError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} cannot be encoded")
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(".part")  # short, so that it is no longer than a name that can be
         try:
             part.write_bytes(data.tobytes())
             part.replace(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,9 +15,9 @@ from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.paths import Names, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock
-from streampose.sinks.video_file import VideoFile, check_extension, describe
+from streampose.sinks.video_file import MOST_SIDE, VideoFile, check_extension, describe
 
-_LEAST_SIDE, _MOST_SIDE = 16, 16384  # pixels; the latter is H.264's and x264's
+_LEAST_SIDE = 16  # pixels
 _LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hours at 90 kHz
 
 
@@ -27,7 +27,8 @@ class RecordSink:
     `path` may hold `{camera}`. Every break (a reconnect, another size or codec, a clock that was set) begins a new file,
     `name-2.mp4`. With `segment_s` the path is a template and files roll with the wall clock, too (`sinks/paths.py`), and
     `retention` is asked at every new file and every minute. `size` (width, height) is that of the video; the picture is
-    fitted into it, never stretched. `names` are those of the run, which sees to it that none is written over.
+    fitted into it, never stretched. `names` are those of the run, which sees to it that none is written over; `sources` are
+    the files that are read, which none may be either.
     Raises ConfigError for a name or preset that cannot be, SinkError where the disk says no.
     """
 
@@ -46,6 +47,7 @@ class RecordSink:
         threads: int = 1,
         segment_s: float | None = None,
         names: Names | None = None,
+        sources: Sequence[Path] = (),
         retention: Retention | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -62,13 +64,13 @@ class RecordSink:
         self._clock = clock
         self._wall = WallClock()
         self._fps: float | None = None
-        self._source: Path | None = None
         self._path = Path()
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
         self._canvas: Image | None = None
         self._last_s = 0.0
         self._names = names or Names()
+        self._sources = sources
         self._outputs: list[str] = []
 
     def write(self, message: PoseResult | Control) -> None:
@@ -76,7 +78,6 @@ class RecordSink:
             self._add(message)
         elif isinstance(message, Break):
             self._fps = message.info.nominal_fps
-            self._source = Path(message.info.url)
             self.close()
         elif isinstance(message, End):
             self.close()
@@ -118,7 +119,7 @@ class RecordSink:
         self.close()
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
-            check_apart(path, () if self._source is None else (self._source,))
+            check_apart(path, self._sources)
         else:
             path = self._names.claim(fill(self._template, self.camera, self._roller.begin(wall_s)))
         self._path = path
@@ -140,9 +141,9 @@ class RecordSink:
 
 def check_size(size: tuple[int, int] | None) -> None:
     """Raises ConfigError for a (width, height) that no video can have."""
-    if size is not None and (min(size) < _LEAST_SIDE or max(size) > _MOST_SIDE):
+    if size is not None and (min(size) < _LEAST_SIDE or max(size) > MOST_SIDE):
         raise ConfigError(
-            f"record.size: {size[0]}x{size[1]}; from {_LEAST_SIDE}x{_LEAST_SIDE} to {_MOST_SIDE}x{_MOST_SIDE} is possible"
+            f"record.size: {size[0]}x{size[1]}; from {_LEAST_SIDE}x{_LEAST_SIDE} to {MOST_SIDE}x{MOST_SIDE} is possible"
         )
 
 

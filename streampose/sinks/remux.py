@@ -19,7 +19,7 @@ from pathlib import Path
 import av
 
 from streampose.errors import SinkError
-from streampose.sinks.paths import Names, cannot_write, fill
+from streampose.sinks.paths import Names, cannot_write, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller
 from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
@@ -66,7 +66,7 @@ def dts_before(known: int | None, pts: Sequence[int], duration: int) -> list[int
 class Remuxer:
     """Writes the packets of one camera's video stream.
 
-    `path`, `segment_s` and `names` as in RecordSink. A file begins with a key frame; one is closed where the
+    `path`, `segment_s`, `names` and `sources` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
     clock is set. `error` holds what ended it early. `given_up` tells a reader that comes back too late that it was given
     up: it begins no file and writes nothing more.
@@ -79,6 +79,7 @@ class Remuxer:
         *,
         segment_s: float | None = None,
         names: Names | None = None,
+        sources: Sequence[Path] = (),
         retention: Retention | None = None,
         given_up: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
@@ -102,6 +103,7 @@ class Remuxer:
         self._last_dts = -1
         self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
         self._names = names or Names()
+        self._sources = sources
         self._outputs: list[str] = []
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
@@ -176,6 +178,7 @@ class Remuxer:
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float) -> None:
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
+            check_apart(path, self._sources)
         else:
             path = self._names.claim(fill(self._template, self.camera, self._roller.begin(wall_s)))
         self._path = path

@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 from av.video.frame import PictureType
 
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, SinkError
 from streampose.messages import Image
 from streampose.sinks.fragments import trim_to_whole_fragments
 from streampose.sinks.paths import cannot_write, create
 
 TIME_BASE = Fraction(1, 90000)
+MOST_SIDE = 16384  # pixels, of H.264 and x264
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 LOOKAHEAD = 5  # frames, where a third of a second is not less
@@ -101,6 +102,11 @@ class VideoFile:
         self.frames = 0
         self._last_pts = -1
         self._last_key = -(10**9)
+        if max(size) > MOST_SIDE:  # said before the file of an earlier run is emptied for nothing
+            raise SinkError(
+                f"{path}: pictures of {size[0]}x{size[1]} are too large for H.264, which has {MOST_SIDE} pixels a side; "
+                "give the video a `size`"
+            )
         self._container: av.container.OutputContainer | None = open_container(path, metadata)
         width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._padded = (height - size[1], width - size[0])

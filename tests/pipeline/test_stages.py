@@ -259,3 +259,22 @@ def test_a_sink_that_fails_ends_alone() -> None:
     assert isinstance(bad.error, OSError)
     assert full.closed
     assert len(sink.results) == 20
+
+
+def test_a_sink_that_cannot_be_closed_ends_alone() -> None:
+    """Whatever it raises: a network disk may say only then that it has no room."""
+
+    class Full(MemorySink):
+        def close(self) -> None:
+            super().close()
+            raise OSError("no space")
+
+    lane, sink, worker = make_lane("a")
+    bad = SinkWorker("a", Full(), Channel[Result]("full:a", 2, "lossless"))
+    lane.outputs.append(Outlet("a", "full", bad.inbox))
+    with WorkerGroup() as group:
+        group.start("full:a", bad.run)
+        run_stages([(lane, worker, [make_frame("a", i) for i in range(20)])])
+    assert isinstance(bad.error, OSError)
+    assert bad.ended, "or a camera that begins anew would wait for it for ever"
+    assert len(sink.results) == 20

@@ -11,6 +11,7 @@ import pytest
 from streampose.build_sinks import check_outputs, first_files
 from streampose.config import validate
 from streampose.errors import SinkError
+from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.paths import Names, check_writable, numbered
 
 
@@ -70,19 +71,29 @@ def test_names_of_earlier_files_are_left_out_on_demand_and_not_used_up(tmp_path:
     assert names.give(Path("/dev/null"), replace=False) == Path("/dev/null"), "a device is no file that could be lost"
 
 
-def test_a_folder_without_permission_is_one_line() -> None:
+@pytest.mark.parametrize("mode", [0o555, 0o444])
+def test_a_folder_without_permission_is_one_line(mode: int) -> None:
     """Root may write everywhere, so it looks as somebody else; its folders for tests are closed to others."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o555)
+        Path(folder).chmod(mode)
         mine = os.geteuid()
         if mine == 0:
             os.seteuid(65534)
         try:
             with pytest.raises(SinkError, match=r"gate\.jsonl: .*no permission"):
                 check_writable(Path(folder) / "gate.jsonl")
+            with pytest.raises(SinkError, match=r"gate\.jsonl: .*no permission"):
+                JsonlSink(Path(folder) / "gate.jsonl", "gate", {}).close()
+            with pytest.raises(SinkError, match=r"\.jsonl: .*no permission"):
+                JsonlSink(Path(folder) / "{date}.jsonl", "gate", {}, segment_s=600).close()
         finally:
             os.seteuid(mine)
             Path(folder).chmod(0o755)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="the name is too long; choose a shorter one"):
+        check_writable(tmp_path / f"{'x' * 300}.mp4")
 
 
 @pytest.mark.parametrize(

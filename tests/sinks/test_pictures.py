@@ -63,7 +63,30 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path, skeleton: DrawSkeleton
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     sink = PicturesSink(tmp_path, "x", skeleton)
     with pytest.raises(SinkError, match="the name is too long; choose a shorter one"):
-        sink.write(make_result(0, file="x" * 248 + ".png"))
+        sink.write(make_result(0, file="x" * 248 + ".bmp"))
+
+
+def test_a_name_as_long_as_can_be_is_kept(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    sink = PicturesSink(tmp_path, "x", skeleton)
+    sink.write(make_result(0, file="x" * 251 + ".png"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 251 + ".png"]
+
+
+def test_a_picture_of_the_source_keeps_its_name_before_one_that_would_take_it(
+    tmp_path: Path, skeleton: DrawSkeleton
+) -> None:
+    names = ["a.bmp", "a.bmp.png", "sub/a.bmp"]
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in names:
+        cv2.imwrite(str(tmp_path / "in" / name), np.zeros((8, 8, 3), np.uint8))
+    sink = PicturesSink(tmp_path / "out", "x", skeleton)
+    sink.write(Break("x", 0, make_info(url=str(tmp_path / "in"), kind="images")))
+    for index, name in enumerate(names):
+        sink.write(make_result(index, file=name, size=(100 + index, 80)))
+    widths = {
+        str(p.relative_to(tmp_path / "out")): cv2.imread(str(p)).shape[1] for p in (tmp_path / "out").rglob("*.png")
+    }
+    assert widths == {"a.bmp-2.png": 100, "a.bmp.png": 101, "sub/a.bmp.png": 102}
 
 
 def test_a_camera_that_was_changed_fills_a_folder_of_its_own(tmp_path: Path, skeleton: DrawSkeleton) -> None:

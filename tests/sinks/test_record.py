@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -137,11 +136,9 @@ def test_another_size_begins_another_file(tmp_path: Path, skeleton: DrawSkeleton
 def test_a_later_file_is_not_written_over_the_one_that_is_read(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     source = tmp_path / "gate-2.mp4"
     source.write_bytes(b"a recording")
-    sink = RecordSink(tmp_path / "gate.mp4", "gate", skeleton)
-    info = replace(make_info(), url=str(source))
-    sink.write(Break("gate", 0, info))
+    sink = RecordSink(tmp_path / "gate.mp4", "gate", skeleton, sources=[tmp_path / "other.mp4", source])
     sink.write(make_result(0))
-    sink.write(Break("gate", 1, info))
+    sink.write(Break("gate", 1, make_info()))
     with pytest.raises(SinkError, match=r"gate-2\.mp4: this is what is read"):
         sink.write(make_result(1, segment=1))
     assert source.read_bytes() == b"a recording"
@@ -303,6 +300,14 @@ def test_an_unwritable_path_is_one_line(made: str, words: str, tmp_path: Path, s
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_that_no_video_can_have_cost_no_earlier_one(tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    path = tmp_path / "gate.mp4"
+    path.write_text("an earlier one")
+    with pytest.raises(SinkError, match=r"gate\.mp4: pictures of 20000x16 are too large for H\.264"):
+        RecordSink(path, "gate", skeleton).write(make_result(0, size=(20000, 16)))
+    assert path.read_text() == "an earlier one"
 
 
 def test_names_and_presets_that_cannot_be(tmp_path: Path, skeleton: DrawSkeleton) -> None:

@@ -168,6 +168,19 @@ def test_a_reconnect_begins_another_file(tmp_path: Path) -> None:
     assert [len(read(Path(path))[1]) for path in remuxer.outputs()] == [50, 50]
 
 
+def test_a_later_file_is_not_written_over_the_one_that_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "out-2.mp4"
+    make_video(source, frames=50)
+    before = source.read_bytes()
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate", sources=[source])
+    feed(source, remuxer)
+    feed(source, remuxer)
+    remuxer.close()
+    assert source.read_bytes() == before
+    assert "this is what is read" in str(remuxer.error)
+    assert len(read(tmp_path / "out.mp4")[1]) == 50, "what was written before is whole"
+
+
 def test_a_full_disk_never_costs_the_camera(tmp_path: Path) -> None:
     make_video(tmp_path / "source.mp4", frames=400, noise=True)
     code = f"""
