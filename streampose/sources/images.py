@@ -6,13 +6,12 @@ Pillow decodes, not OpenCV: it refuses a cut-off file where OpenCV hands out its
 from __future__ import annotations
 
 import re
-import struct
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,14 +22,15 @@ from streampose.sources.open import PICTURE_SUFFIXES
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
+    from PIL.Image import Exif
     from PIL.Image import Image as PillowImage
 
+T = TypeVar("T")
+_ORIENTATION = 0x0112  # TIFF 6.0
 _EXIF_IFD = 0x8769
 _DATE_TIME_ORIGINAL = 0x9003  # EXIF 2.32, table 8
 _OFFSET_TIME_ORIGINAL = 0x9011
 _SUBSEC_TIME_ORIGINAL = 0x9291
-_TORN = (OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, struct.error)
-"""What Pillow's readers raise at headers that are damaged."""
 
 
 class ImageSource:
@@ -53,8 +53,8 @@ class ImageSource:
         for file in self._files:
             try:
                 height, width = read_picture(file)[0].shape[:2]
-            except (OSError, ValueError, SyntaxError) as error:
-                fault = fault or _reason(error)
+            except ValueError as error:
+                fault = fault or str(error)
                 continue
             size = (width, height)
             break
@@ -84,8 +84,8 @@ class ImageSource:
                 return
             try:
                 image, taken_s = read_picture(file)
-            except (OSError, ValueError, SyntaxError) as error:
-                yield Corrupt(f"{file.name} cannot be decoded ({_reason(error)})", float(index))
+            except ValueError as error:
+                yield Corrupt(f"{file.name} cannot be decoded ({error})", float(index))
                 continue
             if self._only is not None or self._path.is_file():
                 _say_what_is_left_out(file)
@@ -134,7 +134,7 @@ def _say_what_is_left_out(path: Path) -> None:
             return
         try:
             pictures = getattr(opened, "n_frames", 1)
-        except _TORN:  # behind the first, which was read
+        except Exception:  # noqa: BLE001  (damage behind the first, which was read)
             return
     if pictures > 1:
         more = "; under a name with .apng it is a video" if opened.format == "PNG" else ""
@@ -150,18 +150,41 @@ def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:
 def read_picture(path: Path) -> tuple[Image, float | None]:
     """(H, W, 3) BGR uint8, turned as its EXIF orientation says, and when it was taken (Unix seconds) if EXIF says.
 
-    Raises OSError, ValueError or SyntaxError (Pillow's choice) where the file is no picture or cut off.
+    Raises ValueError, in one line, where the file cannot be read, is no picture, or is damaged or cut off.
     """
     import PIL.Image
-    import PIL.ImageOps
 
     try:
         with PIL.Image.open(path) as opened:
-            taken_s = _taken_s(opened)
-            upright = PIL.ImageOps.exif_transpose(opened)
-            return _bgr(upright), taken_s
-    except PIL.Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from None
+            opened.load()  # first: a TIFF is turned by it
+            return _bgr(_upright(opened)), _of_exif(opened, _taken_s)
+    except Exception as error:  # Pillow's readers stumble over damage in every way that Python knows
+        raise ValueError(_reason(error)) from error
+
+
+def _upright(picture: PillowImage) -> PillowImage:
+    """Turned by hand: Pillow's `exif_transpose` writes the EXIF anew, which fails where any field of it is malformed."""
+    from PIL.Image import Transpose
+
+    methods: dict[object, Transpose] = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    method = methods.get(_of_exif(picture, lambda exif: exif.get(_ORIENTATION)))
+    return picture if method is None else picture.transpose(method)
+
+
+def _of_exif(picture: PillowImage, read: Callable[[Exif], T]) -> T | None:
+    """What `read` makes of the EXIF of `picture`, None where that is damaged there."""
+    try:
+        return read(picture.getexif())
+    except Exception:  # noqa: BLE001  (a field may be of any type, and Pillow believes it)
+        return None
 
 
 def _bgr(picture: PillowImage) -> Image:
@@ -179,9 +202,9 @@ def _bgr(picture: PillowImage) -> Image:
     return np.ascontiguousarray(rgb[:, :, ::-1])
 
 
-def _taken_s(picture: PillowImage) -> float | None:
+def _taken_s(exif: Exif) -> float | None:
     """DateTimeOriginal in Unix seconds; without a time zone of its own it is read in the zone of this machine."""
-    tags = picture.getexif().get_ifd(_EXIF_IFD)
+    tags = exif.get_ifd(_EXIF_IFD)
     try:
         moment = datetime.strptime(str(tags.get(_DATE_TIME_ORIGINAL, "")).strip(" \0"), "%Y:%m:%d %H:%M:%S")
     except ValueError:
@@ -195,14 +218,14 @@ def _taken_s(picture: PillowImage) -> float | None:
 
 
 def _reason(error: Exception) -> str:
-    """Pillow's words without the path that they repeat."""
+    """What is wrong with a picture: Pillow's words where they are meant for people, without the path that they repeat."""
+    from PIL.Image import DecompressionBombError
+
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error)
-    return (
-        "not a picture"
-        if text.startswith("cannot identify image file")
-        else text.splitlines()[0]
-        if text
-        else "damaged"
-    )
+    if isinstance(error, MemoryError):
+        return "larger than the memory, or damaged"
+    text = str(error) if isinstance(error, OSError | ValueError | SyntaxError | DecompressionBombError) else ""
+    if text.startswith("cannot identify image file"):
+        return "not a picture"
+    return text.splitlines()[0] if text else "damaged"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from streampose.errors import PermanentSourceError
 from streampose.sources.barcode import read_code
@@ -72,6 +75,86 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     (item,) = watch(path)
     assert isinstance(item, Picture)
     assert read_code(item.image) == (9, 0.0)
+
+
+def exif_of(*fields: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF with these fields: tag, type, count, and the four bytes of its value."""
+    entries = [struct.pack("<HHI4s", *field) for field in sorted(fields)]
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+HELD = (0x0112, 3, 1, b"\6\0\0\0")  # turned by 90 degrees
+MALFORMED = {
+    "XResolution of text": (0x011A, 2, 4, b"abc\0"),
+    "ImageWidth of text": (0x0100, 2, 4, b"abc\0"),
+    "ImageWidth with a fraction": (0x0100, 11, 1, struct.pack("<f", 1.5)),
+    "a negative Compression": (0x0103, 9, 1, struct.pack("<i", -1)),
+    "Make of a number": (0x010F, 11, 1, struct.pack("<f", 1.5)),
+    "an EXIF IFD of text": (0x8769, 2, 4, b"abc\0"),
+}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_held_picture_with_a_malformed_field_is_read_and_turned(tmp_path: Path, suffix: str, fault: str) -> None:
+    stored = PIL.Image.fromarray(picture(9)[:, :, ::-1]).transpose(PIL.Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / f"b.{suffix}", exif=exif_of(HELD, MALFORMED[fault]), quality=95)
+    save(tmp_path / "c.png", 3)
+    held, after = watch(tmp_path)
+    assert isinstance(held, Picture)
+    assert isinstance(after, Picture)
+    assert (read_code(held.image), held.wall_s) == ((9, 0.0), None)
+
+
+@pytest.mark.parametrize("fault", ["orientation", "offset", "cut"])
+def test_a_fault_in_the_exif_is_as_none(tmp_path: Path, fault: str) -> None:
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: "2026:05:01 12:30:15", 0x9011: "+99:99"})
+    data = {
+        "orientation": exif_of((0x0112, 2, 4, b"abc\0")),
+        "offset": exif.tobytes(),
+        "cut": exif_of(HELD, MALFORMED["ImageWidth of text"])[:20],
+    }[fault]
+    save(tmp_path / "a.jpg", 5, exif=data)
+    (item,) = watch(tmp_path)
+    assert isinstance(item, Picture)
+    assert (read_code(item.image), item.wall_s, item.wall_source) == ((5, 0.0), None, "none")
+
+
+def test_a_tiff_is_turned_once_and_dated(tmp_path: Path) -> None:
+    fields = ImageFileDirectory_v2()
+    fields[0x0112] = 6
+    fields[0x8769] = {0x9003: "2026:05:01 12:30:15", 0x9011: "+00:00"}
+    stored = PIL.Image.fromarray(picture(9)[:, :, ::-1]).transpose(PIL.Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "a.tif", tiffinfo=fields)
+    (item,) = watch(tmp_path)
+    assert isinstance(item, Picture)
+    assert read_code(item.image) == (9, 0.0)
+    assert item.wall_s == datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC).timestamp()
+
+
+@given(
+    suffix=st.sampled_from(["jpg", "png", "gif", "bmp", "webp", "ppm", "tga", "tif", "jp2"]),
+    spoilt=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_whatever_is_spoilt_is_one_line_or_a_picture(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, spoilt: list[tuple[float, int]]
+) -> None:
+    """Most of what matters is in the first bytes, so there most are spoilt."""
+    folder = tmp_path_factory.mktemp("spoilt")
+    for name in ("a", "b", "c"):
+        save(folder / f"{name}.{suffix}", 1)
+    bad = folder / f"b.{suffix}"
+    data = bytearray(bad.read_bytes())
+    for where, value in spoilt:
+        data[int(where**4 * (len(data) - 1))] = value
+    bad.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, item, after = watch(folder)
+    assert isinstance(before, Picture)
+    assert isinstance(after, Picture)
+    assert isinstance(item, Picture) or "\n" not in item.what
 
 
 @pytest.mark.parametrize(("offset", "hour"), [("+02:00", 10), ("-05:30", 17)])
