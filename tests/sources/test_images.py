@@ -133,6 +133,19 @@ def test_a_tiff_is_turned_once_and_dated(tmp_path: Path) -> None:
     assert item.wall_s == datetime(2026, 5, 1, 12, 30, 15, tzinfo=UTC).timestamp()
 
 
+def test_a_header_that_claims_more_than_the_memory_is_one_line(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        save(tmp_path / f"{name}.jp2", 1)
+    data = bytearray((tmp_path / "b.jp2").read_bytes())
+    assert data[36:40] == b"jp2h"
+    data[35] = 1  # its length follows in 64 bits
+    (tmp_path / "b.jp2").write_bytes(data)
+    before, item, after = watch(tmp_path)
+    assert isinstance(before, Picture)
+    assert isinstance(after, Picture)
+    assert item == Corrupt("b.jp2 cannot be decoded (larger than the memory, or damaged)", 1.0)
+
+
 @given(
     suffix=st.sampled_from(["jpg", "png", "gif", "bmp", "webp", "ppm", "tga", "tif", "jp2"]),
     spoilt=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
