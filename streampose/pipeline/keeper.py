@@ -37,8 +37,9 @@ class KeepOptions:
     `live`: the source is a camera and is opened again whenever it ends. `stall_s` without a picture it is said to stall,
     after `give_up_s` it is given up and opened anew; a slow camera has longer, by the steps between its pictures. Until
     those are known, and until the first picture of each connection, it has `unpaced_s`: a key frame may be far away (that
-    the network is silent is the source's own matter). `quiet_s`: what it always has, where pictures come in batches.
-    `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
+    the network is silent is the source's own matter). A source that decodes key frames only tells of what it passes over
+    by a `Corrupt` of no frames, which is as good as a picture here. `quiet_s`: what it always has, where pictures come in
+    batches. `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
     A camera that answers, but refuses (user or password, codec), is asked only every `refused_backoff_s` or so: some lock
     the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
     other for the first `refused_grace_s` of its refusals, then ever less often. With `retry_refused` off it fails at once,
@@ -270,6 +271,9 @@ class Keeper:
                 continue
             if isinstance(item, _Finished):
                 return self._over(item.error)
+            if isinstance(item, Corrupt) and item.frames == 0:  # nothing is missing: it decodes key frames only
+                last_s = now_s
+                continue
             if isinstance(item, Opened):
                 info = item.info
                 self._live = info.live

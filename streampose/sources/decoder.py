@@ -35,6 +35,7 @@ RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key fram
 UNREADABLE_S = 1.0  # a key frame without a picture and only errors behind it for so long are of another codec
 UNREADABLE_PACKETS = 8
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
+KEYS_APART_S = 300.0  # smart codecs put key frames minutes apart: so long may whole packets come between them
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
 DEADLOCKING = frozenset({"hevc"})  # FFmpeg 8.1 waits for ever in frame threads where a damaged picture lacks references
 UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
@@ -75,7 +76,12 @@ class PacketDecoder:
         self._reformatter = VideoReformatter()  # one per thread: PyAV 18 would build a scaler for every frame
         self._size: tuple[int, int] | None = None
         self._began_s = time.monotonic()
-        self._last_good_s = self._began_s
+        self._last_good_s = self._began_s  # the last picture
+        self._last_life_s = self._began_s  # that, or a whole packet that was passed over
+        self._keys_only = info.live and options.skip == "nonkey"
+        self._dark_keys = (
+            0  # key frames since the last picture; a decoder may hold back one, a damaged one counts twice
+        )
         self._keyed = not info.live
         self._doubtful_until_s = 0.0
         self._unreadable: tuple[float, int] | None = (
@@ -97,7 +103,11 @@ class PacketDecoder:
             context.skip_frame = "NONKEY"
 
     def feed(self, packet: av.Packet[VideoStream]) -> Iterator[Picture | Corrupt]:
-        """The pictures that `packet` completes. Raises TransientSourceError when a live stream stays unusable."""
+        """The pictures that `packet` completes. Raises TransientSourceError when a live stream stays unusable.
+
+        Of a live stream of which key frames only are decoded, a packet that is passed over gives a `Corrupt` of no frames:
+        nothing is missing, and the stream is alive.
+        """
         import av
 
         if packet.size == 0 and packet.pts is None:
@@ -106,6 +116,7 @@ class PacketDecoder:
         if self._base is not None and packet.pts is not None:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._base))
         if not self._begun(packet):
+            yield from self._life(packet)
             return
         if packet.is_corrupt and not self._info.live:  # a joint of two streams looks the same, so its picture is kept
             say_once(
@@ -113,10 +124,13 @@ class PacketDecoder:
                 logging.WARNING,
             )
         self._take_report(packet)
+        self._dark_keys += packet.is_keyframe
+        whole = True
         try:
             frames = packet.decode()
         except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
-            frames = []
+            frames, whole = [], False
+            self._dark_keys += packet.is_keyframe
             yield from self._next(self._damaged(f"packet {self.packets} cannot be decoded ({detail_of(error)})"))
             self._look_for_another_codec(packet, None)
         else:
@@ -127,10 +141,23 @@ class PacketDecoder:
             self._tap(packet, self.stream)
         for frame in frames:
             yield from self._next(frame)
-        if self._info.live and time.monotonic() - self._last_good_s > BLIND_S:
+        if whole and not frames:
+            yield from self._life(packet)
+        now_s = time.monotonic()
+        if self._info.live and now_s - self._last_life_s > BLIND_S:
             raise TransientSourceError(
-                f"{self._info.url} sent no picture that can be decoded for {BLIND_S:g} s", kind="codec"
+                f"{self._info.url} sent no picture that can be decoded for {now_s - self._last_good_s:.0f} s",
+                kind="codec",
             )
+
+    def _life(self, packet: av.Packet[VideoStream]) -> Iterator[Corrupt]:
+        """That `packet` is one of those passed over between two key frames. Behind key frames that give no picture nothing
+        is alive: what is passed over is not looked into."""
+        now_s = time.monotonic()
+        awaited = self._dark_keys < 2 and now_s - self._last_good_s <= KEYS_APART_S
+        if self._keys_only and awaited and not packet.is_corrupt:
+            self._last_life_s = now_s
+            yield Corrupt(f"{self._info.url}: passed over", self.clock.time_s, frames=0)
 
     def _look_for_another_codec(self, packet: av.Packet[VideoStream], pictures: int | None) -> None:
         """Raise TransientSourceError where a live stream has changed its codec: libav's decoder stays what it was, and the
@@ -219,6 +246,7 @@ class PacketDecoder:
         if self._unordered and self._stamps:
             item.pts = heapq.heappop(self._stamps)
         if item.is_corrupt:
+            self._dark_keys += 1
             yield from self._next(self._damaged("a picture came damaged"))
         elif item.width * item.height > MAX_PIXELS:
             yield from self._next(self._damaged(f"a picture claims to be {item.width}x{item.height}"))
@@ -250,7 +278,8 @@ class PacketDecoder:
             return self._damaged(f"a picture cannot be converted ({error})")
         resized = self._size_jump(image)
         stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts, resized=bool(resized))
-        self._last_good_s = arrival_s
+        self._last_good_s = self._last_life_s = arrival_s
+        self._dark_keys = 0
         return Picture(
             image=image,
             pts=pts,
