@@ -126,9 +126,13 @@ def execute_with(
         return first.run.failures()
     with Status(first.run.all_cameras, "1/2 look: ") as status:
         _loop(first, status, signals, config)
+    if signals.times > 1:
+        for kept in first.kept.values():
+            kept.people.clear()  # nobody waits while they are smoothed
     second = second_reading(config, models, first, others)
+    heard = min(signals.times, 1)  # one lets what was looked at be written; a second closes the files, in any reading
     with Status(second.run.all_cameras, "2/2 write: ", again=True) as status:
-        _loop(second, status, signals, config, handled=signals.times)
+        _loop(second, status, signals, config, heard=heard)
     tell(report(second.run.all_cameras()))
     return second.run.failures()
 
@@ -139,20 +143,23 @@ def _loop(
     signals: Signals,
     config: Config,
     reload: Callable[[], Config] | None = None,
-    handled: int = 0,
+    heard: int = 0,
 ) -> None:
-    """The main thread while the others work: signals, reload, window, status."""
+    """The main thread while the others work: signals, reload, window, status. So many signals were `heard` before."""
     run = built.run
-    heard = 0
 
-    def tick() -> None:
-        nonlocal heard, handled, config
-        while handled < signals.times:
-            handled, heard = handled + 1, heard + 1
+    def hear() -> None:
+        nonlocal heard
+        while heard < signals.times:
+            heard += 1
             if heard == 1:
                 run.stop()
             else:
                 run.abort()
+
+    def tick() -> None:
+        nonlocal config
+        hear()
         if signals.reload:
             signals.reload = False
             if reload is not None:
@@ -161,6 +168,7 @@ def _loop(
             run.stop()
         status.tick()
 
+    hear()  # before a short recording is through
     try:
         run.execute(tick, 0.1 if built.display is None else 0.02)
     finally:

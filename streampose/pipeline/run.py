@@ -89,6 +89,7 @@ class Run:
     gone: list[CameraRun] = field(default_factory=list)
     _waiting: dict[str, _Next] = field(default_factory=dict)
     _stopped_s: float | None = None
+    _aborted: bool = False
 
     def add(self, camera: CameraRun) -> None:
         """Start the threads of a camera: sinks first, so that nothing is made before it is taken."""
@@ -96,6 +97,9 @@ class Run:
         self.group.adopt(camera.lane.frames)
         for worker in camera.sinks:
             self.group.adopt(worker.inbox)
+        if self._aborted:
+            self.group.abort()  # those, too
+        for worker in camera.sinks:
             self.group.start(f"{worker.sink.name}:{camera.name}", worker.run)
         self.join_lane(camera.lane)
         self.group.start(f"produce:{camera.name}", camera.producer.run)
@@ -155,7 +159,8 @@ class Run:
         self.group.stop()
 
     def abort(self) -> None:
-        """Close the files now."""
+        """Close the files now; before `execute`, begin none with a frame."""
+        self._aborted = True
         self.group.abort()
 
     def execute(self, tick: Callable[[], None], every_s: float = 0.1) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -14,7 +15,10 @@ from typing import Any
 
 import pytest
 
-from streampose.cli.execute import Signals, _reload, finish
+from streampose import build
+from streampose.build_models import load_models
+from streampose.cli.execute import Signals, _reload, execute_with, finish
+from streampose.cli.status import Status
 from streampose.config import CameraConfig, Config, validate
 from streampose.errors import InterruptedRun, SinkError, SourceError, StreamposeError
 from streampose.pipeline.run import CameraRun
@@ -129,3 +133,89 @@ def test_a_signal_later_is_only_noted() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01)
     assert (signals.times, signals.last) == (1, signal.SIGINT)
+
+
+def press(folder: Path, patch: pytest.MonkeyPatch, *presses: str, seconds: int = 4000) -> dict[str, Any]:
+    """The footer of a recording smoothed offline, with these presses of Ctrl-C: in the `first` reading, after a thousand
+    frames, `between` the two, or in the `second` one."""
+    left = list(presses)
+
+    def reach(where: str) -> None:
+        while left and left[0] == where:
+            del left[0]
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def tick(status: Status) -> None:
+        if status._again:
+            reach("second")
+        elif any(camera.lane.tally.frames > 1000 for camera in status._cameras()):
+            reach("first")
+
+    second_reading = build.second_reading
+
+    def second(*given: Any) -> build.Built:
+        made = second_reading(*given)
+        reach("between")
+        if left:
+            sink = made.run.cameras["a"].sinks[0].sink
+            write = sink.write
+
+            def wait_and_write(message: Any) -> None:
+                assert made.run.group.stopping.wait(20)  # else it may be through before anybody presses
+                write(message)
+
+            patch.setattr(sink, "write", wait_and_write)
+        return made
+
+    patch.setattr(Status, "tick", tick)
+    patch.setattr(build, "second_reading", second)
+    data = {
+        "cameras": {"a": {"url": f"test:people?seconds={seconds}&size=160x120&people=0"}},
+        "smooth": {"offline": True},
+        "detect": {"size": 64},
+        "sinks": [{"jsonl": {"path": f"{folder}/{{camera}}.jsonl"}}],
+    }
+    config = validate(data)
+    with Signals() as signals:
+        assert execute_with(config, load_models(config), signals, tell=lambda _: None) == []
+    assert left == []
+    (path,) = folder.iterdir()
+    footer: dict[str, Any] = json.loads(path.read_text().splitlines()[-1])
+    return footer
+
+
+@pytest.mark.parametrize(("where", "seconds"), [("first", 4000), ("between", 4)])
+def test_one_press_writes_what_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, seconds: int
+) -> None:
+    footer = press(tmp_path, monkeypatch, where, seconds=seconds)
+    assert footer["complete"]
+    assert footer["decoded"] == footer["written"] >= (1000 if where == "first" else 60)
+
+
+@pytest.mark.parametrize(
+    ("presses", "seconds"),
+    [
+        (["first", "first"], 4000),
+        (["first", "between"], 4000),
+        (["first", "second"], 4000),
+        (["between", "between"], 4),
+    ],
+    ids=str,
+)
+def test_two_presses_close_the_files_in_whatever_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: list[str], seconds: int
+) -> None:
+    footer = press(tmp_path, monkeypatch, *presses, seconds=seconds)
+    assert (footer["type"], footer["complete"], footer["decoded"]) == ("footer", False, None)
+    assert footer["written"] < 1000
+
+
+def test_two_presses_before_a_run_begins_close_its_files(tmp_path: Path) -> None:
+    data = {"cameras": {"a": {"url": "test:people?seconds=4&people=0"}}, "detect": {"size": 64}}
+    config = validate({**data, "sinks": [{"jsonl": {"path": f"{tmp_path}/a.jsonl"}}]})
+    with Signals() as signals:
+        signals.times = 2
+        assert execute_with(config, load_models(config), signals, tell=lambda _: None) == []
+    footer = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])
+    assert (footer["complete"], footer["decoded"], footer["written"]) == (False, None, 0)
