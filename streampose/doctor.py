@@ -19,7 +19,7 @@ from streampose.errors import SourceError
 from streampose.messages import Array, Image, SourceInfo
 from streampose.pipeline.workers import WorkerGroup
 from streampose.redact import redact
-from streampose.sources.base import Corrupt, Picture, Source
+from streampose.sources.base import Corrupt, PassedOver, Picture, Source, SourceItem
 
 if TYPE_CHECKING:
     import av
@@ -190,7 +190,7 @@ def _watch(patient: Patient, seconds: float, found: Findings, noted: _Notes) -> 
         for item in source.frames(lambda: time.monotonic() >= until_s):
             noted.cpu_s += time.thread_time() - cpu_s
             _note(item, noted, seconds)
-            if not info.live and item.time_s >= seconds:
+            if not info.live and not isinstance(item, PassedOver) and item.time_s >= seconds:
                 break
             cpu_s = time.thread_time()
         if not noted.times:
@@ -210,9 +210,9 @@ def _describe(found: Findings, info: SourceInfo) -> None:
     found.width, found.height = info.width, info.height
 
 
-def _note(item: Picture | Corrupt, noted: _Notes, seconds: float) -> None:
-    if isinstance(item, Corrupt):
-        noted.corrupt += item.frames
+def _note(item: SourceItem, noted: _Notes, seconds: float) -> None:
+    if not isinstance(item, Picture):
+        noted.corrupt += item.frames if isinstance(item, Corrupt) else 0
         return
     if len(noted.pictures) * seconds <= item.time_s * KEPT_PICTURES and len(noted.pictures) < KEPT_PICTURES:
         noted.pictures.append(item.image)

@@ -20,7 +20,7 @@ from streampose.messages import SourceInfo
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import Worker, WorkerGroup
-from streampose.sources.base import Corrupt, Picture, Source
+from streampose.sources.base import Corrupt, PassedOver, Picture, Source, SourceItem
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class KeepOptions:
     after `give_up_s` it is given up and opened anew; a slow camera has longer, by the steps between its pictures. Until
     those are known, and until the first picture of each connection, it has `unpaced_s`: a key frame may be far away (that
     the network is silent is the source's own matter). A source that decodes key frames only tells of what it passes over
-    by a `Corrupt` of no frames, which is as good as a picture here. `quiet_s`: what it always has, where pictures come in
+    by `PassedOver`, which is as good as a picture here. `quiet_s`: what it always has, where pictures come in
     batches. `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
     A camera that answers, but refuses (user or password, codec), is asked only every `refused_backoff_s` or so: some lock
     the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
@@ -125,10 +125,10 @@ class Reading:
         self._make_source = make_source
         self._stopped = stopped
         self._told = False
-        self._inbox: Channel[Opened | Picture | Corrupt | _Finished] = Channel(self._name, HANDOVER, "lossless")
+        self._inbox: Channel[Opened | SourceItem | _Finished] = Channel(self._name, HANDOVER, "lossless")
         self.worker: Worker = group.start(self._name, self._read, abandonable=True)
 
-    def next(self, timeout_s: float) -> Opened | Picture | Corrupt | _Finished | None:
+    def next(self, timeout_s: float) -> Opened | SourceItem | _Finished | None:
         """The next item, None where none came in time."""
         try:
             return self._inbox.get(timeout_s)
@@ -271,7 +271,7 @@ class Keeper:
                 continue
             if isinstance(item, _Finished):
                 return self._over(item.error)
-            if isinstance(item, Corrupt) and item.frames == 0:  # nothing is missing: it decodes key frames only
+            if isinstance(item, PassedOver):
                 last_s = now_s
                 continue
             if isinstance(item, Opened):

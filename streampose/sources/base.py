@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import Frame, Image, SourceInfo, WallSource
@@ -67,6 +67,14 @@ class Corrupt:
     until_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A whole packet of a live source of which key frames alone are decoded: no picture, but a sign of life."""
+
+
+SourceItem: TypeAlias = Picture | Corrupt | PassedOver
+
+
 class Source(Protocol):
     """One run over a camera, a recording or a folder.
 
@@ -80,7 +88,7 @@ class Source(Protocol):
 
     def open(self) -> SourceInfo: ...
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]: ...
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[SourceItem]: ...
 
     def close(self) -> None: ...
 

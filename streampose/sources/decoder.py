@@ -18,7 +18,7 @@ import numpy as np
 from streampose.errors import TransientSourceError
 from streampose.messages import Image, SourceInfo
 from streampose.sources import probe
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.clock import SourceClock
 from streampose.sources.libav import CLOCKLESS, SEGMENTED, VideoOptions, detail_of
 from streampose.sources.said import say_once
@@ -79,9 +79,8 @@ class PacketDecoder:
         self._last_good_s = self._began_s  # the last picture
         self._last_life_s = self._began_s  # that, or a whole packet that was passed over
         self._keys_only = info.live and options.skip == "nonkey"
-        self._dark_keys = (
-            0  # key frames since the last picture; a decoder may hold back one, a damaged one counts twice
-        )
+        # Key frames since the last picture; a decoder may hold back one, a damaged one counts twice.
+        self._dark_keys = 0
         self._keyed = not info.live
         self._doubtful_until_s = 0.0
         self._unreadable: tuple[float, int] | None = (
@@ -102,11 +101,10 @@ class PacketDecoder:
         elif options.skip == "nonkey":
             context.skip_frame = "NONKEY"
 
-    def feed(self, packet: av.Packet[VideoStream]) -> Iterator[Picture | Corrupt]:
+    def feed(self, packet: av.Packet[VideoStream]) -> Iterator[SourceItem]:
         """The pictures that `packet` completes. Raises TransientSourceError when a live stream stays unusable.
 
-        Of a live stream of which key frames only are decoded, a packet that is passed over gives a `Corrupt` of no frames:
-        nothing is missing, and the stream is alive.
+        Of a live stream of which key frames only are decoded, a whole packet that is not gives `PassedOver`.
         """
         import av
 
@@ -150,14 +148,14 @@ class PacketDecoder:
                 kind="codec",
             )
 
-    def _life(self, packet: av.Packet[VideoStream]) -> Iterator[Corrupt]:
+    def _life(self, packet: av.Packet[VideoStream]) -> Iterator[PassedOver]:
         """That `packet` is one of those passed over between two key frames. Behind key frames that give no picture nothing
         is alive: what is passed over is not looked into."""
         now_s = time.monotonic()
         awaited = self._dark_keys < 2 and now_s - self._last_good_s <= KEYS_APART_S
         if self._keys_only and awaited and not packet.is_corrupt:
             self._last_life_s = now_s
-            yield Corrupt(f"{self._info.url}: passed over", self.clock.time_s, frames=0)
+            yield PassedOver()
 
     def _look_for_another_codec(self, packet: av.Packet[VideoStream], pictures: int | None) -> None:
         """Raise TransientSourceError where a live stream has changed its codec: libav's decoder stays what it was, and the

@@ -17,7 +17,7 @@ from streampose.errors import PermanentSourceError, SourceError, TransientSource
 from streampose.messages import SourceInfo
 from streampose.redact import quote_credentials, redact_url, remember
 from streampose.sources import libav, limits, probe
-from streampose.sources.base import Corrupt, Picture, check_there
+from streampose.sources.base import Corrupt, Picture, SourceItem, check_there
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.said import say_once
@@ -55,8 +55,8 @@ class VideoSource:
         self._tap = tap
         self._network = libav.scheme_of(url) in libav.NETWORK_SCHEMES
         self._container: InputContainer | None = None
-        self._items: Iterator[Picture | Corrupt] | None = None
-        self._pending: list[Picture | Corrupt] = []
+        self._items: Iterator[SourceItem] | None = None
+        self._pending: list[SourceItem] = []
         self._stopped: Callable[[], bool] = lambda: False
         remember(url)
         remember(self._url)
@@ -82,7 +82,7 @@ class VideoSource:
             return info
         return self._with_first_picture(info, began_s)
 
-    def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
+    def frames(self, stopped: Callable[[], bool]) -> Iterator[SourceItem]:
         """Every picture, in display order. Raises TransientSourceError where a live stream ends or fails."""
         if self._items is None:
             raise RuntimeError("frames() before open()")
@@ -170,7 +170,7 @@ class VideoSource:
             f"{self.name} holds no picture that can be decoded; it is damaged or cut", kind="codec"
         )
 
-    def _run(self, container: InputContainer, decoder: PacketDecoder, info: SourceInfo) -> Iterator[Picture | Corrupt]:
+    def _run(self, container: InputContainer, decoder: PacketDecoder, info: SourceInfo) -> Iterator[SourceItem]:
         import av
 
         packets = limits.packets_of(container, decoder.stream)

@@ -17,7 +17,7 @@ from streampose.pipeline import keeper
 from streampose.pipeline.keeper import Event, Keeper, KeepOptions, Lost, Opened, Stalled
 from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import WorkerGroup
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import PassedOver, Picture
 from tests.clocks import AskedWaits, StillClock
 from tests.pipeline.scripted import FAST, ScriptedSource, picture
 
@@ -255,7 +255,7 @@ def test_what_comes_in_batches_has_its_time_between_them() -> None:
 
 
 def test_a_camera_whose_key_frames_are_far_apart_is_not_silent_while_others_pass() -> None:
-    passing = [item for _ in range(8) for item in (0.25, Corrupt("passed over", 0.0, frames=0))]
+    passing = [item for _ in range(8) for item in (0.25, PassedOver())]
     keep = KeepOptions(live=True, stall_s=1.0, give_up_s=1.0, unpaced_s=1.5)
     for script in ([1, *passing], [*passing, 1]):
         opened, lost = Kept(ScriptedSource(script), keep=keep).events(2)

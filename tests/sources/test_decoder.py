@@ -12,7 +12,7 @@ import pytest
 from streampose.errors import TransientSourceError
 from streampose.messages import SourceInfo
 from streampose.sources import decoder
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import PassedOver, Picture, SourceItem
 from streampose.sources.decoder import BLIND_S, KEYS_APART_S, PacketDecoder
 from streampose.sources.libav import Skip, VideoOptions
 from tests.clocks import StillClock
@@ -29,7 +29,7 @@ class Watched:
         clock = StillClock()
         clock.time = clock.monotonic  # type: ignore[attr-defined]
         patch.setattr(decoder, "time", clock)
-        self.items: list[Picture | Corrupt] = []
+        self.items: list[SourceItem] = []
         self.recorded = 0
         self.given_up_s: float | None = None
         info = SourceInfo("test:camera", "stream", True, 192, 128, nominal_fps=1.0, codec="h264")
@@ -58,7 +58,7 @@ class Watched:
 
     @property
     def passed_over(self) -> int:
-        return sum(isinstance(item, Corrupt) and item.frames == 0 for item in self.items)
+        return sum(isinstance(item, PassedOver) for item in self.items)
 
 
 def whole(_: int, data: bytes) -> bytes:
