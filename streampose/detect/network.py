@@ -6,6 +6,7 @@ its tower (`tower_classes`, 80 for COCO) and only the last convolution is cut to
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         self.model = model
         head = head_of(model)
         self.transformer = type(head).__name__ == "RTDETRDecoder"
+        if not self.transformer:
+            head.__class__ = _decoding_in_float32(type(head))  # type: ignore[arg-type, unused-ignore]
         head.export = True
         if getattr(head, "one2one_cv2", None) is not None:
             head.end2end = True  # a head of YOLOv10 or 26 gives (B, N, 6) only when told so
@@ -54,12 +57,37 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         return _corners_of_queries(raw, pictures) if self.transformer else raw
 
 
+@functools.cache
+def _decoding_in_float32(kind: type) -> type:
+    """The YOLO head `kind`, which makes boxes of what its layers say in float32, whatever these compute in.
+
+    In bf16 ultralytics' anchors stand in steps of half a cell from the 64th on: boxes were up to 11 pixels off at 1280. A
+    class, not a function put into the head, since heads are copied.
+    """
+
+    class Decoding(kind):  # type: ignore[misc, valid-type, unused-ignore]
+        def _inference(self, x: dict[str, Any]) -> Any:
+            if x["boxes"].dtype == torch.float32:
+                return super()._inference(x)
+            self.dfl.float()
+            whole = {**x, "feats": [level.float() for level in x["feats"]]}
+            whole |= {name: x[name].float() for name in ("boxes", "scores")}
+            with torch.autocast(x["boxes"].device.type, enabled=False):
+                return super()._inference(whole)
+
+    Decoding.__name__ = kind.__name__
+    return Decoding
+
+
 def _corners_of_queries(raw: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
     """RT-DETR's (B, queries, 5 or 6), boxes cx, cy, w, h as fractions of the input, then the score, as (B, queries, 6)."""
-    size = raw.new_tensor([pictures.shape[3], pictures.shape[2]])
-    centre, half = raw[..., :2] * size, raw[..., 2:4] * size / 2
-    score = raw[..., 4:5]
-    return torch.cat([centre - half, centre + half, score, torch.zeros_like(score)], dim=-1)
+    height, width = pictures.shape[2:]
+    x, y, half_width, half_height = (
+        raw[..., at] * side for at, side in enumerate((width, height, width / 2, height / 2))
+    )
+    score = raw[..., 4]
+    corners = [x - half_width, y - half_height, x + half_width, y + half_height]
+    return torch.stack([*corners, score, torch.zeros_like(score)], dim=-1)
 
 
 def head_of(model: Any) -> Any:

@@ -1,7 +1,8 @@
 """Networks in torch: the reference on a CPU, the fast way on CUDA, and Apple's GPU.
 
-On CUDA: fp16 and channels-last, one CUDA graph for each batch size (captured once, before the first picture), and the
-pre-processing on the device, so that what crosses the bus is uint8.
+On CUDA: fp16 and channels-last, one CUDA graph for each batch size (captured once, before the first picture; none of an
+RT-DETR, which copies from the CPU in every pass), and the pre-processing on the device, so that what crosses the bus is
+uint8.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class TorchRuntime:
         with running(width, height), torch.inference_mode():
             for batch in self.batch_sizes if self._device.type != "cpu" else self.batch_sizes[:1]:
                 pictures = torch.zeros((batch, height, width, 3), dtype=torch.uint8, device=self._device)
-                if self._device.type == "cuda":
+                if self._device.type == "cuda" and not getattr(network, "transformer", False):
                     self._graphs[batch] = _Graph(self._network, pictures)
                 else:
                     self._network(pictures)

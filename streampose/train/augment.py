@@ -219,14 +219,15 @@ def resample_matrices(sizes: Tensor, full: int) -> tuple[Tensor, Tensor]:
 def recolour(pictures: Tensor, change: Tensor, grey: Tensor, generator: torch.Generator) -> Tensor:
     """Brightness, contrast, saturation and gamma where `change` (B,), greyscale where `grey` (B,)."""
     draws = torch.rand((5, len(pictures), 1, 1, 1), generator=generator, device=pictures.device) * 2 - 1
-    luma = (pictures * pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    parts = pictures.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    luma = (pictures * parts).sum(1, keepdim=True)
     changed = luma + (pictures - luma) * (1 + 0.4 * draws[0])
     mean = luma.mean((2, 3), keepdim=True)
     changed = mean + (changed - mean) * (1 + 0.3 * draws[1]) + 25.0 * draws[2]
     changed = (changed.clamp(0, 255) / 255) ** torch.exp(0.3 * draws[3]) * 255
     cast = 1 + 0.08 * (torch.rand((len(pictures), 3, 1, 1), generator=generator, device=pictures.device) * 2 - 1)
     pictures = torch.where(change.view(-1, 1, 1, 1), (changed * cast).clamp(0, 255), pictures)
-    return torch.where(grey.view(-1, 1, 1, 1), luma.expand_as(pictures), pictures)
+    return torch.where(grey.view(-1, 1, 1, 1), (pictures * parts).sum(1, keepdim=True).expand_as(pictures), pictures)
 
 
 def occlude(pictures: Tensor, where: Tensor, generator: torch.Generator) -> Tensor:

@@ -37,7 +37,7 @@ from streampose.train.detector_measure import find_people, measure
 from streampose.train.detector_teacher import Teacher
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
-from streampose.train.precision import clock, pick_device
+from streampose.train.precision import clock, pick_device, restore_buffers
 from streampose.train.run_folder import RunFolder, writing
 from streampose.train.schedule import warmup_cosine
 from streampose.train.weights_file import write_weights
@@ -142,6 +142,7 @@ class DetectorTraining:
             self.bf16 = self.recipe.precision == "bf16"
             return
         samples = Batches(self.pictures.training, self.recipe, 0)[0]
+        before = [buffer.clone() for buffer in self.network.buffers()]
         times = {}
         for bf16 in (False, True):
             self.bf16 = bf16
@@ -150,6 +151,7 @@ class DetectorTraining:
             self._backward(samples)
             times[bf16] = clock(torch.device(self.device)) - start
         self.network.zero_grad(set_to_none=True)
+        restore_buffers(self.network, before)
         self.bf16 = times[True] < times[False]
         rates = {name: self.recipe.batch / times[key] for name, key in (("float32", False), ("bf16", True))}
         told = ", ".join(f"{name} {rate:.1f} pictures/s" for name, rate in rates.items())

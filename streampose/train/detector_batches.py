@@ -33,7 +33,7 @@ class Batches:
         self.chances = chances / chances.sum()
 
     def __len__(self) -> int:
-        return self.recipe.steps - self.first
+        return max(0, self.recipe.steps - self.first)
 
     def __getitem__(self, index: int) -> list[Sample]:
         rng = np.random.default_rng([self.recipe.seed, self.first + index])

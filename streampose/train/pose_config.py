@@ -107,6 +107,12 @@ class PoseRecipe(SetsRecipe):
     _fits_the_network = field_validator("input")(fit_hrnet)
 
     @model_validator(mode="after")
+    def _in_rgb(self) -> Self:
+        if self.input.channels != "rgb":
+            raise ValueError("input.channels: bgr cannot be trained here; networks are trained, and run, on rgb")
+        return self
+
+    @model_validator(mode="after")
     def _aligned_at_its_time(self) -> Self:
         if self.teacher_aligned and not self.teacher_ahead:
             raise ValueError("teacher_aligned: needs teacher_ahead: true, the distances are those of all people")

@@ -53,7 +53,8 @@ class PoseTeacher:
     _order: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        columns = mirror_columns(teacher_size(self.recipe)[0], self.recipe.output)
+        exact = self.recipe.output.model_copy(update={"flip_shift": None})  # what is taught lies where it is seen
+        columns = mirror_columns(teacher_size(self.recipe)[0], exact)
         self._mirror = torch.from_numpy(columns).to(self.mean.device)
         self._order = torch.from_numpy(self.skeleton.flip_order).to(self.mean.device)
 

@@ -75,19 +75,28 @@ def choose_arithmetic(
 ) -> Arithmetic:
     """Time forward and backward of `network` for pictures of `shape`; the fastest wins and is said.
 
-    The candidates take turns, so that what else the machine does for a while hits all of them.
+    The candidates take turns, so that what else the machine does for a while hits all of them. Nothing is learnt.
     """
     pictures = torch.rand(shape, device=device)
+    before = [buffer.clone() for buffer in network.buffers()]
     best = dict.fromkeys(candidates, float("inf"))
     for _ in range(steps + 1):  # the first one warms up
         for candidate in candidates:
             best[candidate] = min(best[candidate], _time(network, pictures, candidate, device))
+    restore_buffers(network, before)
     measured = sorted(best.items(), key=lambda entry: entry[1])
     table = "; ".join(f"{choice}: {1000 * seconds / shape[0]:.1f} ms" for choice, seconds in measured)
     say(f"arithmetic, forward and backward a crop: {table}")
     fastest = measured[0][0]
     fastest.arrange_network(network)
     return fastest
+
+
+def restore_buffers(network: nn.Module, before: Sequence[torch.Tensor]) -> None:
+    """Give batch norms the statistics that they had: passes that were only timed have changed them."""
+    with torch.no_grad():
+        for buffer, value in zip(network.buffers(), before, strict=True):
+            buffer.copy_(value)
 
 
 def _time(network: nn.Module, pictures: Tensor, choice: Arithmetic, device: torch.device) -> float:
@@ -108,4 +117,6 @@ def clock(device: torch.device) -> float:
         return time.process_time()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()

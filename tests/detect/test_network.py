@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,33 @@ def test_every_family_gives_people(tmp_path: Path, config: str, end2end: bool) -
     else:
         assert raw.shape == (2, 5, 160 * 320 // 64 * 21 // 16)
     assert ((raw[..., 4] if end2end else raw[:, 4]) <= 1).all()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, "autocast"])
+@pytest.mark.parametrize("config", ["yolov8n.yaml", "yolo26n.yaml"])
+def test_boxes_are_right_to_a_part_of_a_pixel_whatever_is_computed_in(config: str, kind: Any) -> None:
+    """Anchors in bf16 would stand in steps of four pixels on the right of such a picture; and a copy decodes as well."""
+    model = random_model(config)
+    cut_to_person(model)
+    whole = PeopleNetwork(model).eval()
+    pictures = torch.rand(1, 3, 32, 1280)
+    with torch.inference_mode():
+        wanted = whole(pictures)
+        half = copy.deepcopy(whole)
+        if kind == "autocast":
+            with torch.autocast("cpu", torch.bfloat16):
+                got = half(pictures)
+        else:
+            got = half.to(kind)(pictures.to(kind))
+    assert got.dtype == torch.float32
+    if whole.end2end:  # which of the boxes come, and in what order, may differ
+        wanted, got = wanted[0, :, :4].T, got[0, :, :4].T
+        apart = torch.cdist(wanted.T, got.T).min(1).values
+    else:
+        apart = (wanted - got)[0, :4].abs().amax(0)
+    assert apart.median() < 1.0
+    centres = (got[0] + got[2]) / 2 if whole.end2end else got[0, 0]
+    assert centres.max() > 1200
 
 
 def test_rtdetr_boxes_are_input_pixels() -> None:

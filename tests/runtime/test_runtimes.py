@@ -20,7 +20,7 @@ from streampose.models import manifest as manifests
 from streampose.models.export import parity_pictures
 from streampose.models.manifest import InputSpec
 from streampose.models.open import open_runtime
-from streampose.runtime.onnx_runtime import OnnxRuntime, provider_list, with_preprocessing
+from streampose.runtime.onnx_runtime import OnnxRuntime, _faults, provider_list, with_preprocessing
 from streampose.runtime.openvino_runtime import read_foreign, shared_core
 from streampose.runtime.preprocess import Pictures, WithPreprocessing, for_pictures
 from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
@@ -186,6 +186,13 @@ def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(monkeypa
     assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "True", "trt_engine_cache_path": engines}
     assert second == ("CUDAExecutionProvider", {"device_id": "1"})
     assert provider_list("cpu", "", "") == [("CPUExecutionProvider", {})]
+
+
+def test_what_a_provider_fails_with_is_one_of_the_known_faults() -> None:
+    """A TensorRT engine that cannot be built is an EPFail, which has nothing in common with the others."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    assert {state.EPFail, state.Fail, state.InvalidArgument, state.NoSuchFile} <= set(_faults())
 
 
 def test_a_yolo_head_makes_its_anchors_anew_and_the_old_ones_can_be_held() -> None:

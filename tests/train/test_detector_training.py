@@ -18,9 +18,12 @@ from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
 from streampose.models.manifest import load, save
 from streampose.models.resolve import fetched_folder
-from streampose.train.detector import read_pictures, start_network, train_detector
+from streampose.train.detector import DetectorTraining, read_pictures, start_network, train_detector
 from streampose.train.detector_config import Recipe, read_recipe
+from streampose.train.precision import arithmetics, choose_arithmetic
+from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
+from tests.made_models import seeded_pose_network
 
 
 def make_set(folder: Path, pictures: int = 6) -> None:
@@ -142,6 +145,28 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 4]
     assert ("lesson" in rows[1]) == taught
+
+
+@pytest.mark.slow
+def test_a_run_resumed_with_fewer_steps_than_it_has_ends_as_it_is(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    whole = train_detector(recipe(tmp_path, steps=2), resume=False, say=quiet, progress=quiet)
+    again = train_detector(recipe(tmp_path, steps=1), resume=True, say=quiet, progress=quiet)
+    assert again.step == whole.step == 2
+
+
+@pytest.mark.slow
+def test_timing_the_arithmetic_teaches_nothing(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, steps=1, precision="auto", freeze_batch_norm=False)
+    training = DetectorTraining(plan, read_pictures(plan, quiet), RunFolder(tmp_path / "run"), quiet)
+    before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+    training.choose_precision()
+    assert all(torch.equal(before[name], tensor) for name, tensor in training.network.state_dict().items())
+    network = seeded_pose_network("litehrnet_tiny").train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    choose_arithmetic(network, (2, 3, 64, 64), torch.device("cpu"), arithmetics("fp32", "auto"), quiet)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 @pytest.mark.slow

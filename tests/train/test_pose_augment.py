@@ -7,7 +7,16 @@ import torch
 
 from streampose.models.manifest import OutputSpec
 from streampose.pose.skeleton import load_skeleton
-from streampose.train.augment import Augmenter, AugmentSpec, PersonBatch, jpeg, resample_matrices, shrink, smear
+from streampose.train.augment import (
+    Augmenter,
+    AugmentSpec,
+    PersonBatch,
+    jpeg,
+    recolour,
+    resample_matrices,
+    shrink,
+    smear,
+)
 from streampose.train.pose_config import LossSpec
 from streampose.train.pose_loss import gaussian_heatmaps, peak_cells, pose_losses
 
@@ -103,6 +112,15 @@ def test_the_same_generator_draws_the_same_and_values_stay_in_range() -> None:
     assert not torch.equal(first.seen, other.seen)
     assert first.seen.min() >= 0
     assert first.seen.max() <= 255
+
+
+def test_a_grey_camera_sees_other_light_too() -> None:
+    pictures = torch.full((64, 3, 8, 8), 100.0)
+    everywhere = torch.ones(64, dtype=torch.bool)
+    seen = recolour(pictures, everywhere, everywhere, torch.Generator().manual_seed(0))
+    assert (seen - seen[:, :1]).abs().max() < 1e-3  # grey
+    assert seen.std() > 10
+    assert torch.equal(recolour(pictures, ~everywhere, everywhere, torch.Generator().manual_seed(0)).round(), pictures)
 
 
 def test_smearing_keeps_a_flat_picture_and_the_mass_of_a_dot() -> None:

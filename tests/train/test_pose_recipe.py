@@ -32,6 +32,7 @@ from tests.train.stick_people import stick_set
             "input: {width: 190, height: 250}",
             r"input: 190x250: an HRNet's sides are multiples of 32; 192x256 is nearest",
         ),
+        ("input: {width: 192, height: 256, channels: bgr}", r"input\.channels: bgr cannot be trained here"),
         ("input: {width: 192, height: 256, std: [1, 0, 1]}", r"input\.std\.1: input should be greater than 0"),
     ],
 )

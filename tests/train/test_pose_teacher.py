@@ -90,9 +90,10 @@ def test_a_large_teacher_is_heard_at_the_small_ones_cells(offset: float, toleran
     assert (heard - small).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("offset", [0.0, 1.5])
-def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, offset: float) -> None:
-    output = {"kind": "heatmap", "decode": "dark", "blur": 5, "offset": offset}
+@pytest.mark.parametrize(("offset", "shift"), [(0.0, None), (1.5, None), (0.0, 1)])
+def test_a_teacher_that_looks_twice_says_the_same_place_twice(tmp_path: Path, offset: float, shift: int | None) -> None:
+    """Also where the recipe's output has the flip test of published networks, which is one of whole cells."""
+    output = {"kind": "heatmap", "decode": "dark", "blur": 5, "offset": offset, "flip_shift": shift}
     training = training_of(tmp_path, 3, DotFinder(offset), teacher_flip=True, output=output)
     clean = torch.zeros(2, 3, 64, 64)
     clean[0, :, 30, 21] = clean[1, :, 11, 50] = 255.0
