@@ -55,10 +55,12 @@ class EstimatesPose(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A camera to examine: `open_with` makes its source, which gives every packet to the tap it is handed."""
+    """A camera to examine: `open_with` makes its source, which gives every packet to the tap it is handed. `skips`: not
+    every packet is decoded."""
 
     name: str
     open_with: OpenWithTap
+    skips: bool = False
     detect_every: int = 1
     pose_every: int = 1
 
@@ -67,7 +69,8 @@ class Patient:
 class Findings:
     """What one camera delivers. Times in ms or s as named, sizes in pixels; None where nothing could be told.
 
-    `fps` is the rate received, by the camera's own clock. `jitter_ms` is the standard deviation of arrival against that
+    `fps` is the rate of its pictures, by the camera's own clock, `sent_fps` that of all packets: with `skips` not every one
+    is made a picture. `jitter_ms` is the standard deviation of arrival against that
     clock. `drift_ppm` is how much faster the camera's clock runs than ours, `drift_sigma_ppm` the standard error of that;
     `wall_offset_ms` how far its wall clock (RTCP) is from ours when its least delayed picture was decoded: its error and
     the delay of coding and network together. `loss` is the part of pictures damaged or missing. `people_px` are the 10th,
@@ -85,8 +88,10 @@ class Findings:
     height: int = 0
     live: bool = False
     nominal_fps: float | None = None
+    skips: bool = False
     frames: int = 0
     fps: float | None = None
+    sent_fps: float | None = None
     jitter_ms: float | None = None
     gop: float | None = None
     bframes: bool = False
@@ -115,10 +120,12 @@ class Findings:
 
 @dataclass(slots=True)
 class _Notes:
-    """What was written down while a camera was read. Parallel lists, one entry a picture or a packet."""
+    """What was written down while a camera was read. Parallel lists, one entry a picture or a packet; `packets`: how many
+    had come with each picture."""
 
     arrivals: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    packets: list[int] = field(default_factory=list)
     offsets: list[float] = field(default_factory=list)
     wall_source: str = "none"
     cpu_s: float = 0.0
@@ -147,7 +154,7 @@ def examine(
 
     `pose_input_px` is the height of the pose network's input. A camera that cannot be read is a finding, not an error.
     """
-    findings = [Findings(patient.name) for patient in patients]
+    findings = [Findings(patient.name, skips=patient.skips) for patient in patients]
     notes = [_Notes() for _ in patients]
     with WorkerGroup() as group:
         for patient, found, noted in zip(patients, findings, notes, strict=True):
@@ -218,6 +225,7 @@ def _note(item: SourceItem, noted: _Notes, seconds: float) -> None:
         noted.pictures.append(item.image)
     noted.arrivals.append(item.arrival_s)
     noted.times.append(item.time_s)
+    noted.packets.append(len(noted.sizes))
     noted.wall_source = item.wall_source
     if item.wall_source == "rtcp" and item.wall_s is not None:
         noted.offsets.append(item.wall_s - (time.time() - (time.monotonic() - item.arrival_s)))
@@ -238,20 +246,34 @@ def _receive(found: Findings, noted: _Notes) -> None:
     settled = times - times[0] >= SETTLE_S if found.live else np.ones(len(times), np.bool_)
     times, arrivals = times[settled], arrivals[settled]
     if len(times) >= 3:
-        _pace(found, noted, times, arrivals)
+        _pace(found, times, arrivals)
+        _flow(found, times, np.array(noted.packets)[settled], noted.sizes)
     found.loss = (found.corrupt + found.missing) / max(found.frames + found.corrupt + found.missing, 1)
 
 
-def _pace(found: Findings, noted: _Notes, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:
-    """Rate, what is missing in it, jitter and drift, of three pictures at least."""
+def _pace(found: Findings, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:
+    """Rate, what is missing in it, jitter and drift, of three pictures at least. Pictures that were skipped leave holes
+    that tell of nothing missing."""
     steps = np.diff(times)
     usual_s = float(np.median(steps))
     found.fps = (len(times) - 1) / float(times[-1] - times[0])
-    found.kbps = 8e-3 * float(np.mean(noted.sizes)) * found.fps if noted.sizes else None
     if found.live:
         holes = steps[steps > HOLE_STEPS * usual_s]
-        found.missing = int(np.sum(np.round(holes / usual_s) - 1))
+        found.missing = 0 if found.skips else int(np.sum(np.round(holes / usual_s) - 1))
         _clock(found, times, arrivals)
+
+
+def _flow(
+    found: Findings, times: npt.NDArray[np.float64], packets: npt.NDArray[np.int64], sizes: Sequence[int]
+) -> None:
+    """Packets and bits a second: of what came between two pictures, whether or not it was decoded. `packets`: how many had
+    come with each picture; what a decoder gives at its end, after the last of them, has a count that is too high."""
+    last = int(np.searchsorted(packets, packets[-1])) - 1
+    if last < 1 or times[last] <= times[0]:
+        return
+    lasts_s = float(times[last] - times[0])
+    found.sent_fps = int(packets[last] - packets[0]) / lasts_s
+    found.kbps = 8e-3 * sum(sizes[packets[0] : packets[last]]) / lasts_s
 
 
 def _clock(found: Findings, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:
@@ -315,8 +337,9 @@ def _promise(found: Findings, patient: Patient) -> None:
 def _problems(found: Findings) -> list[str]:
     """What somebody should look at, a line each."""
     problems = list(found.problems)
-    if found.fps is not None and found.nominal_fps and found.fps < RATE_KEPT * found.nominal_fps and found.live:
-        problems.append(f"delivers {found.fps:.1f} of the {found.nominal_fps:g} frames a second it announces")
+    sent_fps = found.fps if found.sent_fps is None else found.sent_fps
+    if sent_fps is not None and found.nominal_fps and sent_fps < RATE_KEPT * found.nominal_fps and found.live:
+        problems.append(f"delivers {sent_fps:.1f} of the {found.nominal_fps:g} frames a second it announces")
     if found.jitter_ms is not None and found.fps is not None and found.jitter_ms > JITTER_LIMIT * 1e3 / found.fps:
         problems.append(f"pictures come {found.jitter_ms:.0f} ms early or late: look at the network")
     if found.loss > LOSS_LIMIT:

@@ -33,7 +33,7 @@ def doctor(
 
     loaded, _ = read_config(config, settings)
     patients = [
-        Patient(name, partial(_open, camera), loaded.detect.every, loaded.pose.every)
+        Patient(name, partial(_open, camera), camera.skip != "none", loaded.detect.every, loaded.pose.every)
         for name, camera in loaded.cameras.items()
     ]
     if no_models:
@@ -94,7 +94,7 @@ def _rows(found: Findings) -> list[tuple[str, str]]:
         ("codec", found.codec or "-"),
         ("size", f"{found.width}x{found.height}"),
         ("announced fps", _text(found.nominal_fps, ".4g")),
-        ("received fps", _text(found.fps, ".2f")),
+        ("received fps", _text(found.fps, ".2f") + (f" of {_text(found.sent_fps, '.2f')}" if found.skips else "")),
         ("jitter ms", _text(found.jitter_ms, ".1f")),
         ("key frame every", _text(found.gop, "g")),
         ("B-frames", "yes" if found.bframes else "no"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -18,9 +19,11 @@ from streampose.messages import Array, Image, SourceInfo
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture, Source
 from streampose.sources.decoder import PacketTap
+from streampose.sources.libav import Skip
 from streampose.sources.open import open_source
 from tests.live.camera import CameraProcess
 from tests.live.proxy import Network
+from tests.media import write_video
 from tests.pipeline.scripted import ScriptedSource
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -81,6 +84,25 @@ def test_a_recording_is_measured_and_the_load_follows_from_the_costs() -> None:
     assert "40 / 70 / 100" in said
     assert "secret-word" not in said
     assert "refuses the connection" in said
+
+
+@pytest.mark.parametrize("skip", ["none", "nonref", "nonkey"])
+@pytest.mark.parametrize("b_frames", [0, 2])
+def test_what_is_not_decoded_is_sent_all_the_same(skip: Skip, b_frames: int, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, frames=100, fps=25.0, gop=10, b_frames=b_frames)
+    with av.open(str(clip)) as container:
+        bits = 8 * sum(packet.size for packet in container.demux(video=0))
+    patient = Patient("gate", lambda tap: open_source(str(clip), tap=tap, threads=1, skip=skip), skip != "none")
+    (found,) = examine([patient], 60.0)
+    assert found.kbps == pytest.approx(bits / 1e3 / (100 / 25), rel=0.1)
+    assert found.sent_fps == pytest.approx(25.0)
+    assert found.fps is not None
+    if skip == "nonkey":
+        assert found.fps == pytest.approx(2.5)
+        assert "2.50 of 25.00" in table([found])
+    else:
+        assert found.fps <= 25.01
 
 
 def test_every_n_th_frame_is_cheaper() -> None:
@@ -156,20 +178,22 @@ def test_cameras_are_told_apart(rtsp: None) -> None:
         CameraProcess({"mount": "/good", "fps": 10}, {"mount": "/b", "bframes": 2, "fps": 15, "gop": 30}) as process,
         Network() as network,
     ):
+        url = f"rtsp://127.0.0.1:{process.port}/good"
         lossy = network.proxy(lambda: process.port)
         lossy.faults.loss = 0.1
 
         def watch(tap: PacketTap) -> Watched:
-            watched.append(Watched(source(f"rtsp://127.0.0.1:{process.port}/good", tap), process))
+            watched.append(Watched(source(url, tap), process))
             return watched[0]
 
-        good, reordered, bad = examine(
+        good, keys, reordered, bad = examine(
             [
                 Patient("good", watch),
+                Patient("keys", lambda tap: source(url, tap, skip="nonkey"), skips=True),
                 Patient("reordered", lambda tap: source(f"rtsp://127.0.0.1:{process.port}/b", tap)),
                 Patient("bad", lambda tap: source(lossy.url("/good"), tap, transport="udp")),
             ],
-            4.0,
+            6.0,
         )
     assert good.problems == []
     assert good.fps == pytest.approx(10, rel=0.05)
@@ -179,6 +203,10 @@ def test_cameras_are_told_apart(rtsp: None) -> None:
     assert good.drift_ppm is not None
     assert good.drift_sigma_ppm is not None
     assert abs(good.drift_ppm) < 2000 + 4 * good.drift_sigma_ppm
+    assert keys.problems == []
+    assert keys.fps == pytest.approx(1, rel=0.05)
+    assert keys.sent_fps == pytest.approx(10, rel=0.05)
+    assert keys.kbps == pytest.approx(good.kbps, rel=0.1)
     assert (reordered.bframes, reordered.gop) == (True, 30)
     assert bad.loss > 0.05
     assert any("damaged or missing" in problem for problem in bad.problems)
