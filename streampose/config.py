@@ -37,6 +37,10 @@ Background: TypeAlias = Annotated[
     Field(description="what people are drawn on; black: their skeletons, and nothing else"),
 ]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Positive: TypeAlias = Annotated[Duration, Field(gt=0)]
+"""A duration that must last: with none of it nothing would be analysed, or kept."""
+Timeout: TypeAlias = Annotated[Duration, Field(gt=0, le=1800)]
+"""A limit of the network: with none nothing could be connected, and FFmpeg counts microseconds in 31 bits, 35 minutes."""
 
 
 class Section(BaseModel):
@@ -70,8 +74,8 @@ class CameraConfig(Section):
         "auto", description="lossless: every frame (recordings); latest: the newest frame wins (live)"
     )
     transport: Literal["tcp", "udp"] = "tcp"
-    open_timeout: Duration = Field(OPEN_TIMEOUT_S, description="the longest that connecting may take in all")
-    read_timeout: Duration = Field(
+    open_timeout: Timeout = Field(OPEN_TIMEOUT_S, description="the longest that connecting may take in all")
+    read_timeout: Timeout = Field(
         READ_TIMEOUT_S,
         description="the longest silence of the network, connecting or later; larger for a camera that is slower",
     )
@@ -84,7 +88,7 @@ class CameraConfig(Section):
     backoff_max: Duration = Field(
         2.5, description="the longest such wait: with it a camera is seen again within five seconds"
     )
-    max_age: Duration | None = Field(None, description="live: a frame older than this before the networks is dropped")
+    max_age: Positive | None = Field(None, description="live: a frame older than this before the networks is dropped")
     degrade: tuple[Rung, ...] = Field(
         ("detect_every", "pose_every", "resolution", "fps"),
         description="what is given up, in this order, while `max_age` cannot be kept",
@@ -199,7 +203,7 @@ class RecordConfig(Section):
     size: str | None = Field(None, description="WIDTHxHEIGHT of the video; none keeps it")
     background: Background = "image"
     segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
-    keep: Duration | None = None
+    keep: Positive | None = None
     keep_bytes: Bytes | None = None
     min_free: Bytes | None = None
     mode: Literal["annotated", "source", "both"] = "annotated"

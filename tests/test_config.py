@@ -120,6 +120,19 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras: {gate: {url: a.mp4}}\ntrack: {low_threshold: 0.5}",
             "track.low_threshold: 0.5; at most detect.thr",
         ),
+        *(
+            (f"cameras: {{gate: {{url: a.mp4, {key}: {zero}}}}}", f"cameras.gate.{key}: input should be greater than 0")
+            for key in ("max_age", "open_timeout", "read_timeout")
+            for zero in ("0", "0ms")
+        ),
+        (
+            "cameras: {gate: {url: a.mp4, read_timeout: 1h}}",
+            "cameras.gate.read_timeout: input should be less than or equal to 1800 (given: '1h')",
+        ),
+        (
+            "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {segment: 10m, keep: 0}}]",
+            "sinks: record.keep: input should be greater than 0 (given: 0)",
+        ),
         ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: 5}]", "sinks: jsonl: a mapping is wanted"),
         (
             "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {size: '3'}}]",

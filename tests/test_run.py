@@ -348,6 +348,7 @@ def test_bad_input_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
             2,
             "configs/cctv.yaml: cameras.gate.backoff: 0",
         ),
+        (["run", "configs/cctv.yaml", "--set", "cameras.gate.max_age=0"], 2, "cameras.gate.max_age: input should be"),
         (["run", "configs/cctv.yaml", "--set", "pose.model=weights/none.yaml"], 4, "none.yaml"),
     ]
     processes = [start(arguments) for arguments, _, _ in cases]
