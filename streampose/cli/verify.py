@@ -13,7 +13,8 @@ from streampose.errors import DataError
 def verify(folder: Annotated[Path, typer.Argument(help="The folder that a run wrote into, such as out/.")]) -> None:
     """Prove that JSONL, video and gap ledger in FOLDER agree: each frame, its second, its count.
 
-    Prints a line for each camera and one for each disagreement; ends with code 5 if there is any.
+    Prints a line for each camera, for what retention took, for what a run has yet to write, and for each disagreement. Ends
+    with code 5 if there is a disagreement.
     """
     from streampose.export.verify import verify_folder
 

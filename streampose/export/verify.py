@@ -2,12 +2,15 @@
 
 Only files are read; nothing of the run that wrote them is believed without a second witness. The video's times come
 from its container, the coverage is summed anew from frames and gaps, and every frame that the index counts is sought.
+What retention took from the beginning, and what a run that goes on has not closed yet, is said and left out.
 """
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +34,8 @@ _STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may
 # only the picture after it tells an absurd stamp from a clock that was set
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
+_SAME_RUN_S = 60.0  # wall and camera time of one run stray less from each other; another run began at another time
+_KEEPS = ("keep", "keep_bytes", "min_free")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class _Unwritten:
 
 @dataclass(slots=True)
 class Watch:
-    """One run of one camera, gathered from the parts of its record. `unfilmed`: spans in which the video took nothing."""
+    """One run of one camera, gathered from the parts of its record. `unfilmed`: spans in which the video took nothing.
+    `goes_on`: it was being written as the reading began."""
 
     camera: str
     run: str
@@ -60,6 +66,17 @@ class Watch:
     unwritten: list[_Unwritten] = field(default_factory=list)
     unfilmed: list[tuple[float, float]] = field(default_factory=list)
     footer: Record | None = None
+    goes_on: bool = False
+
+    @property
+    def gone(self) -> int:
+        """How many parts are missing from its beginning."""
+        return min((number for number, _ in self.parts), default=1) - 1
+
+    @property
+    def may_lack_its_beginning(self) -> bool:
+        """Whether retention took the beginning of its record, or may have taken that of its videos alone."""
+        return self.gone > 0 or any(_is_swept(reader.header) for _, reader in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +91,75 @@ def verify_folder(folder: Path) -> Verdict:
     """Check every result below `folder` against the videos below it; raises DataError where there is none."""
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: not a folder that may be entered; name the one that a run wrote into")
-    watches, wrong = _gather(folder)
+    writing = _being_written()
+    watches, wrong = _gather(folder, writing)
     if not watches:
         nothing = f"{folder}: no result here; name the folder that a run wrote its .jsonl into"
         raise DataError(wrong[0] if wrong else nothing)
     videos: list[VideoTimes] = []
+    goes_on = any(watch.goes_on for watch in watches)
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS):
         try:
             video = read_video(path)
         except DataError as error:
-            wrong.append(str(error))
+            if not _is_changing(path, writing, goes_on):
+                wrong.append(str(error))
             continue
         if video is not None and video.mode == "annotated":
             videos.append(video)
-    facts = []
+    facts: list[str] = []
     owners = {video.path: _owner(video, watches) for video in videos}
     for watch in watches:
         mine = [video for video in videos if owners[video.path] is watch]
         wrong += _check_record(watch)
         wrong += _check_videos(watch, mine)
-        facts.append(_fact(watch, mine))
+        facts += [_fact(watch, mine), *_left_out(watch, mine)]
     for video in (video for video in videos if owners[video.path] is None):
         if _left_over(video, watches):
             facts.append(f"{video.path}: older than every record of {video.camera} here, left by an earlier run")
-        else:
+        elif not _under_way(video, watches):
             wrong.append(f"{video.path}: no record here has a frame at its beginning ({video.camera})")
     return Verdict(tuple(facts), tuple(wrong))
 
 
-def _gather(folder: Path) -> tuple[list[Watch], list[str]]:
-    """Read all records, part by part; what cannot be read is a disagreement."""
+def _being_written() -> set[str]:
+    """The results that some process has open for writing, as far as Linux tells this user of it; elsewhere none."""
+    found = set()
+    for place in glob.iglob("/proc/[0-9]*/fd/[0-9]*"):
+        try:
+            path = os.readlink(place)
+            if not path.endswith((".jsonl", *VIDEOS)):
+                continue
+            flags = re.search(r"^flags:\s*([0-7]+)", Path(place.replace("/fd/", "/fdinfo/")).read_text(), re.MULTILINE)
+        except OSError:  # closed meanwhile, or of another user
+            continue
+        if flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
+            found.add(path)
+    return found
+
+
+def _is_changing(path: Path, writing: Set[str], goes_on: bool = False) -> bool:
+    """Whether a file cannot be read since it was just begun, or retention took it meanwhile. `writing`: the files that were
+    being written before. `goes_on`: a run does; its videos are empty, and open to nobody, until the encoder's first word."""
+    try:
+        empty = path.stat().st_size == 0
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    real = os.path.realpath(path)
+    return (empty and goes_on) or real in writing or real in _being_written()
+
+
+def _is_swept(header: Record) -> bool:
+    """Whether the run deleted the oldest of its files, as its configuration says."""
+    config = header.get("config")
+    sinks = config.get("sinks") if isinstance(config, dict) else None
+    records = [sink.get("record") for sink in sinks if isinstance(sink, dict)] if isinstance(sinks, list) else []
+    return any(isinstance(record, dict) and any(key in record for key in _KEEPS) for record in records)
+
+
+def _gather(folder: Path, writing: Set[str]) -> tuple[list[Watch], list[str]]:
+    """Read all records, part by part; what cannot be read is a disagreement, but for what has just been begun, or
+    deleted. `writing`: the files that were being written before."""
     watches: dict[tuple[str, str], Watch] = {}
     wrong: list[str] = []
     for path in sorted(folder.rglob("*.jsonl")):
@@ -112,20 +168,25 @@ def _gather(folder: Path) -> tuple[list[Watch], list[str]]:
             key = (reader.camera, str(reader.header.get("run", path)))
             watch = watches.setdefault(key, Watch(*key))
             watch.parts.append((int(reader.header.get("part", 1)), reader))
+            watch.goes_on |= os.path.realpath(path) in writing
         except DataError as error:
-            wrong.append(str(error))
+            if not _is_changing(path, writing):
+                wrong.append(str(error))
     for watch in watches.values():
         watch.parts.sort(key=lambda part: part[0])
-        for _, reader in watch.parts:
+        for part in list(watch.parts):
             try:
-                wrong += _read_part(watch, reader)
+                wrong += _read_part(watch, part[1])
             except DataError as error:
-                wrong.append(str(error))
-    return list(watches.values()), wrong
+                if os.path.exists(part[1].path):
+                    wrong.append(str(error))
+                else:  # retention took it meanwhile
+                    watch.parts.remove(part)
+    return [watch for watch in watches.values() if watch.parts], wrong
 
 
 def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
-    here = 0
+    here, newest = 0, reader is watch.parts[-1][1]
     for _, record in reader.records():
         if record["type"] == "gap":
             watch.gaps.append((record["start"], record["end"]))
@@ -141,7 +202,8 @@ def _read_part(watch: Watch, reader: ResultReader) -> Iterator[str]:
             watch.segments.append(record.get("segment", 0))
             watch.stamps.append(_stamp_s(record))
     if reader.cut is not None:
-        yield f"{reader.path}: {reader.cut}; its counts cannot be proven"
+        if not (watch.goes_on and newest):
+            yield f"{reader.path}: {reader.cut}; its counts cannot be proven"
     elif reader.footer is not None:
         if reader.footer.get("written_here") != here:
             yield f"{reader.path}: the footer counts {reader.footer.get('written_here')} frames, the file holds {here}"
@@ -166,8 +228,11 @@ def _check_record(watch: Watch) -> Iterator[str]:
     """The record against itself."""
     name = watch.camera
     numbers = [number for number, _ in watch.parts]
-    if numbers != list(range(1, len(numbers) + 1)):
-        yield f"{name}: parts {numbers} of the record are here, not 1 to {max(numbers)}"
+    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        yield f"{name}: parts {numbers} of the record are here, not {numbers[0]} to {numbers[-1]}"
+    newest = watch.parts[-1][1]
+    if watch.footer is None and newest.footer is not None and not watch.goes_on:
+        yield f"{newest.path}: its footer says that another part follows, and none is here"
     times, indices = np.array(watch.times), np.array(watch.indices, np.int64)
     for place in np.flatnonzero(np.diff(indices) <= 0):
         yield f"{name}: frame {indices[place + 1]} follows frame {indices[place]}; indices must grow"
@@ -224,12 +289,17 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
 
 
 def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
-    """The footer's figures against those summed here."""
-    name, count = watch.camera, len(times)
+    """The footer's figures, which are those of the whole run, against those summed here. Where the beginning is gone, what
+    is left cannot be more."""
+    name, here = watch.camera, len(times)
     if not footer.get("complete"):
         yield f"{name}: the record says it is not complete: {footer.get('error')}"
-    if footer.get("written") != count:
-        yield f"{name}: the footer counts {footer.get('written')} frames written, the record holds {count}"
+    written = footer.get("written", 0)
+    if _differs(watch, written, here):
+        yield f"{name}: the footer counts {written} frames written, the record holds {here}"
+    if watch.gone and len(indices) and written - here > indices[0]:
+        yield f"{name}: {written - here} frames cannot have been written before frame {indices[0]}"
+    count = written if watch.gone else here
     decoded, corrupt = footer.get("decoded"), footer.get("corrupt")
     if decoded is not None and corrupt is not None:
         dropped = sum(footer.get("dropped", {}).values())
@@ -238,22 +308,33 @@ def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDAr
         if len(indices) and indices[-1] >= decoded - corrupt:
             yield f"{name}: frame {indices[-1]} cannot be among {decoded - corrupt} decoded"
     unwritten, told = footer.get("dropped", {}).get("unwritten", 0), sum(gap.frames for gap in watch.unwritten)
-    if decoded is not None and unwritten != told:
+    if decoded is not None and _differs(watch, unwritten, told):
         yield f"{name}: the footer counts {unwritten} frames that were not written, the gaps tell of {told}"
     watched_s, missed_s, longest_s = totals(times, watch.gaps)
     for field_name, found in (("watched_s", watched_s), ("gap_s", missed_s), ("longest_gap_s", longest_s)):
         # Each of the lines was rounded to a microsecond before it was summed.
-        if abs(footer.get(field_name, 0.0) - found) > _EXACT_S * (2 + len(watch.gaps)):
+        if _differs(watch, footer.get(field_name, 0.0), found, _EXACT_S * (2 + len(watch.gaps))):
             yield f"{name}: {field_name} is {footer.get(field_name)} in the footer and {found:.6f} by its lines"
-    if footer.get("gaps") != len(watch.gaps):
+    if _differs(watch, footer.get("gaps", 0), len(watch.gaps)):
         yield f"{name}: the footer counts {footer.get('gaps')} gaps, the record holds {len(watch.gaps)}"
 
 
+def _differs(watch: Watch, said: float, found: float, tolerance: float = 0.0) -> bool:
+    """Whether a figure of the whole run is another than that of its lines, or less than that of those that are left."""
+    return said < found - tolerance if watch.gone else abs(said - found) > tolerance
+
+
 def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
-    """Every frame of the record in a video, at its time, and no picture more; but for what one of the two did not take."""
+    """Every frame of the record in a video, at its time, and no picture more; but for what one of the two did not take, and
+    what lies outside the span of both where retention took the beginning of one, or the run goes on."""
     if not videos:
         return
     times = np.array(watch.times)
+    since_s, until_s = -np.inf, np.inf
+    if watch.may_lack_its_beginning:
+        since_s = max(times[0], _begin_s(videos))
+    if watch.goes_on:
+        until_s = min(times[-1], max(video.times_s[-1] for video in videos))
     unwritten = [(gap.start_s, gap.end_s) for gap in watch.unwritten]
     taken = np.zeros(len(times), np.bool_)
     for video in videos:
@@ -261,6 +342,7 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         found = np.minimum(found, len(times) - 1)
         off = np.abs(times[found] - video.times_s) > video.tolerance_s
         unmatched, off = off, off & ~within(video.times_s, unwritten, video.tolerance_s)
+        off &= (video.times_s >= since_s) & (video.times_s <= until_s)
         if off.any():
             first = int(np.flatnonzero(off)[0])
             yield (
@@ -272,13 +354,18 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         if twice:
             yield f"{video.path}: {twice} pictures stand for frames that another picture stands for"
         taken[good] = True
-    taken |= within(times, watch.unfilmed, _EXACT_S)
+    taken |= within(times, watch.unfilmed, _EXACT_S) | (times < since_s) | (times > until_s)
     if not taken.all():
         lost = times[~taken]
         yield (
             f"{watch.camera}: {len(lost)} of {len(times)} frames are in no video, "
             f"first at {lost[0]:.3f} s, last at {lost[-1]:.3f} s"
         )
+
+
+def _begin_s(videos: list[VideoTimes]) -> float:
+    """The time of the first picture of all, or what its container may have rounded away earlier."""
+    return min(float(video.times_s[0]) - video.tolerance_s for video in videos)
 
 
 def _owner(video: VideoTimes, watches: list[Watch]) -> Watch | None:
@@ -299,12 +386,21 @@ def _belongs(video: VideoTimes, watch: Watch) -> bool:
     that was changed while running begins anew at 0)."""
     if not watch.times or not len(video.times_s):
         return False
+    if watch.gone and video.times_s[0] < watch.times[0] - video.tolerance_s:
+        return _is_of_its_beginning(video, watch)
     away = np.abs(np.array(watch.times) - video.times_s[0])
     first = int(away.argmin())
     if away[first] > video.tolerance_s:
         return any(_begins_in(video, gap) for gap in watch.unwritten)
     wall_s = watch.walls[first]
     return video.start_wall_s is None or not wall_s or abs(video.start_wall_s - wall_s) < _SAME_WALL_S
+
+
+def _is_of_its_beginning(video: VideoTimes, watch: Watch) -> bool:
+    """Whether a video that begins before the first frame that is left of a watch may be of that watch."""
+    if video.start_wall_s is None or not watch.walls[0]:
+        return True
+    return abs(video.start_wall_s - float(video.times_s[0]) - (watch.walls[0] - watch.times[0])) < _SAME_RUN_S
 
 
 def _begins_in(video: VideoTimes, gap: _Unwritten) -> bool:
@@ -321,6 +417,16 @@ def _left_over(video: VideoTimes, watches: list[Watch]) -> bool:
     breaks, and one with fewer leaves those of the run before it."""
     begun = [_wall_s(watch.run) for watch in watches if watch.camera == video.camera]
     return bool(begun) and video.path.stat().st_mtime < min(begun)
+
+
+def _under_way(video: VideoTimes, watches: list[Watch]) -> bool:
+    """Whether the video was begun after what was read of a record that is still being written."""
+    return any(
+        watch.goes_on
+        and watch.camera == video.camera
+        and not (watch.times and len(video.times_s) and video.times_s[0] <= watch.times[-1])
+        for watch in watches
+    )
 
 
 def _wall_s(text: str) -> float:
@@ -340,3 +446,15 @@ def _fact(watch: Watch, videos: list[VideoTimes]) -> str:
         f"{watched_s:.3f} s watched = {watched_s - missed_s:.3f} s seen + {missed_s:.3f} s in "
         f"{count(len(watch.gaps), 'gap')}"
     )
+
+
+def _left_out(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
+    """What could not be checked, since it is no more or not yet there."""
+    early = int(np.sum(np.array(watch.times) < _begin_s(videos))) if videos and watch.may_lack_its_beginning else 0
+    if early:
+        yield f"{watch.camera}: {count(early, 'frame')} of the beginning came before every video that is left"
+    if watch.gone:
+        which = "part 1 of its record is" if watch.gone == 1 else f"parts 1 to {watch.gone} of its record are"
+        yield f"{watch.camera}: {which} gone: only what is left is checked"
+    if watch.goes_on and watch.footer is None:
+        yield f"{watch.camera}: its record is being written: checked up to {watch.parts[-1][1].path} as it was"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,119 @@ def test_a_missing_part_is_a_line(recorded: Callable[..., Path]) -> None:
     assert any(
         "parts [1, 3] of the record are here, not 1 to 3" in line for line in verify_folder(folder).disagreements
     )
+
+
+def parts(folder: Path, ending: str) -> list[Path]:
+    return sorted(folder.rglob(f"*.{ending}"))
+
+
+def test_a_beginning_that_retention_took_is_said_and_the_rest_is_checked(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    for ending in ("jsonl", "mp4"):
+        parts(folder, ending)[0].unlink()
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert verdict.facts[0].startswith("gate: 50 frames in 2 records, 50 pictures in 2 videos")
+    assert verdict.facts[1:] == ("gate: part 1 of its record is gone: only what is left is checked",)
+    for ending in ("jsonl", "mp4"):
+        parts(folder, ending)[0].unlink()
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert verdict.facts[1:] == ("gate: parts 1 to 2 of its record are gone: only what is left is checked",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (remove(10), "frames, the file holds 29"),
+        (remove(10), "1 of 30 pictures have no frame at their time"),
+        (put(-1, decoded=113), "decoded 113 is not written 100 + dropped 10 + corrupt 2"),
+        (put(-1, written=29, decoded=41), "the footer counts 29 frames written, the record holds 30"),
+        (put(-1, written=150, decoded=162), "120 frames cannot have been written before frame 80"),
+        (put(-1, watched_s=1.0), "watched_s is 1.0 in the footer and 1.160000 by its lines"),
+        (put(-1, complete=False, error="killed"), "the record says it is not complete: killed"),
+        (without("footer"), "no footer: the run was cut short; its counts cannot be proven"),
+    ],
+)
+def test_what_retention_left_is_still_proven(
+    change: Callable[[list[dict[str, Any]]], None], words: str, recorded: Callable[..., Path]
+) -> None:
+    folder = recorded(segment_s=2)
+    for ending in ("jsonl", "mp4"):
+        for path in parts(folder, ending)[:2]:
+            path.unlink()
+    edit(parts(folder, "jsonl")[0], change)
+    lines = verify_folder(folder).disagreements
+    assert any(words in line for line in lines), lines
+
+
+def test_retention_may_stop_between_a_record_and_its_video(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    record, video = parts(folder, "jsonl")[0], parts(folder, "mp4")[0]
+    video.rename(folder / "gone")
+    assert any("50 of 100 frames are in no video" in line for line in verify_folder(folder).disagreements)
+    for path in parts(folder, "jsonl"):
+        edit(path, put(0, config={"sinks": [{"record": {"segment": 2.0, "keep": 60.0}}]}))
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert verdict.facts[1:] == ("gate: 50 frames of the beginning came before every video that is left",)
+    (folder / "gone").rename(video)
+    record.unlink()
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert verdict.facts[0].startswith("gate: 50 frames in 2 records, 100 pictures in 3 videos")
+
+    def another_day(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["type"] == "frame":
+                record["wall"] = record["wall"].replace("2027-01-15", "2027-01-16")
+
+    for path in parts(folder, "jsonl"):
+        edit(path, another_day)
+    assert any("no record here has a frame at its beginning" in line for line in verify_folder(folder).disagreements)
+
+
+def test_a_missing_end_is_a_line(recorded: Callable[..., Path]) -> None:
+    folder = recorded(segment_s=2)
+    parts(folder, "jsonl")[-1].unlink()
+    assert (
+        f"{parts(folder, 'jsonl')[-1]}: its footer says that another part follows, and none is here"
+        in verify_folder(folder).disagreements
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files are being written")
+@pytest.mark.parametrize("segment_s", [None, 2.0])
+def test_what_is_being_written_is_no_disagreement_and_what_was_cut_short_is(
+    segment_s: float | None, tmp_path: Path
+) -> None:
+    coco = load_skeleton("coco17")
+    folder = tmp_path / "out"
+    sinks = (
+        JsonlSink(folder / "{camera}.jsonl", "gate", HEADER, segment_s=segment_s),
+        RecordSink(folder / "{camera}.mp4", "gate", DrawSkeleton(coco.sides, coco.edges), segment_s=segment_s),
+    )
+    for sink in sinks:
+        sink.write(Break("gate", 0, make_info(live=True)))
+        for index in range(150):
+            sink.write(make_result(index, index / 25, [make_person(1)], wall_s=1.8e9 + index / 25))
+    just_begun = folder / "gate-9.mp4"
+    just_begun.touch()
+    verdict = verify_folder(folder)
+    newest = parts(folder, "jsonl")[-1]
+    assert verdict.disagreements == ()
+    assert verdict.facts[-1] == f"gate: its record is being written: checked up to {newest} as it was"
+    shutil.copytree(folder, tmp_path / "killed")
+    lines = verify_folder(tmp_path / "killed").disagreements
+    assert any("no footer: the run was cut short; its counts cannot be proven" in line for line in lines)
+    assert any("gate-9.mp4: not a video that can be read" in line for line in lines)
+    just_begun.unlink()
+    for sink in sinks:
+        sink.write(End("gate", Counts(decoded=150)))
+        sink.close()
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert len(verdict.facts) == 1
 
 
 def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
