@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
@@ -55,6 +56,20 @@ class Section(BaseModel):
         kind = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and {int, float}.intersection(get_args(kind) or (kind,)):
             raise ValueError("a number is wanted")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _can_be_a_name(cls, value: object) -> object:
+        """Texts name files, addresses and users: the system takes them without NUL, and with no half of a character, but for
+        the bytes of a file's name that are not UTF-8."""
+        if isinstance(value, str):
+            try:
+                possible = b"\0" not in value.encode(errors="surrogateescape")
+            except UnicodeEncodeError:
+                possible = False
+            if not possible:
+                raise ValueError("holds a character that no name can (NUL, or half of one)")
         return value
 
 
@@ -110,10 +125,10 @@ class CameraConfig(Section):
     def _number_is_a_webcam(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("url")
+    @field_validator("url", "detect_url")
     @classmethod
-    def _is_given(cls, value: str) -> str:
-        if not value.strip():
+    def _is_given(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
             raise ValueError("empty; a file, a folder, an address, 0 for a webcam or test:people is wanted")
         return value
 
@@ -223,6 +238,13 @@ class JsonlConfig(Section):
     segment: Duration | None = Field(
         None, description="a new file at every multiple of this wall time; none: as `record` rolls"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value.strip() and not Path(value).name:
+            raise ValueError("this is a folder; name a file in it, such as out/{camera}.jsonl")
+        return value
 
 
 class PicturesConfig(Section):

@@ -67,6 +67,17 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         ("cameras: {gate: {}}", "cameras.gate.url: missing"),
         ("cameras: {gate: {ulr: a.mp4}}", 'cameras.gate.ulr: unknown key; did you mean "url"?'),
         ("cameras: {gate: {url: ''}}", "cameras.gate.url: empty; a file, a folder"),
+        ("cameras: {gate: {url: 'rtsp://cam/1', detect_url: ''}}", "cameras.gate.detect_url: empty; a file, a folder"),
+        ('cameras: {gate: {url: "a\\0.mp4"}}', "cameras.gate.url: holds a character that no name can"),
+        ('cameras: {gate: {url: "a\\ud800.mp4"}}', "cameras.gate.url: holds a character that no name can"),
+        (
+            'cameras: {gate: {url: a.mp4}}\nsinks: [{pictures: {path: "a\\0"}}]',
+            "sinks: pictures.path: holds a character",
+        ),
+        (
+            "cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: {path: ., segment: 1m}}]",
+            "sinks: jsonl.path: this is a folder; name a file in it",
+        ),
         ("cameras: {gate: a.mp4}", "cameras.gate: a mapping is wanted"),
         ("cameras: {gate: {url: a.mp4}}\ndetect:", "detect: a mapping is wanted"),
         (
