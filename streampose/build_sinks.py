@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,8 @@ from streampose.sinks.video_file import check_extension, check_preset
 from streampose.sources.open import address_of
 
 log = logging.getLogger(__name__)
+SHORTEST_SEGMENT_S = 1.0
+"""Names of files that roll tell seconds."""
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
 
 
@@ -144,8 +147,8 @@ def source_recording(config: Config, camera: str, names: Names, given_up: Callab
 
 def check_options(config: Config) -> None:
     """See that the sinks can do what is asked of them; raises ConfigError. Looks at no file."""
-    taken: dict[Path, str] = {}
-    for name, options in config.sinks:
+    taken: dict[str, tuple[int, str, str]] = {}
+    for number, (name, options) in enumerate(config.sinks):
         if isinstance(options, RecordConfig):
             _check_path(name, options.path, rolls=options.segment is not None, video=True)
             check_preset(options.preset)
@@ -155,14 +158,24 @@ def check_options(config: Config) -> None:
         elif isinstance(options, PicturesConfig):
             _check_path(name, options.path, rolls=False)
         if isinstance(options, RecordConfig | JsonlConfig):
-            if options.segment == 0:
-                raise ConfigError(f"sinks: {name}.segment: 0; a time such as 10m is needed")
-            for path in map(Path, _videos(options) if isinstance(options, RecordConfig) else (options.path,)):
-                if path in taken:
-                    raise ConfigError(
-                        f"sinks: {taken[path]} and {name} would both write {path}; give each its own path"
-                    )
-                taken[path] = name
+            if options.segment is not None and options.segment < SHORTEST_SEGMENT_S:
+                raise ConfigError(f"sinks: {name}.segment: {options.segment:g}; a time such as 10m is needed")
+            if isinstance(options, RecordConfig) and options.segment is None:
+                for rule in ("keep", "keep_bytes", "min_free"):
+                    if getattr(options, rule) is not None:
+                        raise ConfigError(f"sinks: {name}.{rule}: is of files that roll; give a `segment`, such as 10m")
+            for path in _videos(options) if isinstance(options, RecordConfig) else (options.path,):
+                for camera in config.cameras:
+                    _take(taken, os.path.normpath(path.replace("{camera}", camera)), number, name, camera)
+
+
+def _take(taken: dict[str, tuple[int, str, str]], path: str, number: int, sink: str, camera: str) -> None:
+    """Note that sink `number` writes `path` for this camera; raises ConfigError where another one does."""
+    first, other, whose = taken.setdefault(path, (number, sink, camera))
+    if first != number:
+        raise ConfigError(f"sinks: {other} and {sink} would both write {path}; give each its own path")
+    if whose != camera:
+        raise ConfigError(f"sinks: {sink}.path: cameras {whose} and {camera} would both write {path}")
 
 
 def _check_path(name: str, template: str, *, rolls: bool, video: bool = False) -> None:

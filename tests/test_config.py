@@ -300,3 +300,11 @@ def test_a_config_is_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         config.device = "cpu"  # type: ignore[misc]
     assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize("value", [10**400, "9" * 400, "9" * 400 + "TB"])
+@pytest.mark.parametrize("key", ["segment", "keep_bytes"])
+def test_numbers_beyond_all_bounds_are_one_line(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"sinks: record\.{key}: ") as caught:
+        validate({"cameras": {"gate": {"url": "a.mp4"}}, "sinks": [{"record": {"segment": "10m", key: value}}]})
+    assert "\n" not in str(caught.value)

@@ -141,6 +141,8 @@ class Run:
                 self.add(new.make())
             except StreamposeError as error:
                 log.error("%s: %s; it is not watched", name, error)
+            except Exception:  # the others have watched for weeks
+                log.exception("%s: a bug while it was made; it is not watched", name)
 
     def _say_held_up(self, name: str, new: _Next, by: list[str]) -> None:
         if new.said or time.monotonic() - new.since_s < CLOSE_S:
