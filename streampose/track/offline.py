@@ -126,7 +126,8 @@ def smooth_recording(
     """The people of a whole recording with boxes, key points and std as they are with hindsight.
 
     `moments` are (index, time_s, people) of every frame in order, and so is what is returned. Raw points stay. People
-    are kept in frames where they were seen or between such frames, up to `bridge_s`, marked as coasting there.
+    are kept in frames where they were seen or between such frames, marked as coasting there: up to `bridge_s`, and
+    longer where live filtering never let them go.
     """
     if not options.enabled:
         return list(moments)
@@ -174,13 +175,17 @@ def _smooth_person(
 
 
 def _bridge(seen: list[Sighting], known: dict[int, Person], times_s: Floats, bridge_s: float) -> list[Sighting]:
-    """The sightings, and between two of them not further apart than `bridge_s` somebody coasting in a box moved evenly."""
+    """The sightings, and between two of them not further apart than `bridge_s`, or through which live filtering never let
+    go, somebody coasting in a box moved evenly."""
     life = seen[:1]
     coasted: JointState = "coasted"
     nothing = (coasted,) * len(seen[0][1].joint_state)
     for (start, before), (end, after) in pairwise(seen):
         span = times_s[end] - times_s[start]
-        for position in range(start + 1, end if span <= bridge_s else start):
+        between = range(start + 1, end)
+        if span > bridge_s and not all(position in known for position in between):
+            between = range(0)
+        for position in between:
             part = (times_s[position] - times_s[start]) / span
             person = known.get(position, before)
             life.append(

@@ -13,6 +13,7 @@ class TrackOptions:
     from `new_threshold` on may begin a track. A track is confirmed by `confirm_after` sightings that span at least
     `confirm_after_s`; it is coasting while unseen and not reported any more after `lost_after_s`. For `recall_s` longer
     it is remembered, so that somebody who comes out from behind a tree keeps the id (after two seconds by the clothes).
+    Time before somebody looks in vain is no absence: frames on which neither detection nor this person's pose was due.
     `pose_every`: each person's pose is asked for on every N-th frame, the others coast; where that is rarer than the
     detector looks, poses are taken of detected people in turn. For `carry_s` a pose of
     `min_carry_score` or more carries a person whom the detector misses; a new person's pose has at least
@@ -43,7 +44,7 @@ class SmoothOptions:
     of its mean acceleration over a second). `noise`: standard deviation of a point of score 1, in body heights, for a
     joint of average OKS sigma. `gate`: Mahalanobis distance beyond which a point is rejected; `reinitialise_after`
     successive rejections start the joint afresh. A joint not measured for `coast_s` counts as missing: its score is 0.
-    Offline, gaps in a track up to `bridge_s` are filled, and tracks never confirmed go where `drop_unconfirmed`.
+    Offline, gaps in a track up to `bridge_s`, and those through which it coasted, are filled, and tracks never confirmed go where `drop_unconfirmed`.
     """
 
     enabled: bool = True

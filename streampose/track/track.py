@@ -30,8 +30,9 @@ class Track:
     """A person's life. Times are camera seconds.
 
     `seen_s` is when a detection was last given to it, `evidence_s` when a detection or a confident pose was; `missed_s`
-    when detection first missed it since. `hits` counts sightings since `born_s`; it is `unseen` where the last frame
-    showed nothing of it. A `lost` track is only remembered.
+    when detection first missed it since. `present_s` is up to when nobody had looked for it in vain (`sought`): absence
+    counts from there. `hits` counts sightings since `born_s`; it is `unseen` where the last frame showed nothing of it.
+    A `lost` track is only remembered.
     """
 
     id: int
@@ -39,24 +40,33 @@ class Track:
     born_s: float
     seen_s: float
     evidence_s: float
+    present_s: float
     hits: int = 1
     confirmed: bool = False
     missed_s: float | None = None
+    sought: bool = False
     unseen: bool = False
     lost: bool = False
 
     def see(self, score: float, time_s: float) -> None:
         """A detection of `score` at `time_s` is this person."""
         self.score = score
-        self.seen_s = self.evidence_s = time_s
+        self.seen_s = self.evidence_s = self.present_s = time_s
         self.missed_s = None
-        self.lost = False
+        self.sought = self.lost = False
         self.hits += 1
 
     def carry(self, time_s: float, *, detected: bool) -> None:
         """A pose alone says that this person is there; a sighting only where detection was not due."""
-        self.evidence_s = time_s
+        self.evidence_s = self.present_s = time_s
+        self.sought = False
         self.hits += not detected
+
+    def miss(self, time_s: float, *, looked: bool) -> None:
+        """Nothing shows it at `time_s`; time in which nobody `looked` is no absence, until somebody does."""
+        self.sought = self.sought or looked or self.missed_s is not None
+        if not self.sought:
+            self.present_s = time_s
 
     def may_be_carried(self, time_s: float, options: TrackOptions) -> bool:
         """Whether a pose alone may still stand for a sighting."""
@@ -74,13 +84,14 @@ class Track:
             self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - EPSILON_S
         )
 
+    def is_absent(self, now_s: float, patience_s: float) -> bool:
+        """Whether nobody has found it for longer; who is new is not to blame before detection is due again."""
+        return (self.confirmed or self.missed_s is not None) and now_s - self.present_s > patience_s + EPSILON_S
+
     def is_awaited(self, now_s: float, options: TrackOptions) -> bool:
-        """Whether, unseen, it has not been so for too long; who is new is not to blame before detection is due again."""
-        if self.confirmed:
-            patience_s = options.lost_after_s + options.recall_s
-        else:
-            patience_s = options.lost_after_s if self.missed_s is None else options.tentative_lost_s
-        return now_s - self.evidence_s <= patience_s + EPSILON_S
+        """Whether, unseen, it has not been absent for too long."""
+        patience_s = options.lost_after_s + options.recall_s if self.confirmed else options.tentative_lost_s
+        return not self.is_absent(now_s, patience_s)
 
 
 class Bodies:

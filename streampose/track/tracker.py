@@ -20,7 +20,7 @@ from streampose.track.candidates import Proposal
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.people import describe
 from streampose.track.smoother import Smoother
-from streampose.track.track import EPSILON_S, Bodies, Track
+from streampose.track.track import Bodies, Track
 from streampose.track.turns import Turns
 
 Floats = npt.NDArray[np.float64]
@@ -129,11 +129,11 @@ class CameraTracker:
         discarded = doubles | self._discard(proposal, seen, owners, alike)
         used = self._see(proposal, poses, owners, discarded)
         self._remember(colours, used, discarded)
-        self._carry(proposal, seen, sound, used)
+        searched = self._carry(proposal, seen, sound, used)
         self._smooth({row: column for row, column in used.items() if sound[column] and column not in discarded}, poses)
         raw = {self._tracks[row].id: poses[column] if sound[column] else None for row, column in used.items()}
         unused = {self._tracks[row].id for row, column in used.items() if column in discarded}
-        self._age(proposal, used)
+        self._age(proposal, used, searched)
         return describe(self._tracks, self._bodies, self._smoother, raw, unused, proposal.time_s)
 
     # -- before the poses
@@ -195,8 +195,8 @@ class CameraTracker:
         missed = [row for row in known if tracks[row].unseen]
         fresh = [row for row, person in enumerate(tracks) if not person.confirmed]
         now_s = proposal.time_s
-        unseen_s = np.array([now_s - person.evidence_s for person in tracks])
-        similarity -= ABSENCE_COST * np.minimum(np.maximum(unseen_s - ABSENCE_S, 0), 1)[:, None]
+        unseen_s, absent_s = now_s - np.array([(person.evidence_s, person.present_s) for person in tracks]).T
+        similarity -= ABSENCE_COST * np.minimum(np.maximum(absent_s - ABSENCE_S, 0), 1)[:, None]
         owners: dict[int, int] = {}
 
         def give(likeness: Floats, rows: list[int], columns: list[int], least: float) -> None:
@@ -267,7 +267,7 @@ class CameraTracker:
             score = float(scores[column])
             if self._may_begin(score, poses[column]):
                 used[len(self._tracks)] = column
-                self._tracks.append(Track(self._next_id, score, now_s, now_s, now_s))
+                self._tracks.append(Track(self._next_id, score, now_s, now_s, now_s, now_s))
                 self._bodies.add(boxes[column])
                 self._smoother.add()
                 self._next_id += 1
@@ -293,16 +293,18 @@ class CameraTracker:
         """A new person needs a sure detection and a pose that looks like one."""
         return score >= self.options.new_threshold and matching.confidence(pose[None])[0] >= self.options.min_pose_score
 
-    def _carry(self, proposal: Proposal, poses: Floats, sound: list[bool], used: dict[int, int]) -> None:
-        """People whom the detector missed or was not asked for, if the pose in their predicted box is sure and theirs."""
+    def _carry(self, proposal: Proposal, poses: Floats, sound: list[bool], used: dict[int, int]) -> set[int]:
+        """People whom the detector missed or was not asked for, if the pose in their predicted box is sure and theirs;
+        the rows of those for whom the pose says whether they are there: it shows nobody, or enough to tell."""
         offered = enumerate(proposal.carried.tolist(), len(proposal.detections))
         asked = [(row, column) for column, row in offered if row not in used and sound[column]]
         if not asked:
-            return
+            return set()
         bodies, smoother = self._bodies, self._smoother
         rows, own = np.array([row for row, _ in asked], np.intp), poses[[column for _, column in asked]]
         alike, told = self._fit(rows, own)
-        good = (matching.confidence(own) >= self.options.min_carry_score) & told & (alike >= LEAST_CARRY_FIT)
+        somebody = matching.confidence(own) >= self.options.min_carry_score
+        good = somebody & told & (alike >= LEAST_CARRY_FIT)
         areas = association.areas(bodies.boxes[rows])[:, None]
         same = (matching.common_likeness(own, poses, areas, self._sigmas) > TAKEN_OKS).tolist()
         for (row, column), is_good, is_same in zip(asked, good.tolist(), same, strict=True):
@@ -314,14 +316,16 @@ class CameraTracker:
             own = poses[[used[row] for row in rows.tolist()]]
             weights = np.where(smoother.known[rows], own[..., 2], 0.0)
             bodies.see_shifts(rows, matching.weighted_median(own[..., :2] - smoother.mean[rows, :, 0], weights))
+        return {row for (row, _), says in zip(asked, (told | ~somebody).tolist(), strict=True) if says}
 
     def _smooth(self, used: dict[int, int], poses: Floats) -> None:
         rows = np.array(sorted(used), np.intp)
         points = poses[[used[row] for row in sorted(used)]]
         self._smoother.update(rows, points, self._bodies.sizes[rows], self._bodies.drift[rows])
 
-    def _age(self, proposal: Proposal, used: dict[int, int]) -> None:
-        """Confirm who has been seen enough; note who was missed; let go who was missed too long or has left."""
+    def _age(self, proposal: Proposal, used: dict[int, int], searched: set[int]) -> None:
+        """Confirm who has been seen enough; note who was missed by detection, or by the pose where that was `searched`;
+        let go who was missed too long or has left."""
         options, now, count = self.options, proposal.time_s, len(proposal.detections)
         for row, person in enumerate(self._tracks):
             person.unseen = row not in used
@@ -329,7 +333,9 @@ class CameraTracker:
                 person.confirmed = person.confirmed or person.may_confirm(options)
             if proposal.detected and person.missed_s is None and used.get(row, count) >= count:
                 person.missed_s = now
-            person.lost = now - person.evidence_s > options.lost_after_s + EPSILON_S
+            if person.unseen:
+                person.miss(now, looked=proposal.detected or row in searched)
+            person.lost = person.is_absent(now, options.lost_after_s)
         if len(used) == len(self._tracks):
             return
         visible = candidates.inside(self._bodies.boxes, *proposal.picture) >= LEAST_VISIBLE

@@ -146,3 +146,12 @@ def test_raw_stays_and_nothing_is_done_without_smoothing() -> None:
 def test_an_empty_recording() -> None:
     assert smooth_recording([], OPTIONS) == []
     assert smooth_recording([(0, 0.0, ())], OPTIONS) == [(0, 0.0, ())]
+
+
+def test_a_slow_recording_with_rare_detection_keeps_its_people() -> None:
+    """One picture a second, every fourth looked at: who stands there is in all of them from the first sure sighting on."""
+    tracker = make(pose_every=4)
+    moments = [(n, float(n), step(tracker, float(n), [box(300, 300)] if n % 4 == 0 else None)) for n in range(41)]
+    states = ["".join(person.state for person in people) for _, _, people in smooth_recording(moments, OPTIONS, SIGMAS)]
+    assert states[::4] == ["confirmed"] * 11
+    assert states[8:] == ["confirmed", "coasting", "coasting", "coasting"] * 8 + ["confirmed"]

@@ -69,7 +69,7 @@ def test_people_not_seen_slow_down(bodies: Bodies) -> None:
 
 
 def test_a_pose_alone_is_a_sighting_only_where_detection_was_not_due() -> None:
-    one = Track(1, 0.9, 0.0, 0.0, 0.0)
+    one = Track(1, 0.9, 0.0, 0.0, 0.0, 0.0)
     one.carry(0.2, detected=True)
     assert (one.hits, one.evidence_s, one.seen_s) == (1, 0.2, 0.0)
     one.carry(0.4, detected=False)

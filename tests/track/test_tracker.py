@@ -163,6 +163,48 @@ def test_detection_and_pose_may_both_be_rare(every: int) -> None:
     assert {number for people in states for number, _ in people} == {1}
 
 
+SPARSE = [(1, 4, 4), (1, 4, 1), (2, 4, 4), (1, 3, 3), (10, 16, 16), (5, 8, 1)]
+
+
+@pytest.mark.parametrize(("fps", "detect", "every"), SPARSE)
+def test_time_in_which_nobody_looked_is_no_absence(fps: int, detect: int, every: int) -> None:
+    """Detections further apart than lost_after: somebody who stands there is one person, confirmed, and coasts between."""
+    tracker = make(pose_every=every)
+    there = box(300, 300)
+    for n in range(10 * detect):
+        people = step(tracker, n / fps, [there] if n % detect == 0 else None)
+        assert {person.id for person in people} <= {1}
+        if n > 3 * detect:
+            carried = (fps, every) == (5, 1)  # at lower rates the pose of the frame before says nothing any more
+            assert [person.state for person in people] == ["confirmed" if n % detect == 0 or carried else "coasting"]
+            np.testing.assert_allclose(people[0].box, there, atol=8)
+
+
+@pytest.mark.parametrize(("fps", "detect", "every"), SPARSE)
+def test_who_is_looked_for_in_vain_is_absent_from_then_on(fps: int, detect: int, every: int) -> None:
+    """However rare detection is: gone for good when it has missed somebody twice, and a newcomer when it has once."""
+    tracker = make(pose_every=every, recall_s=0.0)
+    for n in range(5 * detect):
+        step(tracker, n / fps, [box(300, 300)] if n % detect == 0 else None)
+    assert [person.state for person in step(tracker, 5 * detect / fps, [], look=nobody)] == ["coasting"]
+    for n in range(5 * detect + 1, 6 * detect):
+        step(tracker, n / fps, None, look=nobody)
+    assert not step(tracker, 6 * detect / fps, [], look=nobody)
+    (newcomer,) = step(tracker, 7 * detect / fps, [box(300, 300)])
+    assert (newcomer.id, newcomer.state) == (2, "tentative")
+    step(tracker, 8 * detect / fps, [], look=nobody)
+    assert [person.id for person in step(tracker, 9 * detect / fps, [box(300, 300)])] == [3]
+
+
+def test_a_pose_that_shows_nobody_is_a_look_in_vain() -> None:
+    """Where detection is rare but poses are not, who has gone is not reported for longer than lost_after."""
+    tracker = make()
+    for n in range(21):
+        step(tracker, n / 10, [box(300, 300)] if n % 20 == 0 else None)
+    gone_s = next(n / 10 for n in range(21, 40) if not step(tracker, n / 10, None, look=nobody))
+    assert gone_s == pytest.approx(2.0 + 1.1)
+
+
 def test_a_person_the_detector_misses_is_carried_for_a_while() -> None:
     tracker = make(carry_s=0.5)
     states = []
