@@ -44,7 +44,8 @@ class SmoothOptions:
     of its mean acceleration over a second). `noise`: standard deviation of a point of score 1, in body heights, for a
     joint of average OKS sigma. `gate`: Mahalanobis distance beyond which a point is rejected; `reinitialise_after`
     successive rejections start the joint afresh. A joint not measured for `coast_s` counts as missing: its score is 0.
-    Offline, gaps in a track up to `bridge_s`, and those through which it coasted, are filled, and tracks never confirmed go where `drop_unconfirmed`.
+    Offline, gaps in a track up to `bridge_s`, and those through which it coasted, are filled; tracks never confirmed go
+    where `drop_unconfirmed`.
     """
 
     enabled: bool = True
