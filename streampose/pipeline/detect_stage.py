@@ -190,12 +190,13 @@ def _lost_before(lane: Lane, item: Frame | Control) -> list[Gap]:
 
 
 def _is_due(lane: Lane, item: Frame | Control) -> bool:
-    """Whether people are looked for on this frame; between, the tracks carry their boxes. A segment begins with it."""
+    """Whether people are looked for on this frame; between, the tracks carry their boxes. A segment begins with it, and so
+    does each picture that has nothing to do with the others."""
     if isinstance(item, Break):
         lane.since_detection = 0
     if not isinstance(item, Frame):
         return False
-    every = max(lane.detect_every, lane.effort.detect_every)
+    every = 1 if lane.stills else max(lane.detect_every, lane.effort.detect_every)
     due = lane.since_detection % every == 0
     lane.since_detection = 1 if due else lane.since_detection + 1
     return due
