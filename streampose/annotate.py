@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streampose.config import Config, JsonlConfig, validate
-from streampose.config_file import apply_overrides
+from streampose.config_file import apply_overrides, expand
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
 from streampose.sinks.paths import check_apart, fill
@@ -123,14 +123,14 @@ def _claim(stem: str, path: Path, taken: dict[str, Path]) -> str:
 def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: bool, settings: Sequence[str]) -> Job:
     jsonl = out / f"{stem}.jsonl"
     pictures = path.is_dir()
-    sinks: list[dict[str, Any]] = [{"jsonl": {"path": str(jsonl)}}]
+    sinks: list[dict[str, Any]] = [{"jsonl": {"path": _literal(jsonl)}}]
     if overlay and pictures:
-        sinks.append({"pictures": {"path": str(out)}})
+        sinks.append({"pictures": {"path": _literal(out)}})
     elif overlay:
-        sinks.append({"record": {"path": str(out / f"{stem}.mp4")}})
+        sinks.append({"record": {"path": _literal(out / f"{stem}.mp4")}})
     camera = camera_name(stem)
     data: dict[str, Any] = {
-        "cameras": {camera: {"url": str(path), "only": only, "policy": "lossless"}},
+        "cameras": {camera: {"url": _literal(path), "only": only and [*map(_literal, only)], "policy": "lossless"}},
         "smooth": {"offline": not pictures, "enabled": not pictures},
         "sinks": sinks,
     }
@@ -139,9 +139,14 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
         data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
     names = only if only is not None else sorted(p.name for p in path.iterdir()) if pictures else ()
     files = tuple(path / name for name in dict.fromkeys(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES)
-    config = validate(data)
+    config = validate(expand(data))
     records = [fill(options.path, camera) for _, options in config.sinks if isinstance(options, JsonlConfig)]
     return Job(config, records[0] if records else None, path if pictures else None, files)
+
+
+def _literal(path: str | Path) -> str:
+    """`path` as a setting in which nothing is expanded."""
+    return str(path).replace("${", "$${")
 
 
 def people_of_pictures(job: Job) -> dict[Path, dict[str, Any]]:

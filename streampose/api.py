@@ -10,7 +10,9 @@ for frame in streampose.open_source("samples/cctv.mp4"):
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -53,26 +55,33 @@ def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
 class Watcher:
     """Detector, key points, identity and smoothing for one camera; call it with each frame in turn.
 
-    `settings` are those of the configuration as `"detect.threshold=0.5"`; one Watcher a camera, since it remembers.
-    Raises ConfigError for a setting that cannot be, `smooth.offline` among them: frames come once here, with no hindsight.
+    `settings` are those of the configuration as `"detect.threshold=0.5"`, `${VAR}` expanded; one Watcher a camera, since it
+    remembers. A frame whose index or time goes back is of a new source (a stream opened again, the next recording): nobody
+    is followed into it, as none is over a break or from one picture of a folder to the next. Ids go on and never repeat.
+    Raises ConfigError for a setting that cannot be, `smooth.offline` among them: frames come once here, with no hindsight;
+    UsageError for `cameras` and `sinks`: the caller opens and writes.
     """
 
     def __init__(self, *settings: str) -> None:
-        from streampose.build import smooth_options, track_options
+        from streampose.build import _identity
         from streampose.build_models import load_models
         from streampose.config import validate
-        from streampose.config_file import apply_overrides
+        from streampose.config_file import apply_overrides, expand
         from streampose.track.tracker import CameraTracker
 
         data: dict[str, Any] = {"cameras": {"camera": {"url": "0"}}}
-        apply_overrides(data, _checked(settings))
-        config = validate(data)
+        what = "a Watcher, which opens and writes nothing: open_source has options of its own"
+        apply_overrides(data, _checked(settings, cameras=what, sinks=what))
+        config = validate(expand(data))
         if config.smooth.offline:
             raise ConfigError("smooth.offline: a Watcher sees each frame once; `streampose annotate` has hindsight")
         models = load_models(config)
         self._detector, self._pose = models.detectors[1.0], models.pose
-        self._tracker = CameraTracker(models.pose.skeleton.sigmas, track_options(config), smooth_options(config))
-        self._segment = 0
+        ids = itertools.count(1)
+        self._moving, self._still = (
+            CameraTracker(models.pose.skeleton.sigmas, *_identity(config, stills), ids=ids) for stills in (False, True)
+        )
+        self._last = (False, 0, 0, 0.0)  # whether a picture, segment, index and time of the last frame
         self._detect_every, self._since_reset = config.detect.every, 0
         self.keypoint_names: tuple[str, ...] = tuple(models.pose.skeleton.keypoints)
 
@@ -80,14 +89,19 @@ class Watcher:
         """The people of `frame`: ids, boxes, filtered and raw key points, states, standard deviations."""
         from streampose.pipeline.pose_stage import analyse
 
-        if frame.segment != self._segment:
-            self._tracker.reset()
-            self._segment, self._since_reset = frame.segment, 0
+        is_picture = frame.file is not None
+        was_picture, segment, index, time_s = self._last
+        self._last = (is_picture, frame.segment, frame.index, frame.time_s)
+        tracker = self._still if is_picture else self._moving
+        goes_on = not is_picture and not was_picture and frame.segment == segment
+        if not (goes_on and frame.index >= index and frame.time_s >= time_s):
+            tracker.reset()
+            self._since_reset = 0
         boxes, scores = None, None
         if self._since_reset % self._detect_every == 0:
             ((boxes, scores),) = self._detector([frame.image])
         self._since_reset += 1
-        return analyse(self._pose, [(self._tracker, Detections(frame, boxes, scores))])[0]
+        return analyse(self._pose, [(tracker, Detections(frame, boxes, scores))])[0]
 
 
 def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[str, dict[str, Array]]:
@@ -102,8 +116,7 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
     from streampose.build import check_recordings, first_reading
     from streampose.build_models import load_models
 
-    if any(setting.strip().startswith("sinks") for setting in _checked(settings)):
-        raise UsageError("settings: sinks cannot be set for annotate_images, which writes nothing")
+    _checked(settings, sinks="annotate_images, which writes nothing")
     found: dict[Path, dict[str, Any]] = {}
     failures: list[Exception] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -154,8 +167,11 @@ def _picture_jobs(paths: Iterable[str | Path], out: Path, settings: Sequence[str
     ]
 
 
-def _checked(settings: object) -> Sequence[str]:
-    """`settings` where they are a sequence of texts; raises UsageError."""
-    if isinstance(settings, list | tuple) and all(isinstance(setting, str) for setting in settings):
-        return settings
-    raise UsageError(f'settings: texts such as ("detect.threshold=0.5",) are wanted, not {settings!r}')
+def _checked(settings: object, **refused: str) -> Sequence[str]:
+    """`settings` where they are a sequence of texts and none is of a section `refused`, for whom; raises UsageError."""
+    if not (isinstance(settings, list | tuple) and all(isinstance(setting, str) for setting in settings)):
+        raise UsageError(f'settings: texts such as ("detect.threshold=0.5",) are wanted, not {settings!r}')
+    for section in (re.split("[.=]", setting, maxsplit=1)[0].strip() for setting in settings):
+        if section in refused:
+            raise UsageError(f"settings: {section} cannot be set for {refused[section]}")
+    return settings

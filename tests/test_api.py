@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 import streampose
@@ -63,6 +64,10 @@ def test_where_no_picture_can_be_read_the_file_is_named(folders: Path) -> None:
         (lambda f: next(streampose.open_source("test:people", transport=1)), PermanentSourceError, "transport: 1 is"),
         (lambda f: streampose.Watcher(["detect.size=320"]), UsageError, "settings: texts such as"),  # type: ignore[arg-type]
         (lambda f: streampose.Watcher("smooth.offline=true"), ConfigError, "smooth.offline: a Watcher sees each frame"),
+        (lambda f: streampose.Watcher("cameras.camera.max_age=1"), UsageError, "settings: cameras cannot be set for a W"),
+        (lambda f: streampose.Watcher("sinks=[{jsonl: {}}]"), UsageError, "settings: sinks cannot be set for a Watcher"),
+        (lambda f: streampose.Watcher("detect.model=${NOPE}"), ConfigError, "detect.model: the environment variable NOPE"),
+        (lambda f: streampose.annotate_images(f, settings=("pose.model=${NOPE}",)), ConfigError, "pose.model: the environ"),
     ],
 )  # fmt: skip
 def test_misuse_is_one_line(
@@ -87,3 +92,53 @@ def test_a_watcher_detects_as_rarely_as_it_is_told(short_clip: Path, monkeypatch
     for index, frame in zip(range(5), streampose.open_source(str(short_clip)), strict=False):  # noqa: B007
         assert watch(frame), "between detections the tracks carry their people"
     assert asked == [0, 3]
+
+
+def test_a_setting_may_come_from_the_environment(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the settings alone: a folder may be called like a variable."""
+    monkeypatch.setenv("LEAST", "0.99")
+    odd = folders / "${NOPE}"
+    odd.mkdir()
+    (folders / "a" / "yard" / "one.jpg").rename(odd / "${THERE}.jpg")
+    found = streampose.annotate_images(odd, odd / "${THERE}.jpg", settings=SMALL)
+    assert [len(people["bounding_box"]) > 0 for people in found.values()] == [True]
+    nobody = streampose.annotate_images(odd, settings=(*SMALL, "detect.threshold=${LEAST}"))
+    assert [len(people["bounding_box"]) for people in nobody.values()] == [0]
+
+
+def test_a_watcher_takes_a_second_recording_for_a_new_source(short_clip: Path) -> None:
+    """Nobody is followed into it, though its times begin again near 0; ids go on."""
+    watch = streampose.Watcher(*SMALL)
+    runs: list[list[tuple[streampose.Person, ...]]] = []
+    for _ in range(2):
+        frames = zip(range(8), streampose.open_source(str(short_clip)), strict=False)
+        runs.append([watch(frame) for _, frame in frames])
+    first, second = ([[(p.state, p.box.tolist()) for p in people] for people in run] for run in runs)
+    assert first == second
+    assert "confirmed" in {state for state, _ in second[-1]}
+    old, new = ({person.id for people in run for person in people} for run in runs)
+    assert old
+    assert min(new) > max(old)
+
+
+def test_a_watcher_takes_pictures_one_by_one(folders: Path, short_clip: Path) -> None:
+    """As annotate_images does: everybody in them is sure, nobody is followed, and the recording after them begins anew."""
+    yard = folders / "b" / "yard"
+    cv2.imwrite(str(yard / "zero.jpg"), np.zeros((288, 384, 3), np.uint8))
+    settings = (*SMALL, "detect.every=2")
+    alone = streampose.annotate_images(yard, settings=settings)
+    watch = streampose.Watcher(*settings)
+    found = {frame.file: watch(frame) for frame in streampose.open_source(str(yard))}
+    assert {name: len(people) for name, people in found.items()} == {
+        name: len(people["bounding_box"]) for name, people in alone.items()
+    }
+    assert [len(people) > 0 for people in found.values()] == [True, True, False]
+    ids = [person.id for people in found.values() for person in people]
+    assert ids == list(range(1, len(ids) + 1))
+    for name, people in found.items():
+        assert {person.state for person in people} <= {"confirmed"}
+        points = [person.keypoints for person in people]
+        np.testing.assert_allclose(points, list(alone[str(name)]["key_points"]), atol=0.006)  # a record has 2 decimals
+    recorded = watch(next(streampose.open_source(str(short_clip))))
+    assert {person.state for person in recorded} == {"tentative"}
+    assert min(person.id for person in recorded) > len(ids)

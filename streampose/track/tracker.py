@@ -8,7 +8,8 @@ overlap of the boxes with the similarity of the poses, which decides where boxes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class CameraTracker:
     """The people of one camera; one thread.
 
     `skeleton_sigmas` (K,) are the OKS's; `body` are the joints left and right shoulder, hip and knee, by which clothes
-    are found (COCO's in a skeleton of 17). Ids count from 1 and are never used again, not even after `reset`.
+    are found (COCO's in a skeleton of 17). Ids are those of `ids`, from 1 on, and are never used again, not even after
+    `reset`.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class CameraTracker:
         options: TrackOptions | None = None,
         smooth: SmoothOptions | None = None,
         body: Sequence[int] | None = None,
+        ids: Iterator[int] | None = None,
     ) -> None:
         self.options = options or TrackOptions()
         self._sigmas = np.asarray(skeleton_sigmas, np.float64)
@@ -62,7 +65,7 @@ class CameraTracker:
         self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
         self._tracks: list[Track] = []
         self._bodies = Bodies()
-        self._next_id = 1
+        self._ids = ids or itertools.count(1)
         self._turns = Turns(self.options.pose_every)
         self._time_s: float | None = None
 
@@ -267,10 +270,9 @@ class CameraTracker:
             score = float(scores[column])
             if self._may_begin(score, poses[column]):
                 used[len(self._tracks)] = column
-                self._tracks.append(Track(self._next_id, score, now_s, now_s, now_s, now_s))
+                self._tracks.append(Track(next(self._ids), score, now_s, now_s, now_s, now_s))
                 self._bodies.add(boxes[column])
                 self._smoother.add()
-                self._next_id += 1
         return used
 
     def _colours(self, poses: Floats, image: Image | None) -> Floats:
