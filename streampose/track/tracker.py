@@ -198,7 +198,8 @@ class CameraTracker:
         missed = [row for row in known if tracks[row].unseen]
         fresh = [row for row, person in enumerate(tracks) if not person.confirmed]
         now_s = proposal.time_s
-        unseen_s, absent_s = now_s - np.array([(person.evidence_s, person.present_s) for person in tracks]).T
+        unseen_s = np.array([now_s - person.evidence_s for person in tracks])
+        absent_s = np.array([now_s - person.present_s if person.sought else 0.0 for person in tracks])
         similarity -= ABSENCE_COST * np.minimum(np.maximum(absent_s - ABSENCE_S, 0), 1)[:, None]
         owners: dict[int, int] = {}
 
