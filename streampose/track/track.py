@@ -84,14 +84,10 @@ class Track:
             self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - EPSILON_S
         )
 
-    def is_absent(self, now_s: float, patience_s: float) -> bool:
-        """Whether nobody has found it for longer; who is new is not to blame before detection is due again."""
-        return (self.confirmed or self.missed_s is not None) and now_s - self.present_s > patience_s + EPSILON_S
-
     def is_awaited(self, now_s: float, options: TrackOptions) -> bool:
         """Whether, unseen, it has not been absent for too long."""
         patience_s = options.lost_after_s + options.recall_s if self.confirmed else options.tentative_lost_s
-        return not self.is_absent(now_s, patience_s)
+        return now_s - self.present_s <= patience_s + EPSILON_S
 
 
 class Bodies:

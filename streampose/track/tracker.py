@@ -21,7 +21,7 @@ from streampose.track.candidates import Proposal
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.people import describe
 from streampose.track.smoother import Smoother
-from streampose.track.track import Bodies, Track
+from streampose.track.track import EPSILON_S, Bodies, Track
 from streampose.track.turns import Turns
 
 Floats = npt.NDArray[np.float64]
@@ -327,8 +327,8 @@ class CameraTracker:
         self._smoother.update(rows, points, self._bodies.sizes[rows], self._bodies.drift[rows])
 
     def _age(self, proposal: Proposal, used: dict[int, int], searched: set[int]) -> None:
-        """Confirm who has been seen enough; note who was missed by detection, or by the pose where that was `searched`;
-        let go who was missed too long or has left."""
+        """Confirm who has been seen enough; note who was missed, of known people also by the pose where that was
+        `searched`: who is new is not to blame before detection is due again; let go who was missed too long or has left."""
         options, now, count = self.options, proposal.time_s, len(proposal.detections)
         for row, person in enumerate(self._tracks):
             person.unseen = row not in used
@@ -337,8 +337,8 @@ class CameraTracker:
             if proposal.detected and person.missed_s is None and used.get(row, count) >= count:
                 person.missed_s = now
             if person.unseen:
-                person.miss(now, looked=proposal.detected or row in searched)
-            person.lost = person.is_absent(now, options.lost_after_s)
+                person.miss(now, looked=proposal.detected or (person.confirmed and row in searched))
+            person.lost = now - person.present_s > options.lost_after_s + EPSILON_S
         if len(used) == len(self._tracks):
             return
         visible = candidates.inside(self._bodies.boxes, *proposal.picture) >= LEAST_VISIBLE

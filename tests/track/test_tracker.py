@@ -181,6 +181,18 @@ def test_time_in_which_nobody_looked_is_no_absence(fps: int, detect: int, every:
 
 
 @pytest.mark.parametrize(("fps", "detect", "every"), SPARSE)
+def test_walkers_too_are_followed_where_nobody_looks_for_long(fps: int, detect: int, every: int) -> None:
+    """A third of a box's width from one detection to the next, and no guess of the way before the second."""
+    tracker = make(pose_every=every)
+    found = set()
+    for n in range(10 * detect):
+        there = box(300 + 27 * n / detect, 300)
+        people = step(tracker, n / fps, [there] if n % detect == 0 else None, look=seeing([there]))
+        found |= {person.id for person in people}
+    assert found == {1}
+
+
+@pytest.mark.parametrize(("fps", "detect", "every"), SPARSE)
 def test_who_is_looked_for_in_vain_is_absent_from_then_on(fps: int, detect: int, every: int) -> None:
     """However rare detection is: gone for good when it has missed somebody twice, and a newcomer when it has once."""
     tracker = make(pose_every=every, recall_s=0.0)
