@@ -38,7 +38,7 @@ def parse_size(value: object) -> int:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(ge=0, lt=2**63)]
 
 
 def count(number: int, what: str) -> str:
