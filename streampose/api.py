@@ -63,7 +63,7 @@ class Watcher:
     """
 
     def __init__(self, *settings: str) -> None:
-        from streampose.build import _identity
+        from streampose.build import identity
         from streampose.build_models import load_models
         from streampose.config import validate
         from streampose.config_file import apply_overrides, expand
@@ -79,7 +79,7 @@ class Watcher:
         self._detector, self._pose = models.detectors[1.0], models.pose
         ids = itertools.count(1)
         self._moving, self._still = (
-            CameraTracker(models.pose.skeleton.sigmas, *_identity(config, stills), ids=ids) for stills in (False, True)
+            CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills), ids=ids) for stills in (False, True)
         )
         self._last = (False, 0, 0, 0.0)  # whether a picture, segment, index and time of the last frame
         self._detect_every, self._since_reset = config.detect.every, 0

@@ -232,7 +232,7 @@ def _camera(
         name,
         frames,
         ledger,
-        CameraTracker(models.pose.skeleton.sigmas, *_identity(config, stills)),
+        CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills)),
         [Outlet(name, w.sink.name, w.inbox, PATIENCE_S if policy == "latest" else None) for w in workers],
         detect_every=config.detect.every,
         max_age_s=camera.max_age if policy == "latest" else None,
@@ -334,7 +334,7 @@ def smooth_options(config: Config) -> SmoothOptions:
     return SmoothOptions(**chosen)
 
 
-def _identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions]:
+def identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions]:
     """How people are followed; pictures of a folder have nothing to do with each other, so there nobody waits or moves."""
     track, smooth = track_options(config), smooth_options(config)
     if stills:
