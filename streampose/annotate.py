@@ -21,7 +21,7 @@ from streampose.config_file import apply_overrides, expand
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
 from streampose.sinks.paths import check_apart, fill
-from streampose.sinks.pictures import picture_name
+from streampose.sinks.pictures import annotated_name
 from streampose.sources.base import check_there
 from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, address_of, kind_of
 
@@ -92,7 +92,7 @@ def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
     taken: dict[Path, Path] = {}
     for job in jobs:
         for file in job.files:
-            target = out / picture_name(file.name)
+            target = out / annotated_name(file.name, file.parent)
             check_apart(target, [file])
             if target in taken:
                 raise UsageError(

@@ -8,7 +8,8 @@ from typing import Any
 
 from streampose.config import Config
 from streampose.detect.detector import Detector
-from streampose.models.load import load_detector, load_pose
+from streampose.errors import ConfigError
+from streampose.models.load import load_detector, load_pose, only_size
 from streampose.pose.estimator import PoseEstimator
 from streampose.sinks.draw import DrawSkeleton
 
@@ -39,17 +40,20 @@ def load_models(config: Config) -> Models:
     """Load what the configuration names; raises ModelError, one line, where that cannot be."""
     governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
     detect = config.detect
+    only = only_size(detect.model, trust=detect.trust)
+    if only is not None and "size" in detect.model_fields_set and detect.size != max(only):
+        raise ConfigError(f"detect.size: {detect.size}; {detect.model} takes {only[0]}x{only[1]} and nothing else")
     detectors = {
         scale: load_detector(
             detect.model,
-            size=max(32, round(detect.size * scale / 32) * 32),
+            size=None if only else max(32, round(detect.size * scale / 32) * 32),
             threshold=min(detect.threshold, config.track.low_threshold),
             trust=detect.trust,
             device=config.device,
             runtime=config.runtime,
             precision=detect.precision or config.precision,
         )
-        for scale in (GOVERNED_SCALES if governed else (1.0,))
+        for scale in (GOVERNED_SCALES if governed and only is None else (1.0,))
     }
     pose = load_pose(
         config.pose.model,

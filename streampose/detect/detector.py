@@ -46,13 +46,13 @@ class Detector:
         self.manifest = manifest
         self.threshold = threshold
         self.size = size or max(manifest.input.width, manifest.input.height)
-        self._canvas = canvas
+        self.canvas = canvas
         self._runtime_for = runtime_for
         self._runtimes: dict[tuple[int, int], Runtime] = {}
 
     def input_shape(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels at which a picture of `width` x `height` enters the network."""
-        return letterbox.plan(width, height, self.size, self._canvas).size
+        return letterbox.plan(width, height, self.size, self.canvas).size
 
     def warm_up(self, width: int, height: int) -> Runtime:
         """Compile for pictures of `width` x `height` before the first one comes; gives the runtime, to say what it got."""
@@ -63,7 +63,7 @@ class Detector:
 
         Boxes may reach outside the picture, where a person does. Pictures of one input shape share a batch.
         """
-        plans = [letterbox.plan(image.shape[1], image.shape[0], self.size, self._canvas) for image in images]
+        plans = [letterbox.plan(image.shape[1], image.shape[0], self.size, self.canvas) for image in images]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, plan in enumerate(plans):
             groups[plan.size].append(index)

@@ -70,7 +70,7 @@ def _decoding_in_float32(kind: type) -> type:
             if x["boxes"].dtype == torch.float32:
                 return super()._inference(x)
             self.dfl.float()
-            whole = {**x, "feats": [level.float() for level in x["feats"]]}
+            whole = {**x, "feats": [level[:, :1].float() for level in x["feats"]]}  # of these only the sizes count
             whole |= {name: x[name].float() for name in ("boxes", "scores")}
             with torch.autocast(x["boxes"].device.type, enabled=False):
                 return super()._inference(whole)

@@ -76,5 +76,13 @@ def load_detector(
     def runtime_for(width: int, height: int) -> Runtime:
         return open_runtime(manifest, weights, choice, size=(width, height), batch_sizes=batch_sizes)
 
-    canvas = fixed_size(weights) if weights.suffix in FOREIGN else None
-    return Detector(runtime_for, manifest, threshold=threshold, size=size, canvas=canvas)
+    return Detector(runtime_for, manifest, threshold=threshold, size=size, canvas=_only(weights))
+
+
+def only_size(ref: str | Path, *, trust: bool = False) -> tuple[int, int] | None:
+    """Width and height of the only pictures that the detector `ref` takes; None where it takes others, too."""
+    return _only(resolve(ref, "detect", trust=trust)[1])
+
+
+def _only(weights: Path) -> tuple[int, int] | None:
+    return fixed_size(weights) if weights.suffix in FOREIGN else None

@@ -51,7 +51,8 @@ class DisplaySink:
     """The display's end for one camera; made by `Display.sink`. Keeps the newest result only, and none once the
     display has seen that it is the last.
 
-    `ended`: no more come. `gone`: the camera was taken out, for a live one does not end by itself without an error.
+    `ended`: no more come. `gone`: the camera was taken out, or the run ends, for a live one does not end by itself without
+    an error.
     """
 
     name = "display"

@@ -181,15 +181,20 @@ def make_folder(path: Path) -> None:
 
 
 def create(path: Path) -> int:
-    """Make an empty file, and the folder that it lies in; gives its descriptor, for writing. Raises SinkError."""
+    """Make an empty file, and the folder that it lies in; gives its descriptor, for writing. Raises SinkError.
+
+    A retention may take the folder, or those above it, in between, for they are empty.
+    """
     tries = 0
     while True:
-        make_folder(path)
+        tries += 1
         try:
+            make_folder(path)
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except SinkError as error:
+            if not isinstance(error.__cause__, FileNotFoundError | FileExistsError) or tries == _TRIES:
+                raise
         except OSError as error:
-            tries += 1
-            # A retention may have taken the folder in between, for it was empty.
             if not isinstance(error, FileNotFoundError) or tries == _TRIES:
                 raise cannot_write(path, error) from error
 

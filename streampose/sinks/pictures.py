@@ -24,6 +24,14 @@ def picture_name(file: str) -> str:
     return inside if path.suffix.lower() in (*_JPEG, ".png") else f"{inside}.png"
 
 
+def annotated_name(file: str, source: Path) -> Path:
+    """`picture_name`, or `a.bmp-2.png` where the folder `source` has an `a.bmp.png` beside `a.bmp`."""
+    first = Path(picture_name(file))
+    if first.name == Path(file).name:
+        return first
+    return next(name for name in names_of(first) if not os.path.isfile(source / name))
+
+
 class PicturesSink:
     """Writes annotated pictures into `folder`. Pictures without a file name (a video's) are numbered by their index.
 
@@ -66,18 +74,11 @@ class PicturesSink:
     def outputs(self) -> tuple[str, ...]:
         return (str(self._folder),) if self._written else ()
 
-    def _name(self, file: str) -> Path:
-        """`picture_name`, or `a.bmp-2.png` where the source has an `a.bmp.png` beside `a.bmp`."""
-        first = Path(picture_name(file))
-        if first.name == Path(file).name:
-            return first
-        return next(name for name in names_of(first) if not os.path.isfile(self._source / name))
-
     def _save(self, result: PoseResult) -> None:
         file = result.frame.file or f"{result.frame.index:06d}.jpg"
         if self._folder is None:
             self._folder = self._names.give(self._first)
-        path = self._folder / self._name(file)
+        path = self._folder / annotated_name(file, self._source)
         make_folder(path)
         inputs = (self._source, self._source / file, Path(file))
         if os.path.exists(path) and any(os.path.isfile(place) and place.samefile(path) for place in inputs):
@@ -88,7 +89,7 @@ class PicturesSink:
         good, data = cv2.imencode(".jpg" if jpeg else ".png", image, options)
         if not good:
             raise SinkError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} cannot be encoded")
-        part = path.with_name(".part")  # short, so that it is no longer than a name that can be
+        part = path.with_name(f".{os.getpid():x}.part")  # short, and others may write here
         try:
             part.write_bytes(data.tobytes())
             part.replace(path)

@@ -152,7 +152,8 @@ class PacketDecoder:
         """That `packet` is one of those passed over between two key frames. Behind key frames that give no picture nothing
         is alive: what is passed over is not looked into."""
         now_s = time.monotonic()
-        awaited = self._dark_keys < 2 and now_s - self._last_good_s <= KEYS_APART_S
+        held_back = 4 if self._size is None else 2  # with B-frames a decoder gives its first picture late
+        awaited = self._dark_keys < held_back and now_s - self._last_good_s <= KEYS_APART_S
         if self._keys_only and awaited and not packet.is_corrupt:
             self._last_life_s = now_s
             yield PassedOver()

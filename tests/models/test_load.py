@@ -14,6 +14,8 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
+from streampose.build_models import load_models
+from streampose.config import validate
 from streampose.errors import ConfigError, ModelError
 from streampose.models import cache
 from streampose.models.export import export
@@ -220,6 +222,12 @@ def test_a_detector_of_one_size_sees_pictures_of_any(tmp_path: Path) -> None:
         assert (found > 0.5).sum() == pytest.approx(sure.sum(), abs=1)
     with pytest.raises(ConfigError, match=r"detect\.size: 640; .* takes 384x384 and nothing else"):
         load_detector(file, size=640, runtime="openvino", **asked)
+    camera = {"url": "rtsp://10.0.0.2/x", "max_age": "500ms"}  # of which the governor may lower the resolution
+    detect = {"model": str(file)}
+    config = {"cameras": {"gate": camera}, "device": "cpu", "runtime": "openvino", "precision": "fp32"}
+    assert list(load_models(validate({**config, "detect": detect})).detectors) == [1.0]
+    with pytest.raises(ConfigError, match=r"detect\.size: 512; .* takes 384x384 and nothing else"):
+        load_models(validate({**config, "detect": {**detect, "size": 512}}))
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
