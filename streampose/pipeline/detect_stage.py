@@ -176,8 +176,11 @@ def _is_too_old(lane: Lane, frame: Frame, now_s: float) -> bool:
 
 
 def _lost_before(lane: Lane, item: Frame | Control) -> list[Gap]:
-    """What must be told before `item` of frames that were dropped and no result tells of: all before a gap of the source, so
-    that gaps keep their order, and what a stretch without a result has come to every `TOLD_EVERY_S`."""
+    """What must be told before `item` of frames that were dropped and no result tells of.
+
+    Those that were taken before a gap of the source, so that gaps keep their order (who gave way in the channel just then
+    may be told after it); and what a stretch without a result has come to, every `TOLD_EVERY_S`.
+    """
     if isinstance(item, Gap):
         return lane.ledger.lost(lane.last_kept, lane.last_taken + 1)
     if not isinstance(item, Frame):
