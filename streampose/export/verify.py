@@ -7,9 +7,7 @@ What retention took from the beginning, and what a run that goes on has not clos
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError
+from streampose.export.being_written import VIDEOS, being_written, is_changing
 from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
 from streampose.export.spans import Floats, merge, totals, within
 from streampose.export.video_times import VideoTimes, read_video
 from streampose.units import count
-
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 _EXACT_S = 2e-6  # the record's times have six digits
 _SAME_WALL_S = 1e-3
@@ -91,7 +88,7 @@ def verify_folder(folder: Path) -> Verdict:
     """Check every result below `folder` against the videos below it; raises DataError where there is none."""
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: not a folder that may be entered; name the one that a run wrote into")
-    writing = _being_written()
+    writing = being_written()
     watches, wrong = _gather(folder, writing)
     if not watches:
         nothing = f"{folder}: no result here; name the folder that a run wrote its .jsonl into"
@@ -102,7 +99,7 @@ def verify_folder(folder: Path) -> Verdict:
         try:
             video = read_video(path)
         except DataError as error:
-            if not _is_changing(path, writing, goes_on):
+            if not is_changing(path, writing, goes_on):
                 wrong.append(str(error))
             continue
         if video is not None and video.mode == "annotated":
@@ -120,33 +117,6 @@ def verify_folder(folder: Path) -> Verdict:
         elif not _under_way(video, watches):
             wrong.append(f"{video.path}: no record here has a frame at its beginning ({video.camera})")
     return Verdict(tuple(facts), tuple(wrong))
-
-
-def _being_written() -> set[str]:
-    """The results that some process has open for writing, as far as Linux tells this user of it; elsewhere none."""
-    found = set()
-    for place in glob.iglob("/proc/[0-9]*/fd/[0-9]*"):
-        try:
-            path = os.readlink(place)
-            if not path.endswith((".jsonl", *VIDEOS)):
-                continue
-            flags = re.search(r"^flags:\s*([0-7]+)", Path(place.replace("/fd/", "/fdinfo/")).read_text(), re.MULTILINE)
-        except OSError:  # closed meanwhile, or of another user
-            continue
-        if flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
-            found.add(path)
-    return found
-
-
-def _is_changing(path: Path, writing: Set[str], goes_on: bool = False) -> bool:
-    """Whether a file cannot be read since it was just begun, or retention took it meanwhile. `writing`: the files that were
-    being written before. `goes_on`: a run does; its videos are empty, and open to nobody, until the encoder's first word."""
-    try:
-        empty = path.stat().st_size == 0
-    except OSError as error:
-        return isinstance(error, FileNotFoundError)
-    real = os.path.realpath(path)
-    return (empty and goes_on) or real in writing or real in _being_written()
 
 
 def _is_swept(header: Record) -> bool:
@@ -170,7 +140,7 @@ def _gather(folder: Path, writing: Set[str]) -> tuple[list[Watch], list[str]]:
             watch.parts.append((int(reader.header.get("part", 1)), reader))
             watch.goes_on |= os.path.realpath(path) in writing
         except DataError as error:
-            if not _is_changing(path, writing):
+            if not is_changing(path, writing):
                 wrong.append(str(error))
     for watch in watches.values():
         watch.parts.sort(key=lambda part: part[0])
