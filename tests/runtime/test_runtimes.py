@@ -271,3 +271,33 @@ def test_a_signal_after_networks_were_freed_is_heard(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SIGNALLED, str(write_pose_model(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "heard [15]\n"), done.stderr
+
+
+TOGETHER = """
+import sys, threading
+import numpy as np
+from streampose.models.open import open_runtime
+from streampose.models import manifest as manifests
+from streampose.runtime.select import choose
+model = manifests.load(sys.argv[1])
+networks = [open_runtime(*model, choose("cpu", "openvino", "fp32"), batch_sizes=(size,)) for size in (1, 1, 1, 1)]
+picture = np.zeros((1, model[0].input.height, model[0].input.width, 3), np.uint8)
+begin = threading.Barrier(len(networks))
+def look(network):
+    begin.wait()
+    network(picture)
+threads = [threading.Thread(target=look, args=(network,)) for network in networks]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("all looked")
+"""
+
+
+def test_networks_may_see_their_first_pictures_at_the_same_time(tmp_path: Path) -> None:
+    """In processes of their own: OpenVINO's binding stopped most of them for ever as two threads gave it a first array."""
+    command = [sys.executable, "-c", TOGETHER, str(write_pose_model(tmp_path))]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stdout) == (0, "all looked\n"), done.stderr
