@@ -75,8 +75,8 @@ class WorkerGroup:
         thread = threading.Thread(target=body, name=name, daemon=True)
         worker = Worker(name, thread)
         with self._lock:
+            thread.start()  # before the lock is free: what does not run yet would be forgotten as ended
             self._workers = [w for w in self._workers if w.running or w.error or not abandonable] + [worker]
-        thread.start()
         return worker
 
     def abandon(self, worker: Worker) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 
 import pytest
 
 from streampose.errors import SourceError
 from streampose.pipeline.channel import Channel
-from streampose.pipeline.workers import WorkerGroup
+from streampose.pipeline.workers import Worker, WorkerGroup
 
 
 def test_a_failure_wakes_everybody_and_is_raised_here(caplog: pytest.LogCaptureFixture) -> None:
@@ -128,3 +129,31 @@ def test_ended_abandonable_workers_are_forgotten() -> None:
         for _ in range(50):
             group.start("read:gate", lambda: None, abandonable=True).thread.join(5)
         assert len(group._workers) <= 2
+
+
+def test_workers_that_several_threads_start_at_once_are_all_kept() -> None:
+    group = WorkerGroup()
+    release = threading.Event()
+    workers: list[Worker] = []
+
+    def starts() -> None:
+        for _ in range(50):
+            worker = group.start("read:gate", lambda: release.wait(60) and None, abandonable=True)
+            group.abandon(worker)
+            workers.append(worker)
+
+    starters = [threading.Thread(target=starts) for _ in range(6)]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for starter in starters:
+            starter.start()
+        for starter in starters:
+            starter.join()
+        known = len(group.abandoned())
+    finally:
+        sys.setswitchinterval(interval_s)
+        release.set()
+    for worker in workers:
+        worker.thread.join(60)
+    assert (len(workers), known) == (300, 300)
