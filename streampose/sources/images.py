@@ -5,6 +5,7 @@ Pillow decodes, not OpenCV: it refuses a cut-off file where OpenCV hands out its
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -36,8 +37,8 @@ _SUBSEC_TIME_ORIGINAL = 0x9291
 class ImageSource:
     """A picture, or the pictures in a folder (not those of folders in it): `time_s` is the index, `file` the name.
 
-    `only` names the pictures of the folder that are wanted. What does not decode is a `Corrupt` and keeps its place in
-    time; the others come all the same.
+    `only` names the pictures of the folder that are wanted, letter by letter; what is not there is said. What does not
+    decode is a `Corrupt` and keeps its place in time; the others come all the same.
     """
 
     def __init__(self, path: str | Path, only: Collection[str] | None = None) -> None:
@@ -117,11 +118,16 @@ class ImageSource:
         except PermissionError:
             raise PermanentSourceError(f"{self._path} may not be read; check its permissions", kind="auth") from None
         files = sorted(wanted, key=natural_order)
+        missing = ", ".join(sorted((self._only or set()) - {entry.name for entry in files}))
+        if missing and not files:
+            raise PermanentSourceError(f"{self._path} holds none of the pictures {missing}", kind="not_found")
         if not files:
             raise PermanentSourceError(
                 f"{self._path} holds no pictures; .jpg, .png and the like are looked for, not in folders inside it",
                 kind="not_found",
             )
+        if missing:
+            say_once(f"{self._path} does not hold the pictures {missing}; the others are taken", logging.WARNING)
         return files
 
 

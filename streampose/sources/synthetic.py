@@ -1,7 +1,8 @@
 """`test:people`: figures that walk, cross and wave, with the truth known for every instant.
 
 `test:people?fps=15&seconds=20&people=4&size=1280x720&seed=1&live=1`. Each picture carries its number and time as a bar
-code. With `live=1` it comes at its time, as from a camera. The same words give the same pictures everywhere.
+code, which has room for 2**24 pictures (six days at 30 fps): more are refused. With `live=1` it comes at its time, as from
+a camera. The same words give the same pictures everywhere.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import numpy.typing as npt
 from streampose.errors import PermanentSourceError
 from streampose.messages import Array, Image, SourceInfo
 from streampose.sources import figures
-from streampose.sources.barcode import code_size, draw_code
+from streampose.sources.barcode import NUMBER_BITS, code_size, draw_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.figures import Figure
 from streampose.sources.paint import draw_figure, scenery
 
 LONGEST_S = 30 * 86400.0  # of a pattern: its bar code has no room for more than 49 days
+MOST_PICTURES = 1 << NUMBER_BITS  # of a pattern: each has a number in its bar code
 NAP_S = 0.05  # how long a paced source sleeps before it looks at `stopped` again
 
 
@@ -39,6 +41,10 @@ class PatternOptions:
     height: int = 720
     seed: int = 1
     live: bool = False
+
+    @property
+    def frame_count(self) -> int:
+        return max(1, round(self.seconds * self.fps))
 
     @classmethod
     def parse(cls, url: str) -> PatternOptions:
@@ -63,6 +69,14 @@ class PatternOptions:
         least = code_size()
         if not (0 < options.fps <= 1000 and 0 < options.seconds <= LONGEST_S and 0 <= options.people <= 100):
             raise PermanentSourceError(f"{url}: fps, seconds and people must be positive and sensible", kind="usage")
+        if options.frame_count > MOST_PICTURES:
+            raise PermanentSourceError(
+                f"{url}: {options.frame_count} pictures (fps × seconds), but their bar code counts no more than "
+                f"{MOST_PICTURES}",
+                kind="usage",
+            )
+        if options.seed < 0:
+            raise PermanentSourceError(f"{url}: seed must be 0 or more", kind="usage")
         if not (least[0] <= options.width <= 8192 and least[1] <= options.height <= 8192):
             raise PermanentSourceError(f"{url}: size must be between {least[0]}x{least[1]} and 8192x8192", kind="usage")
         return options
@@ -95,18 +109,14 @@ class SyntheticSource:
             height=o.height,
             nominal_fps=float(o.fps),
             duration_s=o.seconds,
-            frame_count=self.frame_count,
+            frame_count=o.frame_count,
         )
-
-    @property
-    def frame_count(self) -> int:
-        return max(1, round(self.options.seconds * self.options.fps))
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         """Every picture of the pattern; live ones not before their time."""
         live, step = self.options.live, 1 / self.options.fps
         began_s, began_wall_s = time.monotonic(), time.time()
-        for number in range(self.frame_count):
+        for number in range(self.options.frame_count):
             time_s = float(number * step)
             while live and not stopped() and (early_s := began_s + time_s - time.monotonic()) > 0:
                 time.sleep(min(early_s, NAP_S))

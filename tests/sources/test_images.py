@@ -293,6 +293,16 @@ def test_nothing_to_see_is_one_line(tmp_path: Path, make: object, says: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_names_that_are_not_in_the_folder_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "1.png", 1)
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(PermanentSourceError, match=r"holds none of the pictures 1\.PNG, notes\.txt$"):
+        ImageSource(tmp_path, ["1.PNG", "notes.txt"]).open()
+    for _ in range(2):
+        assert [item.file for item in watch(tmp_path, ["1.png", "99.png"]) if isinstance(item, Picture)] == ["1.png"]
+    assert caplog.messages == [f"{tmp_path} does not hold the pictures 99.png; the others are taken"]
+
+
 def test_only_bad_pictures_are_an_error_at_open(tmp_path: Path) -> None:
     for name, said in (
         ("a.jpg", "a.jpg is not a picture"),

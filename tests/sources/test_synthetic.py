@@ -40,11 +40,20 @@ def test_the_words_are_read() -> None:
         ("test:people?size=10x10", "size must be"), ("test:people?fps=0", "positive"), ("test:people?people=-1", "positive"),
         ("test:people?size=640", "size: a number is wanted, not ''"),
         ("test:people?fps=1/0", "fps: a number is wanted, not '1/0'"), ("test:people?seconds=inf", "sensible"),
+        ("test:people?seed=-1", "seed must be 0 or more"),
+        ("test:people?fps=30&seconds=600000&live=1", "18000000 pictures .fps × seconds., but their bar code"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line(url: str, says: str) -> None:
     with pytest.raises(PermanentSourceError, match=says):
         PatternOptions.parse(url)
+
+
+def test_the_last_picture_of_the_longest_pattern_has_its_code() -> None:
+    options = PatternOptions.parse("test:people?fps=8&seconds=2097152&people=1&size=320x240")
+    assert options.frame_count == 2**24
+    last = options.frame_count - 1
+    assert read_code(SyntheticSource(options).draw(last)) == (last, last / 8)
 
 
 def test_the_same_words_give_the_same_pictures_and_another_seed_others() -> None:
