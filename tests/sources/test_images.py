@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -146,6 +146,7 @@ def test_a_header_that_claims_more_than_the_memory_is_one_line(tmp_path: Path) -
     assert item == Corrupt("b.jp2 cannot be decoded (larger than the memory, or damaged)", 1.0)
 
 
+@settings(deadline=None)
 @given(
     suffix=st.sampled_from(["jpg", "png", "gif", "bmp", "webp", "ppm", "tga", "tif", "jp2"]),
     spoilt=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
