@@ -2,8 +2,9 @@
 
 Pure: pictures and times in, changes of state out. Every fifth of a second the picture is sampled at some 160 × 90 points,
 each with the pixels one and four to its right and four below it; the small distances are what tells focus from blur, which
-a scaled-down picture cannot. A condition must hold for some seconds before it is said, and be absent for one before it is
-taken back. Focus and view are compared with what this camera usually shows, the others with fixed limits.
+a scaled-down picture cannot. A condition must hold for some seconds before it is said, and nothing be wrong for one before
+it is taken back. Focus and view are compared with what this camera usually shows, the others with fixed limits; but noise
+is fine detail, too, so a picture whose edges are sharp is in focus, however much of its usual detail is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Blindness: TypeAlias = Literal["frozen", "dark", "bright", "covered", "defocused
 EVERY_S = 0.2  # a look a fifth of a second is enough for conditions of seconds
 POINTS = 160 * 90  # sampling points
 REACH = 4  # pixels; the longer of the two distances
-CLEAR_S = 1.0  # a condition must be absent for so long
+CLEAR_S = 1.0  # every condition must be absent for so long
 HOLD_S: dict[Blindness, float] = {
     "no_signal": 2.0, "dark": 3.0, "bright": 3.0, "covered": 3.0, "frozen": 20.0, "defocused": 4.0, "moved": 4.0,
 }  # fmt: skip
@@ -39,19 +40,26 @@ STILL_PART = 0.005  # part of the points that may change in a frozen picture (a 
 USUAL_TAU_S = 30.0  # memory of what the camera usually shows
 WARM_S = 5.0  # so much must have been seen before anything is unusual
 FOCUS_LOST = 0.25  # of the usual fine detail
+EDGE_STEP = 16.0  # grey levels over REACH pixels: an edge that noise does not make
+SHARP_EDGE = 0.11  # squared step over one pixel by that over REACH: 1/4 of edges that jump, 1/16 of slopes
+TILES = (6, 8)  # down and across: lettering laid over the picture is sharp in a few of them, whatever the focus
+TILE_EDGES = 5  # so many points at least tell of a tile
+SHARP_TILES = 0.25  # part of the tiles that are sharp where the picture is
 VIEW_KEPT = 0.3  # correlation of edges with the usual ones below which it is another view
 VIEW_STEADY = 0.5  # ... where it usually is above this
+VIEW_LOST = 0.1  # of the usual correlation; a view that is only out of focus keeps more
 ACCEPT_S = 60.0  # a new view that stays for so long is the usual one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
     """One sampled picture: `grey` (h, w) float32, `edges` (2, h, w) float32 grey steps to the right and down over REACH
-    pixels, `detail` the mean squared step to the next pixel over the variance of the picture, `colour` the mean
-    difference between the strongest and the weakest colour channel."""
+    pixels, `beside` (h, w) float32 those to the next pixel on the right, `detail` their mean square over the variance of
+    the picture, `colour` the mean difference between the strongest and the weakest colour channel."""
 
     grey: Array
     edges: Array
+    beside: Array
     detail: float
     colour: float
 
@@ -70,7 +78,22 @@ def look(image: Image) -> Look | None:
     np.subtract(image[REACH:height:step, columns, 1], green, out=edges[1])
     colour = np.maximum(np.maximum(blue, green), red) - np.minimum(np.minimum(blue, green), red)
     detail = float(np.mean(beside * beside)) / max(float(green.var()), 1.0)
-    return Look(green, edges, detail, float(colour.mean()))
+    return Look(green, edges, beside, detail, float(colour.mean()))
+
+
+def sharp_part(seen: Look) -> float:
+    """Part of the picture, 0..1, in whose tiles the edges are sharp."""
+    across = seen.edges[0]
+    (down, right), (height, width) = TILES, across.shape
+    strong = np.abs(across) > EDGE_STEP
+
+    def summed(values: Array) -> Array:
+        tiled = values[: height // down * down, : width // right * right]
+        sums: Array = tiled.reshape(down, height // down, right, width // right).sum(axis=(1, 3), dtype=np.float32)
+        return sums
+
+    edges, fine, coarse = summed(strong), summed(np.square(seen.beside) * strong), summed(np.square(across) * strong)
+    return float(np.mean((edges >= TILE_EDGES) & (fine > SHARP_EDGE * coarse)))
 
 
 def plain_blindness(seen: Look, still: bool) -> Blindness | None:
@@ -172,7 +195,8 @@ class Watch:
             return found
         match = self._usual.correlation(seen.edges)
         if self._usual.seen_s >= WARM_S:
-            if seen.detail < FOCUS_LOST * self._usual.detail and match >= 0.0:
+            same = match >= VIEW_LOST * self._usual.match
+            if same and seen.detail < FOCUS_LOST * self._usual.detail and sharp_part(seen) < SHARP_TILES:
                 found["defocused"] = f"{100 * seen.detail / self._usual.detail:.0f} % of the usual detail"
             elif self._usual.match >= VIEW_STEADY and match < VIEW_KEPT:
                 found["moved"] = f"{100 * max(match, 0.0):.0f} % of the usual view"
@@ -208,7 +232,7 @@ class Watch:
                     return []
                 self.state = state
                 return [(state, found[state])]
-        if self.state is None or self.state in found:
+        if self.state is None or found:
             self._absent_s = None
             return []
         self._absent_s = time_s if self._absent_s is None else self._absent_s

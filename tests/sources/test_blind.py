@@ -67,6 +67,11 @@ BLIND: dict[str, tuple[str, Scene]] = {
     "blinded by a lamp": ("bright", lambda n: np.maximum(street(n), 240).astype(np.uint8)),
     "hand before the lens": ("covered", lambda n: noisy(np.full(SIZE, (60, 80, 120), np.uint8), 1.0)),
     "out of focus": ("defocused", lambda n: noisy(cv2.GaussianBlur(street(n), (0, 0), 5), 1.0)),
+    "out of focus behind a running clock": (
+        "defocused",
+        lambda n: clock(noisy(cv2.GaussianBlur(street(n), (0, 0), 5), 1.0), n),
+    ),
+    "far out of focus": ("defocused", lambda n: noisy(cv2.GaussianBlur(street(n), (0, 0), 12), 1.0)),
     "knocked aside": ("moved", lambda n: np.roll(street(n), (90, 150), axis=(0, 1))),
     "blue card": ("no_signal", lambda n: CARD),
     "black card": ("no_signal", lambda n: BLACK_CARD),
@@ -132,6 +137,45 @@ def test_a_view_that_stays_is_the_usual_one_after_a_while() -> None:
     said = run(watch, lambda n: np.roll(street(n), (90, 150), axis=(0, 1)), 75, from_s=10.0)
     assert [word for _, word in said] == ["moved", "seeing"]
     assert 55 < said[1][0] < 70
+
+
+def test_a_plainer_view_is_another_view_and_no_loss_of_focus() -> None:
+    hills = np.random.default_rng(3).normal(128.0, 50.0, (9, 16)).astype(np.float32)
+    hills = cv2.resize(hills, SIZE[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    watch = Watch()
+    run(watch, street, 10)
+    said = run(watch, lambda n: noisy(cv2.cvtColor(hills, cv2.COLOR_GRAY2BGR)), 75, from_s=10.0)
+    assert [word for _, word in said] == ["moved", "seeing"]
+    assert 55 < said[1][0] < 70
+
+
+def test_noise_that_goes_is_no_loss_of_focus_and_one_after_it_is_found() -> None:
+    watch = Watch()
+    assert run(watch, lambda n: noisy(STREETS[n % len(STREETS)], 14.0), 30) == []
+    assert run(watch, street, 60, from_s=30.0) == []
+    said = run(watch, lambda n: noisy(cv2.GaussianBlur(street(n), (0, 0), 5), 1.0), 10, from_s=90.0)
+    assert [word for _, word in said] == ["defocused"]
+
+
+@pytest.mark.parametrize("first", ["out of focus", "knocked aside", "black card"])
+def test_nothing_is_said_to_be_seen_while_one_blindness_follows_another(first: str) -> None:
+    watch = Watch()
+    run(watch, street, 10)
+    assert run(watch, BLIND[first][1], 10, from_s=10.0)[-1][1] == BLIND[first][0]
+    assert [word for _, word in run(watch, BLIND["lens cap"][1], 10, from_s=20.0)] == ["dark"]
+    assert [word for _, word in run(watch, street, 4, from_s=30.0)] == ["seeing"]
+
+
+@pytest.mark.parametrize("blur_px", [3, 12])
+def test_good_footage_out_of_focus_is_found(blur_px: int) -> None:
+    watch = Watch()
+    said: list[str] = []
+    with av.open(str(SAMPLES / "cctv.mp4")) as container:
+        for frame in itertools.islice(container.decode(video=0), 0, 120, 2):
+            time_s, image = float(frame.time or 0.0), frame.to_ndarray(format="bgr24")
+            shown = image if time_s < 6 else cv2.GaussianBlur(image, (0, 0), blur_px)
+            said += [word for word, _ in watch.see(shown, time_s)]
+    assert said == ["defocused"]
 
 
 def test_a_camera_turned_while_it_was_away_is_found_out() -> None:
