@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import (
     BaseModel,
@@ -24,7 +24,7 @@ from pydantic import (
 
 from streampose.errors import ConfigError
 from streampose.hours import Hours
-from streampose.redact import split_credentials
+from streampose.redact import quote_credentials, redact_url, remember, split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 from streampose.typed_yaml import WANTED, explain, nearest
 from streampose.units import Bytes, Duration
@@ -81,7 +81,7 @@ class CameraConfig(Section):
         "an existing file or folder of that very name goes before the others"
     )
     only: tuple[str, ...] | None = Field(None, description="a folder of pictures: only those of these names")
-    user: str | None = Field(None, description="user name, quoted into the URL for you")
+    user: str | None = Field(None, description="user name, quoted into the URL for you, in place of the one in it")
     password: str | None = Field(
         None, repr=False, description="write ${VAR} or ${file:PATH} here, never the word itself"
     )
@@ -141,7 +141,7 @@ class CameraConfig(Section):
 
     @property
     def full_url(self) -> str:
-        """The URL with `user` and `password` quoted into it. Never log it."""
+        """The URL with `user` and `password` quoted into it; one that is not given stays the URL's own. Never log it."""
         return self._with_credentials(self.url)
 
     @property
@@ -150,10 +150,13 @@ class CameraConfig(Section):
         return self.full_url if self.detect_url is None else self._with_credentials(self.detect_url)
 
     def _with_credentials(self, url: str) -> str:
-        scheme, _, rest = split_credentials(url)
+        scheme, userinfo, rest = split_credentials(quote_credentials(url))
         if not scheme or (self.user is None and self.password is None):
             return url
-        return f"{scheme}{quote(self.user or '', safe='')}:{quote(self.password or '', safe='')}@{rest}"
+        own_user, _, own_password = (userinfo or "").partition(":")
+        user = unquote(own_user) if self.user is None else self.user
+        password = unquote(own_password) if self.password is None else self.password
+        return f"{scheme}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
 class DetectConfig(Section):
@@ -215,12 +218,12 @@ class RecordConfig(Section):
     path: str = "out/{camera}.mp4"
     crf: int = Field(23, ge=0, le=51)
     preset: str = "superfast"
-    size: str | None = Field(None, description="WIDTHxHEIGHT of the video; none keeps it")
+    size: str | None = Field(None, description="WIDTHxHEIGHT of the video; not set: that of the source")
     background: Background = "image"
     segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
-    keep: Positive | None = None
-    keep_bytes: Bytes | None = None
-    min_free: Bytes | None = None
+    keep: Positive | None = Field(None, description="rolled files: for so long")
+    keep_bytes: Annotated[Bytes, Field(gt=0)] | None = Field(None, description="rolled files: so many bytes of them")
+    min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
     mode: Literal["annotated", "source", "both"] = "annotated"
 
     @field_validator("size")
@@ -236,7 +239,7 @@ class JsonlConfig(Section):
 
     path: str = "out/{camera}.jsonl"
     segment: Duration | None = Field(
-        None, description="a new file at every multiple of this wall time; none: as `record` rolls"
+        None, description="a new file at every multiple of this wall time; not set: as `record` rolls"
     )
 
     @field_validator("path")
@@ -280,7 +283,7 @@ class Config(Section):
     def _names(cls, value: dict[str, CameraConfig]) -> dict[str, CameraConfig]:
         for name in value:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-                raise ValueError(f'"{name}" is no camera name: letters, digits, "_", "-" and "." are')
+                raise ValueError(f'"{redact_url(name)}" is no camera name: letters, digits, "_", "-" and "." are')
         return value
 
     @field_validator("device")
@@ -317,15 +320,13 @@ class Config(Section):
 
     def public(self) -> dict[str, Any]:
         """The effective configuration as plain data, free of credentials."""
-        from streampose.redact import redact
-
         data = self.model_dump(mode="json", exclude_none=True)
         data["track"]["low_threshold"] = min(self.track.low_threshold, self.detect.threshold)
         data["sinks"] = [{name: sink.model_dump(mode="json", exclude_none=True)} for name, sink in self.sinks]
         for camera in data["cameras"].values():
             for key in ("url", "detect_url"):
                 if key in camera:
-                    camera[key] = redact(camera[key])
+                    camera[key] = redact_url(camera[key])
             if "password" in camera:
                 camera["password"] = "***"
         return data
@@ -352,8 +353,13 @@ def _read_sink(item: object, position: int) -> tuple[str, Section]:
 
 
 def validate(data: Mapping[str, Any], where: str = "configuration") -> Config:
-    """Typed configuration from parsed YAML; raises ConfigError, one line, naming the key."""
+    """Typed configuration from parsed YAML, whose credentials no log will show from now on; raises ConfigError, one line,
+    naming the key."""
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{where}: {explain(error, Config)}") from error
+    for camera in config.cameras.values():
+        remember(camera.full_url)
+        remember(camera.analysed_url)
+    return config

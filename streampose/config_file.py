@@ -64,7 +64,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
     for override in overrides:
         key, mark, text = override.partition("=")
         if not mark or not key.strip():
-            raise ConfigError(f"--set {override}: write key=value, such as --set detect.threshold=0.5")
+            raise ConfigError(f"--set {key.partition('://')[0]}: write key=value, such as --set detect.threshold=0.5")
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):  # ValueError: a date or number that cannot be
@@ -72,6 +72,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
         except RecursionError:
             raise ConfigError(f"--set {key}: nested too deep") from None
         parts = key.strip().split(".")
+        if parts[0] == "sinks" and len(parts) > 1 and data.get("sinks") is None:
+            data["sinks"] = [{name: {}} for name, _ in Config.model_fields["sinks"].default]
         if parts[0] in SINKS:
             raise ConfigError(f"--set {override}: {parts[0]} is a sink; write sinks.{override}")
         node: Any = data

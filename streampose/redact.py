@@ -24,7 +24,7 @@ _NAME = (
     r"(?:[\w.\-]*(?:token|secret|passw|passwd|pwd|auth|signature|api[_\-]?key|access[_\-]?key|credential|session|jwt)"
     r"[\w.\-]*|key|sig|pass|pas|pw|user|usr|username|login\w*)"
 )
-_PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#\s]+)", re.IGNORECASE)
+_PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#]+)", re.IGNORECASE)
 _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
@@ -56,7 +56,7 @@ def one_line(text: str) -> str:
 
 def redact_url(url: str) -> str:
     """`url` without credentials, taken as one URL even where it holds spaces; a path comes back as it is."""
-    found = re.match(_SCHEME, url)
+    found = re.match(rf"\s*{_SCHEME}", url)
     if found is None:
         return url
     return found[0] + _clean(url[found.end() :])

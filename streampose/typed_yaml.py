@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from streampose.errors import StreamposeError, words_of
+from streampose.redact import redact_url
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -61,7 +62,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error of a validation, as `key.path: what is wrong, what would be right`. An unknown key goes before a
     missing one, which it may be with a letter wrong."""
     first = min(error.errors(), key=lambda found: (found["type"] == "missing", found["type"] != "extra_forbidden"))
-    kind, location = first["type"], [str(part) for part in first["loc"]]
+    kind, location = first["type"], [redact_url(str(part)) for part in first["loc"]]
     path = ".".join(location)
     if kind in ("extra_forbidden", "invalid_key"):
         return f"{path}: unknown key{nearest(location[-1], _fields_at(model, location[:-1]))}"
@@ -73,7 +74,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if kind == "value_error" and not location:
         return message
     given = first.get("input")
-    secret = any(word in path for word in ("url", "password", "user"))
+    secret = any(word in path for word in ("url", "password", "user")) or "://" in str(given)
     shown = "" if secret or isinstance(given, dict | list | tuple) else f" (given: {given!r})"
     return f"{path + ': ' if path else ''}{message[0].lower() + message[1:]}{shown}"
 

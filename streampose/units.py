@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field
 
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(ms|s|m|min|h|d)?\s*")
 _SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)i?B?\s*", re.IGNORECASE)
-_BYTES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(?:([KMGT])(i?))?B?\s*", re.IGNORECASE)
+_LETTERS = "KMGT"
 
 
 def parse_duration(value: object) -> float:
@@ -25,13 +25,14 @@ def parse_duration(value: object) -> float:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from a number or a text such as "5GB"."""
+    """Bytes from a number or a text such as "5GB" (powers of 1000) or "5GiB" (of 1024)."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('a size such as "500MB" or "200GB" is wanted')
-    size = float(match[1]) * _BYTES[match[2].upper()]
+    power = 1 + _LETTERS.index(match[2].upper()) if match[2] else 0
+    size = float(match[1]) * (1024 if match[3] else 1000) ** power
     if not math.isfinite(size):
         raise ValueError("larger than any disk")
     return int(size)

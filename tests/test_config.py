@@ -14,6 +14,7 @@ from streampose.config import Config, validate
 from streampose.config_file import expand, load
 from streampose.errors import ConfigError
 from streampose.hours import Hours
+from streampose.redact import redact
 from streampose.units import parse_duration, parse_size
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -78,7 +79,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: {path: ., segment: 1m}}]",
             "sinks: jsonl.path: this is a folder; name a file in it",
         ),
-        ("cameras: {gate: a.mp4}", "cameras.gate: a mapping is wanted"),
+        ("cameras: {gate: a.mp4}", "cameras.gate: a mapping is wanted, keys with values (given: 'a.mp4')"),
         ("cameras: {gate: {url: a.mp4}}\ndetect:", "detect: a mapping is wanted"),
         (
             "cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: .inf}",
@@ -143,6 +144,13 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
         (
             "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {segment: 10m, keep: 0}}]",
             "sinks: record.keep: input should be greater than 0 (given: 0)",
+        ),
+        *(
+            (
+                f"cameras: {{gate: {{url: a.mp4}}}}\nsinks: [{{record: {{segment: 10m, keep_bytes: {nothing}}}}}]",
+                "sinks: record.keep_bytes: input should be greater than 0",
+            )
+            for nothing in ("0", "0GB", "0.4B")
         ),
         ("cameras: {gate: {url: a.mp4}}\nsinks: [{jsonl: 5}]", "sinks: jsonl: a mapping is wanted"),
         (
@@ -216,8 +224,18 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
     assert config.sinks[0][1].crf == 30  # type: ignore[attr-defined]
     assert config.sinks[1][1].path == "y.jsonl"  # type: ignore[attr-defined]
     assert load(path, ["cameras.gate.url=2024-99-99"]).cameras["gate"].url == "2024-99-99"  # YAML's only by its looks
+    assert load(path, ["sinks=[]"]).sinks == ()
     config = load(path, ["sinks.record={crf: 28}", "sinks.jsonl=null"])
     assert [(name, sink.crf) for name, sink in config.sinks] == [("record", 28)]  # type: ignore[attr-defined]
+
+
+def test_an_override_of_a_sink_finds_the_default_one(tmp_path: Path) -> None:
+    path = write(tmp_path, "cameras: {gate: {url: a.mp4}}")
+    ((name, sink),) = load(path, ["sinks.jsonl.path=x.jsonl"]).sinks
+    assert (name, sink.path) == ("jsonl", "x.jsonl")  # type: ignore[attr-defined]
+    assert load(path, ["sinks.jsonl=null"]).sinks == ()
+    with pytest.raises(ConfigError, match=r'--set sinks\.record\.crf: there is no "record" in the list of 1'):
+        load(path, ["sinks.record.crf=28"])
 
 
 @pytest.mark.parametrize(
@@ -263,6 +281,49 @@ def test_credentials_are_quoted_into_the_url_and_never_shown() -> None:
     assert "p@ss" not in str(config.public())
 
 
+@pytest.mark.parametrize(
+    ("url", "keys", "full"),
+    [
+        ("rtsp://admin@10.0.0.2/x", {"password": "p w"}, "rtsp://admin:p%20w@10.0.0.2/x"),
+        ("rtsp://admin:old@10.0.0.2/x", {"password": "new"}, "rtsp://admin:new@10.0.0.2/x"),
+        ("rtsp://ad%40min:p%40ss@10.0.0.2/x", {"user": "me"}, "rtsp://me:p%40ss@10.0.0.2/x"),
+        ("rtsp://admin:p@ss/w%rd@10.0.0.2/x", {"user": "me"}, "rtsp://me:p%40ss%2Fw%25rd@10.0.0.2/x"),
+        ("rtsp://10.0.0.2/x", {"user": "me"}, "rtsp://me:@10.0.0.2/x"),
+    ],
+)
+def test_what_no_key_gives_stays_the_urls_own(url: str, keys: dict[str, str], full: str) -> None:
+    gate = validate({"cameras": {"gate": {"url": "rtsp://b:c@cam/2", "detect_url": url, **keys}}}).cameras["gate"]
+    assert gate.analysed_url == full
+    assert gate.model_copy(update={"url": url}).full_url == full
+
+
+SPACED = "rtsp://admin:1234 secret@10.0.0.2:554/x"
+
+
+def test_a_password_with_a_space_is_shown_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(write(tmp_path, f"cameras: {{gate: {{url: '{SPACED}', detect_url: ' {SPACED}'}}}}"))
+    shown = capsys.readouterr().out
+    assert shown.count("rtsp://***@10.0.0.2:554/x") == 2
+    assert "secret" not in shown
+    assert redact("401 for admin:1234 secret, says the server") == "401 for ***, says the server"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"cameras": SPACED},
+        {"cameras": {"gate": SPACED}},
+        {"cameras": {SPACED: {"url": "a.mp4"}}},
+        {"cameras": {"gate": {SPACED: None}}},
+        {"cameras": {"gate": {"url": "a.mp4", "policy": SPACED}}},
+    ],
+)
+def test_an_address_in_the_wrong_place_is_not_quoted(data: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(data)
+    assert "secret" not in str(caught.value)
+
+
 def test_the_sub_stream_has_the_same_credentials() -> None:
     """Cameras ask for them on every stream; those of the keys would never have reached it."""
     keys = {"user": "me", "password": "p@ss"}
@@ -291,7 +352,11 @@ def test_durations_are_seconds(number: int, unit: tuple[str, float]) -> None:
 
 
 def test_sizes_are_bytes() -> None:
-    assert [parse_size(text) for text in ("200GB", "5 MB", "1k", 7)] == [200 * 10**9, 5 * 10**6, 1000, 7]
+    assert [parse_size(text) for text in ("200GB", "5 MB", "1k", 7, "7B")] == [200 * 10**9, 5 * 10**6, 1000, 7, 7]
+    assert [parse_size(text) for text in ("200GiB", "1 kib", "0.5Mi")] == [200 * 2**30, 1024, 2**19]
+    for text in ("5i", "5iB", "GB"):
+        with pytest.raises(ValueError, match="a size such as"):
+            parse_size(text)
 
 
 def test_a_config_is_frozen() -> None:

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from streampose.cli.main import app
-from streampose.cli.reference import page
+from streampose.cli.reference import SECTIONS, page
+from streampose.config import SINKS, Section
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -35,6 +37,22 @@ def test_the_configuration_page_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == page(), (
         "run: streampose reference > docs/configuration.md"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "section"), [*SECTIONS, *((f"- {name}:", section) for name, section in SINKS.items())]
+)
+def test_the_defaults_of_the_configuration_page_can_be_written(name: str, section: type[Section]) -> None:
+    table = page().partition(f" {name}\n")[2].partition("\n#")[0]
+    shown = {
+        key: yaml.safe_load(text) for key, text in re.findall(r"^\| `(\w+)` \|[^|]*\| `(.*?)` \|", table, re.MULTILINE)
+    }
+    required = {key: "a.mp4" for key, field in section.model_fields.items() if field.is_required()}
+    assert shown
+    assert section.model_validate({**required, **shown}) == section.model_validate(required)
+    assert set(section.model_fields) - set(shown) - set(required) == {
+        key for key, field in section.model_fields.items() if field.default is None
+    }
 
 
 def test_every_verb_is_in_the_readme_and_has_help() -> None:

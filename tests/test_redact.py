@@ -79,6 +79,11 @@ def test_known_shapes(text: str, expected: str) -> None:
     assert redact(expected) == expected
 
 
+def test_one_url_is_clean_to_its_end_even_with_spaces() -> None:
+    assert redact_url(" rtsp://admin:my secret@cam/x") == " rtsp://***@cam/x"
+    assert redact_url("http://cam/a?user=me too&password=my secret&x=1") == "http://cam/a?user=***&password=***&x=1"
+
+
 @given(scheme=schemes, user=printable | st.just(""), password=printable, host=hosts, path=paths)
 @example(scheme="rtsp", user="", password="p@ss/w%rd:", host="host", path="/x")
 @example(scheme="rtsp", user="admin", password="@@@", host="host", path="")

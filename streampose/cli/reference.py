@@ -31,10 +31,11 @@ HEAD = """# Configuration
 Made by `streampose reference`; a test holds that this page is what that command prints.
 
 A configuration is YAML. A duration is a number of seconds or a text such as `500ms`, `1s`, `10m`, `7d`; a size is bytes
-or a text such as `200GB`. `${VAR}` and `${VAR:-default}` come from the environment, `${file:PATH}` from a file; `$${` is a
-plain `${`. An unknown key is an error that names the nearest right one. Cameras that are alike share keys by YAML's own
-means (`gate: &gate {…}`, `yard: {<<: *gate, url: …}`), and top-level keys that begin with `x-` are only there to hold what
-is shared (`x-camera: &camera {…}`). `--set key.path=value` overrides a key; sinks are addressed by their name
+or a text such as `200GB` (powers of 1000) or `200GiB` (of 1024); `null` leaves a key not set. `${VAR}` and
+`${VAR:-default}` come from the environment, `${file:PATH}` from a file; `$${` is a plain `${`. An unknown key is an error
+that names the nearest right one. Cameras that are alike share keys by YAML's own means
+(`gate: &gate {…}`, `yard: {<<: *gate, url: …}`), and top-level keys that begin with `x-` are only there to hold what is
+shared (`x-camera: &camera {…}`). `--set key.path=value` overrides a key; sinks are addressed by their name
 (`--set sinks.record.crf=28`), and null takes one out (`--set sinks.display=null`).
 """
 
@@ -66,10 +67,14 @@ def _table(name: str, section: type[Section], level: str = "##") -> str:
 
 
 def _row(key: str, field: Any) -> str:
-    default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+    default = "required" if field.is_required() else _default(field.default)
     made_by = {getattr(part, "func", None) for part in _metadata(field)}
     kind = "duration" if parse_duration in made_by else "size" if parse_size in made_by else _kind(field.annotation)
     return f"| `{key}` | {kind} | {default} | {field.description or ''} |"
+
+
+def _default(value: Any) -> str:
+    return "not set" if value is None else f"`{_plain(value)}`"
 
 
 def _metadata(field: Any) -> list[Any]:
@@ -81,8 +86,6 @@ def _metadata(field: Any) -> list[Any]:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, value))}]"
-    if value is None:
-        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
