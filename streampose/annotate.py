@@ -20,7 +20,7 @@ from streampose.config import Config, JsonlConfig, validate
 from streampose.config_file import apply_overrides, expand
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
-from streampose.sinks.paths import check_apart, fill
+from streampose.sinks.paths import fill
 from streampose.sinks.pictures import annotated_name
 from streampose.sources.base import check_there
 from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, address_of, kind_of
@@ -88,12 +88,11 @@ def _say_left_out(folder: Path) -> None:
 
 
 def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
-    """See that no annotated picture takes the place of another one, or of the picture that it is made of."""
+    """See that no annotated picture takes the place of another one."""
     taken: dict[Path, Path] = {}
     for job in jobs:
         for file in job.files:
             target = out / annotated_name(file.name, file.parent)
-            check_apart(target, [file])
             if target in taken:
                 raise UsageError(
                     f"{file} and {taken[target]} would both become {target}; annotate them into different folders"

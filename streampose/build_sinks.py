@@ -10,18 +10,19 @@ from typing import Any, TypeAlias
 
 from streampose import __version__
 from streampose.build_models import Models
-from streampose.config import Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
+from streampose.config import CameraConfig, Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
 from streampose.errors import ConfigError
 from streampose.registry import SINKS, load
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display, no_display
 from streampose.sinks.draw import DrawOptions
 from streampose.sinks.paths import Names, Rolled, check_apart, check_template, check_writable, fill
+from streampose.sinks.pictures import annotated_name
 from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules
 from streampose.sinks.video_file import check_extension, check_preset
-from streampose.sources.open import address_of
+from streampose.sources.open import PICTURE_SUFFIXES, address_of, kind_of
 
 log = logging.getLogger(__name__)
 SHORTEST_SEGMENT_S = 1.0
@@ -204,17 +205,30 @@ def check_outputs(config: Config) -> None:
     """See that every file the configuration asks for can be written, and is none of those that are read; raises SinkError
     or ConfigError before anything else is begun."""
     check_options(config)
-    sources = _sources(config)
+    pictures = {name: _pictures(camera) for name, camera in config.cameras.items()}
+    by_name: dict[str, list[Path]] = {}
+    for picture in (picture for some in pictures.values() for picture in some):
+        by_name.setdefault(picture.name, []).append(picture)
     for camera in config.cameras:
         for _, options in config.sinks:
-            if isinstance(options, RecordConfig):
-                for path in (_first_file(template, camera, options.segment) for template in _videos(options)):
-                    check_apart(path, sources)
-                    check_writable(path)
-            elif isinstance(options, JsonlConfig):
-                check_writable(_first_file(options.path, camera, _record_segment(config, options)))
-            elif isinstance(options, PicturesConfig):
-                check_writable(Path(options.path.replace("{camera}", camera)) / "picture.jpg")
+            if isinstance(options, PicturesConfig):
+                folder = Path(options.path.replace("{camera}", camera))
+                for target in (folder / annotated_name(picture.name, picture.parent) for picture in pictures[camera]):
+                    check_apart(target, by_name.get(target.name, ()))
+                check_writable(folder / "picture.jpg")
+        for template, segment_s in _files(config):
+            path = _first_file(template, camera, segment_s)
+            check_apart(path, [*_sources(config), *by_name.get(path.name, ())])
+            check_writable(path)
+
+
+def _pictures(camera: CameraConfig) -> list[Path]:
+    """The picture that a camera reads, or those of a folder."""
+    path = Path(address_of(camera.analysed_url))
+    if path.is_file():
+        return [path] if kind_of(camera.analysed_url) == "images" else []
+    found = [file for file in path.glob("*") if file.suffix.lower() in PICTURE_SUFFIXES]
+    return [file for file in found if camera.only is None or file.name in camera.only]
 
 
 def _sources(config: Config) -> list[Path]:

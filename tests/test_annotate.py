@@ -140,9 +140,22 @@ def test_nothing_that_is_read_is_written_over(tmp_path: Path, short_clip: Path, 
     for path in (recording, picture, tmp_path):
         with pytest.raises(SinkError, match=rf"{path.stem if path.suffix else 'one'}.*: this is what is read"):
             annotate(str(path), "--out", str(tmp_path))
+    lost = ["--out", str(tmp_path / "out"), "--no-overlay", "--set"]
+    for path in (recording, picture):
+        with pytest.raises(SinkError, match=rf"{path.name}: this is what is read"):
+            annotate(str(path), *lost, f"sinks.jsonl.path={path}")
+    with pytest.raises(SinkError, match=r"one\.jpg: this is what is read"):
+        annotate(str(tmp_path), *lost, f"sinks.jsonl.path={picture}")
     assert recording.read_bytes() == short_clip.read_bytes()
     assert picture.read_bytes() == (pictures / "one.jpg").read_bytes()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_pictures_of_another_kind_may_be_annotated_beside_themselves(tmp_path: Path, pictures: Path) -> None:
+    (tmp_path / "ten.webp").write_bytes((pictures / "ten.webp").read_bytes())
+    for path in (tmp_path, tmp_path / "ten.webp"):
+        for job in jobs_for([path], tmp_path, overlay=True, settings=[]):
+            check_outputs(job.config)
 
 
 def test_two_pictures_of_one_name_are_not_drawn_over_each_other(tmp_path: Path, pictures: Path) -> None:

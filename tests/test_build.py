@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from streampose.build import describe, first_reading, keep_options, second_reading, source_options
+from streampose.build_sinks import check_outputs
 from streampose.config import CameraConfig, validate
 from streampose.config_file import load
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, SinkError
 from streampose.pipeline.keeper import KeepOptions
 
 NEVER_ASKED: Any = SimpleNamespace(
@@ -139,6 +141,32 @@ def test_only_who_may_lose_frames_passes_over_a_sink_that_hangs(
     models.draw_skeleton = None
     run = first_reading(validate({"cameras": {"a": camera}, "sinks": sinks}), models).run
     assert [output._patience_s for output in run.cameras["a"].lane.outputs] == [patience_s]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "sink", "lost"),
+    [
+        ({"a": "a/clip.mp4"}, {"jsonl": {"path": "a/clip.mp4"}}, "a/clip.mp4"),
+        ({"clip": "a/clip.mp4", "b": "b"}, {"jsonl": {"path": "a/{camera}.mp4"}}, "a/clip.mp4"),
+        ({"a": "a/clip.mp4"}, {"record": {"path": "a/clip.mp4"}}, "a/clip.mp4"),
+        ({"a": "b"}, {"jsonl": {"path": "b/one.jpg"}}, "b/one.jpg"),
+        ({"a": "b"}, {"pictures": {"path": "b/../b"}}, "b/../b/one.jpg"),
+        ({"a": "b/one.jpg"}, {"pictures": {"path": "b"}}, "b/one.jpg"),
+        ({"a": "b", "b": "a"}, {"pictures": {"path": "{camera}"}}, "a/one.jpg"),
+        ({"a": "a/clip.mp4"}, {"pictures": {"path": "a"}}, None),
+        ({"a": "b"}, {"pictures": {"path": "{camera}"}}, None),
+    ],
+)
+def test_nothing_that_is_read_is_an_output(
+    cameras: dict[str, str], sink: dict[str, Any], lost: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/clip.mp4", "a/one.jpg", "b/one.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"dear")
+    config = validate({"cameras": {name: {"url": url} for name, url in cameras.items()}, "sinks": [sink]})
+    with nullcontext() if lost is None else pytest.raises(SinkError, match=f"^{lost}: this is what is read"):
+        check_outputs(config)
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
