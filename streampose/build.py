@@ -8,6 +8,7 @@ Recordings smoothed offline are read twice: `first_reading` keeps the results, `
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from streampose.build_sinks import (
     make_sinks,
     source_recording,
 )
-from streampose.config import CameraConfig, Config
+from streampose.config import CameraConfig, Config, Rung
 from streampose.errors import ConfigError, PermanentSourceError
 from streampose.hours import Hours
 from streampose.messages import Control, Frame
@@ -56,6 +57,7 @@ from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
 
+log = logging.getLogger(__name__)
 KEY_FRAME_S = 20.0  # so far away may the first key frame of a connection be; a silent network ends it sooner
 OPEN_GRACE_S = 5.0  # the watchdog leaves FFmpeg so much longer than its own limit before it gives a reader up
 RECORDING_DEPTH = 4  # frames of a recording that wait for the networks: enough to hide the decoder's jitter
@@ -181,6 +183,24 @@ def _check_addresses(name: str, camera: CameraConfig) -> None:
             raise ConfigError(f"cameras.{name}.{key}: {error}") from None
 
 
+def _check_max_age(name: str, camera: CameraConfig) -> None:
+    """Raise ConfigError for a `max_age` where no frame is dropped, whatever its age."""
+    if camera.max_age is not None and policy_of(camera) == "lossless":
+        what = "of a recording" if camera.policy == "auto" else "with policy: lossless"
+        raise ConfigError(
+            f"cameras.{name}.max_age: {what} every frame is analysed, however old; leave max_age out, "
+            "or set policy: latest"
+        )
+
+
+def _ladder(name: str, camera: CameraConfig, models: Models) -> tuple[Rung, ...]:
+    """What the governor may take away of a camera's frames: the resolution only where a smaller detector is loaded."""
+    if "resolution" not in camera.degrade or len(models.detectors) > 1:
+        return camera.degrade
+    log.info("%s: degrade: no detector of half the size is loaded; resolution is left out", name)
+    return tuple(rung for rung in camera.degrade if rung != "resolution")
+
+
 def describe(config: Config) -> list[str]:
     """What a configuration would do, a line a camera. Raises ConfigError for what cannot be; opens nothing."""
     check_options(config)
@@ -188,6 +208,7 @@ def describe(config: Config) -> list[str]:
     lines = []
     for name, camera in config.cameras.items():
         _check_addresses(name, camera)
+        _check_max_age(name, camera)
         keep_options(name, camera)
         if config.smooth.offline:
             _check_offline(name, camera)
@@ -206,6 +227,7 @@ def _camera(
     names: Names,
     prepare: WarmUp | None = None,
 ) -> CameraRun:
+    _check_max_age(name, camera)
     policy = policy_of(camera)
     live = is_live(camera.full_url)
     stills = kind_of(camera.full_url) == "images"
@@ -227,7 +249,7 @@ def _camera(
     workers += [SinkWorker(name, sink, _sink_channel(name, sink)) for sink in sinks_with(ages)]
     governor = None
     if camera.max_age is not None and policy == "latest":
-        governor = LoadGovernor(name, camera.max_age, camera.degrade)
+        governor = LoadGovernor(name, camera.max_age, _ladder(name, camera, models))
     lane = Lane(
         name,
         frames,

@@ -103,10 +103,13 @@ class CameraConfig(Section):
     backoff_max: Duration = Field(
         2.5, description="the longest such wait: with it a camera is seen again within five seconds"
     )
-    max_age: Positive | None = Field(None, description="live: a frame older than this before the networks is dropped")
+    max_age: Positive | None = Field(
+        None, description="policy latest: a frame older than this before the networks is dropped"
+    )
     degrade: tuple[Rung, ...] = Field(
         ("detect_every", "pose_every", "resolution", "fps"),
-        description="what is given up, in this order, while `max_age` cannot be kept",
+        description="what is given up, in this order, while `max_age` cannot be kept; "
+        "resolution where the detector takes pictures of several sizes",
     )
     skip: Literal["none", "nonref", "nonkey"] = Field("none", description="frames that are not even decoded")
     threads: int = Field(0, ge=0, le=64, description="decoder threads, up to 64; 0 lets FFmpeg choose")

@@ -176,11 +176,22 @@ def total_load(findings: Sequence[Findings]) -> float | None:
     return sum(loads) if loads else None
 
 
+def overload(findings: Sequence[Findings]) -> list[str]:
+    """What is wrong with no camera alone but with all: a line where the networks can hold each and not all of them."""
+    loads = [found.load for found in findings if found.load is not None]
+    if sum(loads) <= LOAD_LIMIT or max(loads) > LOAD_LIMIT:
+        return []
+    return [
+        f"each camera can be held, all of them cannot: {100 * sum(loads):.0f} % of the time, more than "
+        f"{100 * LOAD_LIMIT:.0f} %: raise detect.every or pose.every, or set max_age"
+    ]
+
+
 def exit_code(findings: Sequence[Findings]) -> int:
     """0: all is well; 1: it can be watched, but something is wrong; 3: a camera cannot be read."""
     if any(found.error is not None for found in findings):
         return 3
-    return 1 if any(found.problems for found in findings) or (total_load(findings) or 0.0) > LOAD_LIMIT else 0
+    return 1 if any(found.problems for found in findings) or overload(findings) else 0
 
 
 def _watch(patient: Patient, seconds: float, found: Findings, noted: _Notes) -> None:
@@ -355,6 +366,6 @@ def _problems(found: Findings) -> list[str]:
     if found.load is not None and found.fps is not None and found.load > LOAD_LIMIT:
         problems.append(
             f"sends {found.fps:.1f} frames a second, {found.holdable_fps:.1f} can be held: "
-            "raise detect.every or pose.every, or set max_age"
+            f"raise detect.every or pose.every{', or set max_age' if found.live else ''}"
         )
     return problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import av
@@ -204,9 +205,17 @@ def test_any_name_of_a_file_or_folder_will_do(
             break
 
 
-def test_a_folder_is_found_where_its_template_leads(tmp_path: Path, pictures: Path) -> None:
-    (job,) = jobs_for([pictures], tmp_path / "{camera}", overlay=True, settings=[])
-    assert job.jsonl == tmp_path / "yard" / "yard.jsonl"
+def test_a_record_is_found_where_its_template_leads(tmp_path: Path, pictures: Path) -> None:
+    template = f"sinks.jsonl.path={tmp_path}/{{camera}}/all.jsonl"
+    (job,) = jobs_for([pictures], tmp_path, overlay=True, settings=[template])
+    assert job.jsonl == tmp_path / "yard" / "all.jsonl"
+
+
+@pytest.mark.parametrize("out", ["a{camera}", "res{1}", "a}"])
+def test_a_folder_for_results_is_no_template(out: str, tmp_path: Path, pictures: Path) -> None:
+    with pytest.raises(UsageError, match=rf"^--out .*{re.escape(out)}: a brace"):
+        annotate(str(pictures), "--out", str(tmp_path / out))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

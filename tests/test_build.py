@@ -74,6 +74,18 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
         ({"url": "foo://me:secret@x"}, [], {}, "cameras.gate.url: foo://***@x: scheme foo:// is not known; known are"),
         ({"detect_url": "foo://x"}, [], {}, "cameras.gate.detect_url: foo://x: scheme foo:// is not known"),
         ({"url": "test:people?fps=0"}, [], {}, "cameras.gate.url: test:people?fps=0: fps, seconds and people"),
+        (
+            {"url": "a.mp4", "max_age": "1s"},
+            [],
+            {},
+            "cameras.gate.max_age: of a recording every frame is analysed, however old; leave max_age out, or set policy",
+        ),
+        (
+            {"policy": "lossless", "max_age": "1s"},
+            [],
+            {},
+            "cameras.gate.max_age: with policy: lossless every frame is analysed, however old",
+        ),
         ({"backoff": 0}, [], {}, "cameras.gate.backoff: 0 s; more than 0 and at most backoff_max, 2.5 s, is needed"),
         ({"backoff": "10s"}, [], {}, "cameras.gate.backoff: 10 s; more than 0 and at most backoff_max, 2.5 s"),
         ({}, [], {"smooth": {"offline": True}}, "cameras.gate: smooth.offline needs a recording"),
@@ -167,6 +179,28 @@ def test_nothing_that_is_read_is_an_output(
     config = validate({"cameras": {name: {"url": url} for name, url in cameras.items()}, "sinks": [sink]})
     with nullcontext() if lost is None else pytest.raises(SinkError, match=f"^{lost}: this is what is read"):
         check_outputs(config)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
+def test_the_governor_takes_no_resolution_where_no_smaller_detector_is(
+    scales: tuple[float, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    models: Any = SimpleNamespace(**{**vars(NEVER_ASKED), "detectors": dict.fromkeys(scales)})
+    camera = {"url": "test:people?live=1", "max_age": "100ms", "degrade": ["resolution", "fps"]}
+    with caplog.at_level("INFO", "streampose.build"):
+        run = first_reading(validate({"cameras": {"a": camera}, "sinks": []}), models).run
+    governor = run.cameras["a"].lane.governor
+    assert governor is not None
+    changes = [change for second in range(900) if (change := governor.observe(9.0, second / 10))]
+    rungs = ["8 frames a second", "4 frames a second", "1 frame a second"]
+    said = ["a: degrade: no detector of half the size is loaded; resolution is left out"]
+    assert [change.what for change in changes] == (rungs if len(scales) == 1 else ["detect at half resolution", *rungs])
+    assert caplog.messages == (said if len(scales) == 1 else [])
+
+
+def test_a_contract_of_age_is_of_whoever_may_lose_frames() -> None:
+    for camera in ({"url": "rtsp://10.0.0.2/x"}, {"url": "a.mp4", "policy": "latest"}):
+        assert describe(validate({"cameras": {"gate": {**camera, "max_age": "1s"}}}))
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,10 @@ def annotate(
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs, first_files
     from streampose.cli.execute import Signals, execute_with, finish
-    from streampose.errors import StreamposeError
+    from streampose.errors import StreamposeError, UsageError
 
+    if {"{", "}"} & set(str(out)):
+        raise UsageError(f"--out {out}: a brace in it would make it a template; name a folder without one")
     started_s = time.monotonic()
     jobs = jobs_for([recorded(path) for path in paths], out, overlay=overlay, settings=settings or [])
     for job in jobs:

@@ -29,7 +29,7 @@ def doctor(
     settings: Settings = None,
 ) -> None:
     """Open each camera of CONFIG for some seconds and report. Exit 0: well; 1: something is wrong; 3: one cannot be read."""
-    from streampose.doctor import Patient, examine, exit_code, total_load
+    from streampose.doctor import Patient, examine, exit_code, overload, total_load
 
     loaded, _ = read_config(config, settings)
     patients = [
@@ -50,7 +50,8 @@ def doctor(
             pose_input_px=models.pose.manifest.input.height,
         )
     if as_json:
-        print(json.dumps({"cameras": [found.as_dict() for found in findings], "load": total_load(findings)}, indent=2))
+        whole = {"load": total_load(findings), "problems": overload(findings)}
+        print(json.dumps({"cameras": [found.as_dict() for found in findings], **whole}, indent=2))
     else:
         print(table(findings))
     raise typer.Exit(exit_code(findings))
@@ -65,7 +66,7 @@ def _open(camera: CameraConfig, tap: Tap) -> Source:
 
 def table(findings: Sequence[Findings]) -> str:
     """The findings, a column a camera, and under it what is wrong."""
-    from streampose.doctor import total_load
+    from streampose.doctor import overload, total_load
 
     columns = [dict(_rows(found)) for found in findings]
     labels = list(dict.fromkeys(label for column in columns for label in column))
@@ -81,7 +82,8 @@ def table(findings: Sequence[Findings]) -> str:
     load = total_load(findings)
     if load is not None:
         lines.append(f"\nthe networks would be busy {100 * load:.0f} % of the time with {len(findings)} camera(s)")
-    lines += [f"{found.name}: {problem}" for found in findings for problem in found.problems] or ["nothing is wrong"]
+    problems = [f"{found.name}: {problem}" for found in findings for problem in found.problems]
+    lines += [*problems, *overload(findings)] or ["nothing is wrong"]
     return "\n".join(lines)
 
 

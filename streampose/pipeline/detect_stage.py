@@ -34,7 +34,7 @@ Detected: TypeAlias = tuple[Lane, Detections | Control]
 class DetectStage:
     """Lanes in, (lane, Detections or control message) out, each lane in its own order.
 
-    `detectors` holds one detector for each input scale that the governor may choose; 1.0 is always there. `lanes` may
+    `detectors` holds one detector for each input scale that a governor may choose; 1.0 is always there. `lanes` may
     grow and shrink while it runs (`add`; a lane goes when its channel is closed and empty). `finish` lets it end.
     """
 
@@ -121,7 +121,7 @@ class DetectStage:
         due = [_is_due(lane, item) for lane, item in kept]
         found: dict[int, tuple[Array, Array]] = {}
         for scale, detector in self._detectors.items():
-            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and self._scale(lane) == scale]
+            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and lane.effort.scale == scale]
             if chosen:
                 images = [item.image for i in chosen if isinstance(item := kept[i][1], Frame)]
                 start_s = time.perf_counter()
@@ -133,9 +133,6 @@ class DetectStage:
                 self._out.put((lane, Detections(item, boxes, scores)))
             else:
                 self._out.put((lane, item))
-
-    def _scale(self, lane: Lane) -> float:
-        return lane.effort.scale if lane.effort.scale in self._detectors else 1.0
 
 
 def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:

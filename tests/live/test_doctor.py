@@ -119,9 +119,24 @@ def test_more_than_the_machine_can_hold_and_people_too_small_are_problems() -> N
         return [(np.array([[10, 10, 20, 40]], np.float32), np.ones(1, np.float32)) for _ in images]
 
     (found,) = examine([clip("cctv")], 2.0, detector=slow, estimator=seventeen_points, pose_input_px=256)
-    assert any("can be held" in problem for problem in found.problems)
+    (held,) = [problem for problem in found.problems if "can be held" in problem]
+    assert held.endswith("raise detect.every or pose.every"), "of a recording no frame may be dropped"
     assert any("people are 30 px high; the pose network wants 52" in problem for problem in found.problems)
     assert exit_code([found]) == 1
+
+
+@pytest.mark.parametrize(
+    ("loads", "word"),
+    [
+        ((0.6, 0.6, None), "each camera can be held, all of them cannot: 120 % of the time, more than 90 %: raise"),
+        ((0.4, 0.4, None), "nothing is wrong"),
+        ((None, None), "nothing is wrong"),
+    ],
+)
+def test_what_only_all_cameras_together_exceed_is_named(loads: Sequence[float | None], word: str) -> None:
+    found = [Findings(str(number), fps=10.0, load=load) for number, load in enumerate(loads)]
+    assert table(found).splitlines()[-1].startswith(word)
+    assert exit_code(found) == (word != "nothing is wrong")
 
 
 def test_a_camera_of_which_hardly_a_picture_is_whole_is_said_to_be_that() -> None:
