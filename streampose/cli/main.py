@@ -99,12 +99,18 @@ register()
 
 def main() -> None:
     """The `streampose` command."""
+    for name, mode in (
+        ("stdin", "r"),
+        ("stdout", "w"),
+        ("stderr", "w"),
+    ):  # so each gets its own number, and no output does
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (to the very end of the process)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that is not UTF-8, a file name that is not
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and the like, where the picture is whole
     with open(os.devnull, "w") as nowhere:
-        out = sys.stdout or nowhere  # closed by whoever started us
-        with contextlib.redirect_stdout(cast(TextIO, _Output(out, nowhere))):
+        with contextlib.redirect_stdout(cast(TextIO, _Output(sys.stdout, nowhere))):
             code = _outcome(lambda: app(standalone_mode=False))
             unwritten = _outcome(sys.stdout.flush)
     sys.exit(code or unwritten)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from streampose.cli.main import main
 from streampose.cli.status import Status
+from tests.made_models import write_detector, write_pose_model
 from tests.train.stick_people import stick_set, write_annotations
 
 
@@ -70,6 +74,22 @@ def test_standard_output_may_be_closed(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(sys, "stdout", None)
     assert ends_with(["models", "list"], monkeypatch) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_all_three_may_be_closed(tmp_path: Path) -> None:
+    """Of a real process: what it writes by their numbers, as native libraries do, must not land in an output."""
+    detector, pose = write_detector(tmp_path), write_pose_model(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"cameras: {{gate: {{url: 'test:people?fps=5&seconds=1&size=320x240'}}}}\n"
+        f"detect: {{model: {detector}, size: 128}}\npose: {{model: {pose}}}\nruntime: torch\n"
+        f"sinks: [{{jsonl: {{path: {tmp_path}/gate.jsonl}}}}]\n"
+    )
+    command = f"{shlex.quote(sys.executable)} -m streampose run {config} <&- >&- 2>&-"
+    done = subprocess.run(["sh", "-c", command], timeout=240, check=False)
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "gate.jsonl").read_text().splitlines()]
+    assert lines[-1]["complete"]
 
 
 def test_a_line_break_in_the_name_of_a_file_breaks_no_line(
