@@ -140,7 +140,7 @@ def _may_confirm(config: Config, kept: KeptResults) -> bool:
     """Whether the recording is long enough to confirm anybody in it; where it is not, the tentative are all there are."""
     track = track_options(config)
     lasts_s = kept.people[-1][1] - kept.people[0][1] if kept.people else 0.0
-    return len(kept.people) >= track.confirm_after and lasts_s >= track.confirm_after_s
+    return len(kept.people) >= track.confirm_after and lasts_s >= track.confirm_span_s
 
 
 def policy_of(camera: CameraConfig) -> Policy:
@@ -360,5 +360,5 @@ def identity(config: Config, stills: bool) -> tuple[TrackOptions, SmoothOptions]
     """How people are followed; pictures of a folder have nothing to do with each other, so there nobody waits or moves."""
     track, smooth = track_options(config), smooth_options(config)
     if stills:
-        return replace(track, confirm_after=1, confirm_after_s=0.0), replace(smooth, enabled=False, offline=False)
+        return replace(track, confirm_after=1), replace(smooth, enabled=False, offline=False)
     return track, smooth

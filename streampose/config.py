@@ -190,7 +190,9 @@ class TrackConfig(Section):
     """Identity over time; lifetimes are seconds of camera time."""
 
     lost_after: Duration = Field(1.0, description="a person not seen for so long is gone")
-    confirm_after: int = Field(3, ge=1, description="sightings before a person is confirmed")
+    confirm_after: int = Field(
+        3, ge=1, description="so many sightings confirm a person, and 0.2 s from the first on; 1: the first does"
+    )
     low_threshold: float = Field(
         0.1,
         gt=0,

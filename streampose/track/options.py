@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class TrackOptions:
     """Identity over time.
 
-    Detections from `high_threshold` on are sure, those from `low_threshold` on may carry a person seen just before, those
-    from `new_threshold` on may begin a track. A track is confirmed by `confirm_after` sightings that span at least
-    `confirm_after_s`; it is coasting while unseen and not reported any more after `lost_after_s`. For `recall_s` longer
-    it is remembered, so that somebody who comes out from behind a tree keeps the id (after two seconds by the clothes).
+    Detections from `high_threshold` on are sure, those from `low_threshold` on may carry a person seen just before,
+    those from `new_threshold` on may begin a track. A track is confirmed by `confirm_after` sightings that span at
+    least `confirm_after_s`, with 1 at once; it is coasting while unseen and not reported any more after `lost_after_s`.
+    For `recall_s` longer it is remembered, so that somebody who comes out from behind a tree keeps the id (after two
+    seconds by the clothes).
     Time before somebody looks in vain is no absence: frames on which neither detection nor this person's pose was due.
     `pose_every`: each person's pose is asked for on every N-th frame, the others coast; where that is rarer than the
     detector looks, poses are taken of detected people in turn. For `carry_s` a pose of
@@ -34,6 +35,11 @@ class TrackOptions:
     min_carry_score: float = 0.4
     duplicate_iou: float = 0.6
     duplicate_oks: float = 0.8
+
+    @property
+    def confirm_span_s(self) -> float:
+        """What the sightings that confirm must span; one alone spans nothing."""
+        return self.confirm_after_s if self.confirm_after > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Track:
     def may_confirm(self, options: TrackOptions) -> bool:
         """Whether it has been seen often and long enough."""
         return (
-            self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_after_s - EPSILON_S
+            self.hits >= options.confirm_after and self.evidence_s - self.born_s >= options.confirm_span_s - EPSILON_S
         )
 
     def is_awaited(self, now_s: float, options: TrackOptions) -> bool:

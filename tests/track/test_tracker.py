@@ -34,6 +34,15 @@ def test_a_life_is_counted_in_seconds(fps: float) -> None:
     assert gone_s == pytest.approx(last_s + 1.0, abs=1.01 / fps)
 
 
+@pytest.mark.parametrize("fps", [5, 25])
+@pytest.mark.parametrize("sightings", [1, 2, 3, 10])
+def test_so_many_sightings_confirm_that_last_long_enough(sightings: int, fps: int) -> None:
+    tracker = make(confirm_after=sightings)
+    states = [step(tracker, n / fps, [box(300, 300)])[0].state for n in range(12)]
+    first = 0 if sightings == 1 else max(sightings - 1, fps // 5)
+    assert states == ["tentative"] * first + ["confirmed"] * (12 - first)
+
+
 def test_a_single_sighting_is_never_confirmed() -> None:
     tracker = make()
     assert [p.state for p in step(tracker, 0.0, [box(300, 300)])] == ["tentative"]
