@@ -37,7 +37,7 @@ def expand(value: Any, path: str = "") -> Any:
         if match[1]:
             try:
                 return Path(match[2]).read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
                 raise ConfigError(
                     f"{path}: cannot read the secret file {match[2]}: {error.__class__.__name__}"
                 ) from None

@@ -157,6 +157,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {size: '3'}}]",
             "record.size: a size is wanted, WIDTHxHEIGHT",
         ),
+        ('cameras: {gate: {url: "${file:a\\0b}"}}', "cameras.gate.url: cannot read the secret file a"),
         ("cameras: {gate: {url: '${NOPE'}}", "cameras.gate.url: a ${ that does not end"),
         ("cameras: {gate: {url: '${CAM:-rtsp://u:${PW}@h/1}'}}", "cameras.gate.url: a ${ that does not end, or stands"),
         ("just text", "a mapping with `cameras:` is wanted"),
