@@ -20,8 +20,9 @@ from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
 
 log = logging.getLogger(__name__)
-DRAIN_S = 10.0  # what is queued when a run is stopped must be done in this time, then everything is aborted; so it is
-# where cameras ended by themselves and sinks of live ones take nothing for as long
+# What is left when a run is stopped, a stage has failed or every camera is closed may take so long, then everything is
+# aborted; so it is where cameras ended by themselves and sinks of live ones take nothing for as long.
+DRAIN_S = 10.0
 CLOSE_S = 15.0  # a camera that was removed and has not closed its files after this is said to hold up its successor
 
 
@@ -88,7 +89,6 @@ class Run:
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
     _waiting: dict[str, _Next] = field(default_factory=dict)
-    _stopped_s: float | None = None
     _aborted: bool = False
 
     def add(self, camera: CameraRun) -> None:
@@ -156,8 +156,6 @@ class Run:
 
     def stop(self) -> None:
         """Take no more frames, finish those that are queued, close the files."""
-        if self._stopped_s is None:
-            self._stopped_s = time.monotonic()
         self.group.stop()
 
     def abort(self) -> None:
@@ -168,38 +166,46 @@ class Run:
     def execute(self, tick: Callable[[], None], every_s: float = 0.1) -> None:
         """Run to the end; `tick` is called in this thread every `every_s` seconds and may add and remove cameras while
         one still runs. Raises what failed the run as a whole."""
-        finishing = False
-        with self.group:
-            try:
-                for name, body in self.stages:
-                    self.group.start(name, body)
-                for camera in list(self.cameras.values()):
-                    self.add(camera)
-                while not self.group.wait(every_s):
-                    tick()
-                    ending = self.group.stopping.is_set()  # a stop, or a stage that failed
-                    if not (finishing or ending):
-                        self._let_in()
-                    if not finishing and (ending or self._all_ended()):
-                        finishing = True
-                        self.no_more_lanes()
-                        for camera in self.all_cameras():
-                            if camera.main is not None:
-                                camera.main.producer.stop()
-                    if finishing and self._stopped_s is None and (hung := self._hung()):
-                        log.warning("%s: nothing taken for %.0f s: closing the files now", ", ".join(hung), DRAIN_S)
-                        self.abort()
-                        break
-                    if self._stopped_s is not None and time.monotonic() - self._stopped_s > DRAIN_S:
-                        log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
-                        self.abort()
-                        break
-            finally:
-                self.no_more_lanes()  # else a stage that waits for cameras would be left behind by an error here
-        for camera in self.all_cameras():
-            if camera.tap is not None:
-                camera.tap.close()
+        try:
+            with self.group:
+                try:
+                    self._run(tick, every_s)
+                finally:
+                    self.no_more_lanes()  # else a stage that waits for cameras would be left behind by an error here
+        finally:
+            for camera in self.all_cameras():
+                if camera.tap is not None:
+                    camera.tap.close()
         tick()
+
+    def _run(self, tick: Callable[[], None], every_s: float) -> None:
+        finishing = False
+        over_s: float | None = None  # since when nothing more comes and nobody need be waited for
+        for name, body in self.stages:
+            self.group.start(name, body)
+        for camera in list(self.cameras.values()):
+            self.add(camera)
+        while not self.group.wait(every_s):
+            tick()
+            ending = self.group.stopping.is_set()  # a stop, or a stage that failed
+            if not (finishing or ending):
+                self._let_in()
+            if not finishing and (ending or self._all_ended()):
+                finishing = True
+                self.no_more_lanes()
+                for camera in self.all_cameras():
+                    if camera.main is not None:
+                        camera.main.producer.stop()
+            if over_s is None and (ending or (finishing and all(camera.closed() for camera in self.all_cameras()))):
+                over_s = time.monotonic()
+            if finishing and over_s is None and (hung := self._hung()):
+                log.warning("%s: nothing taken for %.0f s: closing the files now", ", ".join(hung), DRAIN_S)
+                self.abort()
+                break
+            if over_s is not None and time.monotonic() - over_s > DRAIN_S:
+                log.warning("still not finished %.0f s after the stop: closing the files now", DRAIN_S)
+                self.abort()
+                break
 
     def _hung(self) -> list[str]:
         """The sinks that have not ended, where each is of a camera that waits for none and takes nothing; else none."""

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,20 @@ import pytest
 
 from streampose.errors import PermanentSourceError
 from streampose.export.verify import verify_folder
-from streampose.messages import End, Gap, Missed, PoseResult
+from streampose.messages import Array, End, Gap, Image, Missed, PoseResult
 from streampose.pipeline.channel import Channel
+from streampose.pipeline.detect_stage import Detected, DetectStage
 from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.lane import Result
 from streampose.pipeline.outlet import PATIENCE_S, Outlet
+from streampose.pipeline.pose_stage import PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.sinks.jsonl import JsonlSink
 from tests.pipeline.scripted import ScriptedSource
 from tests.pipeline.test_run import LIMIT_S, execute, make_camera, make_run, watched
-from tests.pipeline.test_stages import make_lane
+from tests.pipeline.test_stages import centred_points, make_lane, one_person
 
 HEADER = {"version": "0", "source": "test", "models": {}, "keypoints": [f"p{n}" for n in range(17)], "config": {}}
 MANY = 60  # far more results than a pipe of one page and a channel hold
@@ -222,3 +224,41 @@ def test_a_recording_waits_for_its_record_and_a_live_camera_does_not_wait_for_th
     assert [line["index"] for line in lines if line["type"] == "frame"] == list(range(2 * MANY))
     assert lines[-1]["dropped"] == {}
     assert record.missed == 0
+
+
+def test_a_recording_whose_record_hangs_does_not_hold_up_the_end_by_a_stage_that_fails(
+    pipe: Pipe, short_run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another camera goes on, and one of its pictures is too much for a network."""
+    run = short_run
+    clip, yard = make_recording(run, "gate", 2 * MANY), make_camera(run, "yard")
+    add_record(clip, pipe.path, None)
+    inbox = clip.sinks[1].inbox
+    hangs = threading.Event()
+
+    def detect(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        if hangs.is_set():
+            raise RuntimeError("the detect stage has a bug")
+        return one_person(images)
+
+    between: Channel[Detected] = Channel("between", 2, "lossless")
+    run.group.adopt(between)
+    detector, pose = DetectStage({1.0: detect}, between, 4), PoseStage(centred_points, between, 4)
+    run.stages = [("detect", detector.run), ("pose", pose.run)]
+    run.join_lane, run.no_more_lanes = detector.add, detector.finish
+    run.cameras = {"gate": clip, "yard": yard}
+    until_s = time.monotonic() + LIMIT_S
+
+    def tick() -> None:
+        if inbox.stats().waiting >= 8 and inbox.idle_s() > 0.2:
+            hangs.set()
+        if time.monotonic() > until_s:
+            pipe.read_on()  # lets the record go, so that a run that does not end fails here and not for ever
+            raise AssertionError("the run does not end")
+
+    with pytest.raises(RuntimeError, match="the detect stage has a bug"):
+        run.execute(tick, 0.02)
+    assert yard.closed()
+    assert clip.sinks[0].ended
+    assert "left behind: jsonl:gate" in caplog.text
+    pipe.read_on()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import av
 import pytest
 
 from streampose.messages import Array, Image, PoseResult
@@ -21,6 +23,7 @@ from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.remux import Remuxer
 from tests.pipeline.scripted import FAST, ScriptedSource
 from tests.pipeline.test_stages import centred_points, make_lane, one_person
 
@@ -186,3 +189,59 @@ def test_an_error_of_the_main_thread_leaves_no_stage_behind(caplog: pytest.LogCa
         run.execute(tick, 0.02)
     assert "left behind" not in caplog.text
     assert run.cameras["gate"].closed()
+
+
+def test_a_stage_that_hangs_while_another_fails_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streampose.pipeline.run.DRAIN_S", 0.3)
+    hangs, back = threading.Event(), threading.Event()
+
+    def hang(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        hangs.set()
+        back.wait(2 * LIMIT_S)
+        return centred_points(images, boxes)
+
+    def fail() -> None:
+        hangs.wait()
+        raise RuntimeError("the third stage has a bug")
+
+    run = make_run(hang)
+    run.group.deadline_s = 0.3
+    run.stages.append(("third", fail))
+    run.cameras = {"gate": make_camera(run, "gate")}
+    until_s = time.monotonic() + LIMIT_S
+
+    def tick() -> None:
+        assert time.monotonic() < until_s, "the run does not end"
+
+    with pytest.raises(RuntimeError, match="the third stage has a bug"):
+        run.execute(tick, 0.02)
+    assert "left behind: pose" in caplog.text
+    back.set()
+
+
+@pytest.mark.parametrize("failing", ["stage", "main thread"])
+def test_the_recorded_source_stream_is_closed_whatever_ends_the_run(
+    failing: str, short_clip: Path, tmp_path: Path
+) -> None:
+    def fail(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        raise RuntimeError("a bug")
+
+    run = make_run(fail if failing == "stage" else centred_points)
+    camera = make_camera(run, "gate")
+    tap = camera.tap = Remuxer(tmp_path / "gate.mp4", "gate")
+    with av.open(str(short_clip)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        for packet in packets:
+            tap.write(packet, container.streams.video[0])
+    run.cameras = {"gate": camera}
+
+    def tick() -> None:
+        if failing == "main thread" and watched(run, "gate"):
+            raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run.execute(tick, 0.02)
+    with av.open(str(tmp_path / "gate.mp4")) as container:
+        assert sum(bool(packet.size) for packet in container.demux(video=0)) == len(packets)
