@@ -120,6 +120,11 @@ class LoadGovernor:
             return self._leave(usual_s, time_s)
         return None
 
+    def forget(self) -> None:
+        """The camera was away: what was seen of it before says nothing of what comes now. The rung stays."""
+        self._late_since_s = self._early_since_s = None
+        self._ages.clear()
+
     @staticmethod
     def _since(since_s: float | None, holds: bool, time_s: float) -> float | None:
         if not holds:
@@ -147,6 +152,5 @@ class LoadGovernor:
 
     def _change(self, what: str, reason: str, time_s: float) -> Degrade:
         self._changed_s = time_s
-        self._late_since_s = self._early_since_s = None
-        self._ages.clear()
+        self.forget()
         return Degrade(self.camera, self.step, what, reason, time_s)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from streampose.messages import Array, Break, Control, Detections, End, Image, Person, PoseResult
+from streampose.messages import Array, Break, Control, Detections, End, Gap, Image, Person, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected
 from streampose.pipeline.lane import Lane
@@ -92,6 +92,8 @@ class PoseStage:
         self._lanes.add(lane)
         if isinstance(message, Break):
             lane.tracker.reset()
+        if lane.governor is not None and (isinstance(message, Break) or _is_stall(message)):
+            lane.governor.forget()
         if isinstance(message, End):
             for gap in lane.ledger.finish():
                 lane.put_out(gap)
@@ -101,6 +103,10 @@ class PoseStage:
             self._lanes.discard(lane)
         else:
             lane.put_out(message)
+
+
+def _is_stall(message: Control) -> bool:
+    return isinstance(message, Gap) and message.cause == "stalled"
 
 
 def analyse(estimator: EstimatesPose, frames: Sequence[tuple[CameraTracker, Detections]]) -> list[tuple[Person, ...]]:

@@ -12,10 +12,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from streampose.messages import Array, Break, Control, Counts, End, Frame, Gap, Image, PoseResult, SourceInfo
+from streampose.messages import Array, Break, Control, Counts, Degrade, End, Frame, Gap, Image, PoseResult, SourceInfo
 from streampose.pipeline import detect_stage
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectsPeople, DetectStage
+from streampose.pipeline.governor import LoadGovernor
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.outlet import Outlet
@@ -114,6 +115,36 @@ def test_a_person_keeps_one_id_and_detection_may_be_seldom() -> None:
     assert [result.detected for result in sink.results] == [i % 3 == 0 for i in range(20)]
     assert {person.id for result in sink.results[4:] for person in result.people} == {1}
     assert all(result.people for result in sink.results[4:])
+
+
+@pytest.mark.parametrize("word", ["break", "stall"])
+@pytest.mark.parametrize("ages", ["late", "early"])
+def test_time_in_which_a_camera_was_away_is_no_proof_to_the_governor(word: str, ages: str) -> None:
+    """Results just before it and the first after it were all late, or all early: nothing was seen of the minute between."""
+    lane, sink, worker = make_lane("a")
+    governor = LoadGovernor("a", 10.0 if ages == "early" else 1e-9)
+    if ages == "early":
+        late = (governor.observe(100.0, -10.0 + n / 10) for n in range(100))
+        assert any(late)
+        governor.forget()
+    step, lane.governor = governor.step, governor
+
+    def feed_twice() -> None:
+        lane.frames.put(Break("a", 0, INFO))
+        for n in range(18):
+            if n == 9:
+                lane.frames.put(Break("a", 1, INFO) if word == "break" else Gap("a", "stalled", 0.8, 60.9))
+            frame = make_frame("a", n)
+            frame = replace(frame, time_s=frame.time_s + (60.0 if n >= 9 else 0.0))
+            lane.ledger.decoded(frame)
+            lane.frames.put(frame)
+        lane.frames.put(End("a", Counts()))
+        lane.frames.close()
+
+    run_stages([(lane, worker, feed_twice)])
+    assert len(sink.results) == 18
+    assert governor.step == step
+    assert not [message for message in sink.messages if isinstance(message, Degrade)]
 
 
 def test_a_frame_that_is_too_old_is_dropped_and_counted() -> None:
