@@ -104,7 +104,8 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
             kept[name] = KeptResults()
         names.take(first_files(now))
         sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, names)
-        return _camera(now, models, name, camera, sinks, group, names, warm_up)
+        tap = None if offline else source_recording(now, name, names, group.given_up)
+        return _camera(now, models, name, camera, sinks, group, tap, warm_up)
 
     for name, camera in config.cameras.items():
         run.cameras[name] = make_camera(name, camera)
@@ -120,14 +121,15 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
         sinks = partial(make_sinks, config, models, name, display, names)
-        made = _camera(config, models, name, camera, sinks, group, names)
+        tap = source_recording(config, name, names, group.given_up)
+        made = _camera(config, models, name, camera, sinks, group, tap)
         before = first.run.cameras[name]
-        made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too
+        error = made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too
         made.producer.said = before.producer.said
         kept = first.kept[name]
         options = replace(smooth_options(config), drop_unconfirmed=_may_confirm(config, kept))
         people = {index: found for index, _, found in smooth_recording(kept.people, options)}
-        replay = Replay(made.lane, people, kept.detected, made.producer.stop)
+        replay = Replay(made.lane, people, kept.detected, made.producer.stop, error)
         run.stages.append((f"replay:{name}", replay.run))
         return made
 
@@ -224,7 +226,7 @@ def _camera(
     camera: CameraConfig,
     sinks_with: SinksWith,
     group: WorkerGroup,
-    names: Names,
+    tap: Remuxer | None,
     prepare: WarmUp | None = None,
 ) -> CameraRun:
     _check_max_age(name, camera)
@@ -261,7 +263,6 @@ def _camera(
         governor=governor,
         stills=stills,
     )
-    tap = source_recording(config, name, names, group.given_up)
     keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
     analysed_tap = tap if camera.detect_url is None else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +19,34 @@ from streampose.build_sinks import check_outputs
 from streampose.config import CameraConfig, validate
 from streampose.config_file import load
 from streampose.errors import ConfigError, SinkError
+from streampose.messages import Array, Image
 from streampose.pipeline.keeper import KeepOptions
 
 NEVER_ASKED: Any = SimpleNamespace(
     detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
 )
 """Networks of which only the skeleton counts."""
+
+
+class SeesNobody:
+    """A detector that has nothing to compile and finds nobody."""
+
+    def warm_up(self, width: int, height: int) -> None:
+        """Nothing to compile."""
+
+    def __call__(self, images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in images]
+
+
+def nobody() -> Any:
+    """Networks that run and find nobody."""
+
+    def no_points(_: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        return [np.zeros((len(own), 17, 3), np.float32) for own in boxes]
+
+    pose: Any = no_points
+    pose.skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",))
+    return SimpleNamespace(detectors={1.0: SeesNobody()}, pose=pose, draw_skeleton=None, facts=dict)
 
 
 def kept(url: str, **keys: object) -> KeepOptions:
@@ -148,10 +172,7 @@ def test_only_who_may_lose_frames_passes_over_a_sink_that_hangs(
     camera: dict[str, str], patience_s: float | None, tmp_path: Path
 ) -> None:
     sinks = [{"jsonl": {"path": f"{tmp_path}/a.jsonl"}}]
-    models: Any = SimpleNamespace(**vars(NEVER_ASKED), facts=dict)
-    models.pose.skeleton.keypoints = ("nose",)
-    models.draw_skeleton = None
-    run = first_reading(validate({"cameras": {"a": camera}, "sinks": sinks}), models).run
+    run = first_reading(validate({"cameras": {"a": camera}, "sinks": sinks}), nobody()).run
     assert [output._patience_s for output in run.cameras["a"].lane.outputs] == [patience_s]
 
 
@@ -237,11 +258,30 @@ def test_a_reader_that_was_given_up_begins_no_file_when_it_comes_back(short_clip
     assert [path.name for path in tmp_path.iterdir()] == ["a.source.mp4"]
 
 
-def test_what_failed_in_the_first_reading_is_not_forgotten_when_the_second_goes_well(short_clip: Path) -> None:
+def test_what_failed_in_the_first_reading_is_not_forgotten_when_the_second_goes_well(
+    short_clip: Path, tmp_path: Path
+) -> None:
     """A server may answer the second time; the results of what was not read before are missing all the same."""
-    config = validate({"cameras": {"a": {"url": str(short_clip)}}, "smooth": {"offline": True}, "sinks": []})
-    first = first_reading(config, NEVER_ASKED)
+    sinks = [{"jsonl": {"path": f"{tmp_path}/a.jsonl"}}]
+    config = validate({"cameras": {"a": {"url": str(short_clip)}}, "smooth": {"offline": True}, "sinks": sinks})
+    first = first_reading(config, nobody())
     first.run.cameras["a"].lane.tally.error = "the server fell silent"
-    second = second_reading(config, NEVER_ASKED, first)
+    second = second_reading(config, nobody(), first)
     second.run.execute(lambda: None)
     assert [str(failure) for failure in second.run.failures()] == ["a: the server fell silent"]
+    footer = json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])
+    assert (footer["complete"], footer["error"]) == (False, "the server fell silent")
+
+
+def test_the_source_stream_of_a_recording_that_is_read_twice_is_recorded_once(short_clip: Path, tmp_path: Path) -> None:
+    record = {"record": {"path": f"{tmp_path}/{{camera}}.mp4", "mode": "source", "segment": "1h"}}
+    config = validate({"cameras": {"a": {"url": str(short_clip)}}, "smooth": {"offline": True}, "sinks": [record]})
+    first = first_reading(config, nobody())
+    first.run.execute(lambda: None)
+    assert not list(tmp_path.rglob("*.mp4"))
+    second = second_reading(config, nobody(), first)
+    second.run.execute(lambda: None)
+    (path,) = tmp_path.rglob("*.mp4")
+    assert second.run.cameras["a"].outputs() == [str(path)]
+    with av.open(str(path)) as recorded:
+        assert sum(bool(packet.size) for packet in recorded.demux(video=0)) == 20

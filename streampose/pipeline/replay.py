@@ -43,7 +43,8 @@ class Replay:
     """The body of thread `replay:gate`: frames in, results of `people` by frame index out.
 
     A frame that the first reading did not reach (it was interrupted) ends the replay by `stop`; it is not counted. One that
-    lacks a result although later ones have theirs is dropped: a gap of the record, counted and said.
+    lacks a result although later ones have theirs is dropped: a gap of the record, counted and said. `error`: what ended
+    the first reading early; the record ends with it, for what comes after is missing.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Replay:
         people: Mapping[int, tuple[Person, ...]],
         detected: Mapping[int, bool],
         stop: Callable[[], None],
+        error: str | None = None,
     ) -> None:
         self._lane = lane
         self._people = people
         self._detected = detected
         self._stop = stop
+        self._error = error
 
     def run(self) -> None:
         beyond = unknown = 0
@@ -82,7 +85,7 @@ class Replay:
                         log.warning("%s: %d frames had %s; the record says where", self._lane.camera, unknown, UNKNOWN)
                     counts = self._lane.ledger.counts
                     counts = replace(counts, decoded=counts.decoded - beyond)
-                    self._lane.put_out(replace(item, counts=counts))
+                    self._lane.put_out(replace(item, counts=counts, error=self._error or item.error))
                 else:
                     self._lane.put_out(item)
         finally:
