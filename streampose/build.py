@@ -205,11 +205,12 @@ def _ladder(name: str, camera: CameraConfig, models: Models) -> tuple[Rung, ...]
 
 def describe(config: Config) -> list[str]:
     """What a configuration would do, a line a camera. Raises ConfigError for what cannot be; opens nothing."""
+    for name, camera in config.cameras.items():
+        _check_addresses(name, camera)
     check_options(config)
     sinks = ", ".join(sink for sink, _ in config.sinks)
     lines = []
     for name, camera in config.cameras.items():
-        _check_addresses(name, camera)
         _check_max_age(name, camera)
         keep_options(name, camera)
         if config.smooth.offline:

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from streampose import __version__
 from streampose.build_models import Models
@@ -131,7 +131,7 @@ def _keeps(options: RecordConfig) -> bool:
 def source_recording(config: Config, camera: str, names: Names, given_up: Callable[[], bool]) -> Remuxer | None:
     """The tap that records the source's own stream, where a record sink asks for it; `given_up` as in Remuxer."""
     for _, options in config.sinks:
-        if isinstance(options, RecordConfig) and options.mode in ("source", "both"):
+        if _taps(options):
             template = source_template(options.path)
             retention = _retention(config, options, template, camera, names)
             return Remuxer(
@@ -146,8 +146,14 @@ def source_recording(config: Config, camera: str, names: Names, given_up: Callab
     return None
 
 
+def _taps(options: Section) -> TypeGuard[RecordConfig]:
+    """Whether a sink records the source's own stream."""
+    return isinstance(options, RecordConfig) and options.mode in ("source", "both")
+
+
 def check_options(config: Config) -> None:
-    """See that the sinks can do what is asked of them; raises ConfigError. Looks at no file."""
+    """See that the sinks can do what is asked of them; raises ConfigError."""
+    _check_taps(config)
     taken: dict[str, tuple[int, str, str]] = {}
     for number, (name, options) in enumerate(config.sinks):
         if isinstance(options, RecordConfig):
@@ -168,6 +174,24 @@ def check_options(config: Config) -> None:
             for path in _videos(options) if isinstance(options, RecordConfig) else (options.path,):
                 for camera in config.cameras:
                     _take(taken, os.path.normpath(path.replace("{camera}", camera)), number, name, camera)
+
+
+def _check_taps(config: Config) -> None:
+    """See that one sink at most records the source's own stream, and that every camera has one."""
+    taps = [options for _, options in config.sinks if _taps(options)]
+    if len(taps) > 1:
+        raise ConfigError(
+            f"sinks: record.mode: {taps[0].path} and {taps[1].path} would both record the source's own stream; "
+            "one can: give the others `mode: annotated`"
+        )
+    for name, camera in config.cameras.items() if taps else ():
+        kind = kind_of(camera.full_url)
+        if kind in ("images", "synthetic"):
+            what = "pictures have" if kind == "images" else "a test pattern has"
+            raise ConfigError(
+                f"sinks: record.mode: {taps[0].mode}: cameras.{name}: {what} no stream to record; "
+                "give `mode: annotated`, or leave that camera out"
+            )
 
 
 def _take(taken: dict[str, tuple[int, str, str]], path: str, number: int, sink: str, camera: str) -> None:

@@ -229,7 +229,10 @@ class RecordConfig(Section):
     keep: Positive | None = Field(None, description="rolled files: for so long")
     keep_bytes: Annotated[Bytes, Field(gt=0)] | None = Field(None, description="rolled files: so many bytes of them")
     min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
-    mode: Literal["annotated", "source", "both"] = "annotated"
+    mode: Literal["annotated", "source", "both"] = Field(
+        "annotated",
+        description="source: the packets of a video or camera as they come, in one `record` of a run at most",
+    )
 
     @field_validator("size")
     @classmethod

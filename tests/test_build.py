@@ -149,6 +149,30 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
             {},
             "would both write out/gate.source.mp4",
         ),
+        (
+            {},
+            [{"record": {"path": "a/{camera}.mp4", "mode": "both"}}, {"record": {"path": "b.mkv", "mode": "source"}}],
+            {},
+            "sinks: record.mode: a/{camera}.mp4 and b.mkv would both record the source's own stream; one can",
+        ),
+        (
+            {"url": "test:people?live=1"},
+            [{"record": {"mode": "source"}}],
+            {},
+            "sinks: record.mode: source: cameras.gate: a test pattern has no stream to record",
+        ),
+        (
+            {"url": "holiday.jpg"},
+            [{"record": {"mode": "both"}}],
+            {},
+            "sinks: record.mode: both: cameras.gate: pictures have no stream to record",
+        ),
+        (
+            {"url": "foo://x"},
+            [{"record": {"mode": "both"}}],
+            {},
+            "cameras.gate.url: foo://x: scheme foo:// is not known",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_opened(
