@@ -49,6 +49,7 @@ from streampose.sinks.base import Sink
 from streampose.sinks.display import Display
 from streampose.sinks.paths import Names
 from streampose.sinks.remux import Remuxer
+from streampose.sinks.retention import Sweeper
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
 from streampose.sources.libav import SEGMENT_S, is_segmented
@@ -90,7 +91,14 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
     group.adopt(between)
     detect = DetectStage(models.detectors, between, config.detect.batch)
     pose = PoseStage(models.pose, between, config.detect.batch)
-    run = Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
+    sweeper = Sweeper()
+
+    def no_more_cameras() -> None:
+        detect.finish()
+        sweeper.end()
+
+    stages = [("detect", detect.run), ("pose", pose.run), ("retention", sweeper.run)]
+    run = Run(group, stages, detect.add, no_more_cameras)
     warm_up = WarmUp(list(models.detectors.values()))
     offline = config.smooth.offline
     display = None if offline else make_display(config, models)
@@ -103,8 +111,8 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
             _check_offline(name, camera)
             kept[name] = KeptResults()
         names.take(first_files(now))
-        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, names)
-        tap = None if offline else source_recording(now, name, names, group.given_up)
+        sinks = (lambda _: [kept[name]]) if offline else partial(make_sinks, now, models, name, display, names, sweeper)
+        tap = None if offline else source_recording(now, name, names, sweeper, group.given_up)
         return _camera(now, models, name, camera, sinks, group, tap, warm_up)
 
     for name, camera in config.cameras.items():
@@ -117,11 +125,12 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
     group = WorkerGroup()
     display = make_display(config, models)
     run = Run(group, [], lambda lane: None, lambda: None)
+    sweeper = Sweeper()  # which needs no thread: a recording is never away, so that its sinks see to it
     names = Names(others | first_files(config))
 
     def make_camera(name: str, camera: CameraConfig) -> CameraRun:
-        sinks = partial(make_sinks, config, models, name, display, names)
-        tap = source_recording(config, name, names, group.given_up)
+        sinks = partial(make_sinks, config, models, name, display, names, sweeper)
+        tap = source_recording(config, name, names, sweeper, group.given_up)
         made = _camera(config, models, name, camera, sinks, group, tap)
         before = first.run.cameras[name]
         error = made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too

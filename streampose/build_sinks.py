@@ -20,7 +20,7 @@ from streampose.sinks.paths import Names, Rolled, check_apart, check_template, c
 from streampose.sinks.pictures import annotated_name
 from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
-from streampose.sinks.retention import Retention, Rules
+from streampose.sinks.retention import Retention, Rules, Sweeper
 from streampose.sinks.video_file import check_extension, check_preset
 from streampose.sources.open import PICTURE_SUFFIXES, address_of, kind_of
 
@@ -36,17 +36,19 @@ def make_sinks(
     camera: str,
     display: Display | None,
     names: Names,
+    sweeper: Sweeper,
     extra: Footer,
 ) -> list[Sink]:
     """The sinks of one camera, in the configuration's order; a display that cannot be is left out. `names` are those of
-    the run's files. `extra` is asked for more fields when a record's footer is written."""
+    the run's files, `sweeper` sees to how long they are kept. `extra` is asked for more fields when a record's footer is
+    written."""
     made: list[Sink] = []
     for name, options in config.sinks:
         if isinstance(options, DisplayConfig):
             if display is not None:
                 made.append(display.sink(camera))
         elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, names, extra))
+            made.append(_make_sink(config, models, camera, name, options, names, sweeper, extra))
     return made
 
 
@@ -57,6 +59,7 @@ def _make_sink(
     name: str,
     options: Section,
     names: Names,
+    sweeper: Sweeper,
     extra: Footer,
 ) -> Sink:
     kind = load(SINKS, name)
@@ -82,7 +85,7 @@ def _make_sink(
             segment_s=options.segment,
             names=names,
             sources=_sources(config),
-            retention=_retention(config, options, options.path, camera, names),
+            retention=_retention(config, options, options.path, camera, names, sweeper),
         )
     else:
         raise ConfigError(f'sinks: "{name}" has no builder')
@@ -108,7 +111,9 @@ def _record_segment(config: Config, options: JsonlConfig) -> float | None:
     return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
 
 
-def _retention(config: Config, options: RecordConfig, template: str, camera: str, names: Names) -> Retention | None:
+def _retention(
+    config: Config, options: RecordConfig, template: str, camera: str, names: Names, sweeper: Sweeper
+) -> Retention | None:
     """What a rolling video keeps; the record that rolls with it goes with it, with the annotated one where there are two."""
     if not _keeps(options):
         return None
@@ -120,7 +125,9 @@ def _retention(config: Config, options: RecordConfig, template: str, camera: str
     records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
     paths = [template, *(records if options is first and template == _videos(options)[0] else ())]
     rules = Rules(options.keep, options.keep_bytes, options.min_free)
-    return Retention([names.roll(path, camera) for path in paths], rules, names)
+    retention = Retention([names.roll(path, camera) for path in paths], rules, names)
+    sweeper.add(retention)
+    return retention
 
 
 def _keeps(options: RecordConfig) -> bool:
@@ -128,12 +135,14 @@ def _keeps(options: RecordConfig) -> bool:
     return options.segment is not None and (options.keep, options.keep_bytes, options.min_free) != (None, None, None)
 
 
-def source_recording(config: Config, camera: str, names: Names, given_up: Callable[[], bool]) -> Remuxer | None:
+def source_recording(
+    config: Config, camera: str, names: Names, sweeper: Sweeper, given_up: Callable[[], bool]
+) -> Remuxer | None:
     """The tap that records the source's own stream, where a record sink asks for it; `given_up` as in Remuxer."""
     for _, options in config.sinks:
         if _taps(options):
             template = source_template(options.path)
-            retention = _retention(config, options, template, camera, names)
+            retention = _retention(config, options, template, camera, names, sweeper)
             return Remuxer(
                 template,
                 camera,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +23,7 @@ from streampose.config_file import load
 from streampose.errors import ConfigError, SinkError
 from streampose.messages import Array, Image
 from streampose.pipeline.keeper import KeepOptions
+from streampose.sinks.paths import fill
 
 NEVER_ASKED: Any = SimpleNamespace(
     detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
@@ -309,3 +312,44 @@ def test_the_source_stream_of_a_recording_that_is_read_twice_is_recorded_once(sh
     assert second.run.cameras["a"].outputs() == [str(path)]
     with av.open(str(path)) as recorded:
         assert sum(bool(packet.size) for packet in recorded.demux(video=0)) == 20
+
+
+@pytest.mark.parametrize("camera", ["away", "taken out", "without its sink"])
+def test_old_files_are_deleted_while_no_picture_of_their_camera_is_recorded(
+    camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streampose.sinks.retention.SWEEP_EVERY_S", 0.05)
+    template, now_s = f"{tmp_path}/{{camera}}.mp4", time.time()
+    record = {"record": {"path": template, "segment": "10m", "keep": "1h"}}
+    cameras = {"gate": {"url": "rtsp://127.0.0.1:9/gate"}, "yard": {"url": "test:people?live=1&fps=5"}}
+    for hours in (0, 1):  # a file where the folder of the day should be ends the sink of the yard
+        day = fill(template, "yard", now_s + 3600 * hours).parent
+        day.parent.mkdir(exist_ok=True)
+        day.touch()
+    run = first_reading(validate({"cameras": cameras, "sinks": [record]}), nobody()).run
+    old = fill(template, "yard" if camera == "without its sink" else "gate", now_s - 2 * 86400)
+    gate, yard = run.cameras["gate"], run.cameras["yard"]
+    ready = {
+        "away": lambda: gate.lane.tally.state == "reconnecting",
+        "taken out": gate.closed,
+        "without its sink": lambda: yard.sinks[0].ended,
+    }[camera]
+    made = False
+    until_s = time.monotonic() + 30
+
+    def tick() -> None:
+        nonlocal made
+        assert time.monotonic() < until_s, "the old file is never deleted"
+        if camera == "taken out":
+            run.remove("gate")
+        if not made and ready():
+            old.parent.mkdir(parents=True)
+            old.touch()
+            os.utime(old, (now_s - 2 * 86400, now_s - 2 * 86400))
+            made = True
+        elif made and not old.exists():
+            run.stop()
+
+    run.execute(tick, 0.02)
+    assert made
+    assert not old.exists()

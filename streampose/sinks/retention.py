@@ -1,4 +1,4 @@
-"""How long recordings are kept: a pure decision, and the small hand that carries it out."""
+"""How long recordings are kept: a pure decision, the small hand that carries it out, and the thread that sees to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import shutil
 import stat
 import sys
+import threading
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from streampose.sinks.paths import Names, Rolled
 
 log = logging.getLogger(__name__)
 
-_SWEEP_EVERY_S = 60.0
+SWEEP_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +76,35 @@ class Retention:
     """Deletes the oldest recordings of `places`, whose videos and records may share one, so that they go together.
 
     What is being written (`names` are those of the run) and what is another camera's stays. What it cannot delete it says
-    once and leaves.
+    once and leaves. Any thread may sweep; while one does, another leaves it to that one.
     """
 
     def __init__(self, places: Sequence[Rolled], rules: Rules, names: Names) -> None:
-        self._places = list(places)
+        self.places = tuple(places)
         self._folders = {place.folder for place in places}
         self._rules = rules
         self._names = names
         self._stuck: set[Path] = set()
         self._last_sweep_s: float | None = None
         self._announced = False
+        self._lock = threading.Lock()  # held by who sweeps; nobody waits for it, since a disk may hang
 
     def sweep_if_due(self, now_s: float) -> list[Path]:
         """Sweep once a minute; a clock that was set back counts as due."""
-        if self._last_sweep_s is not None and 0 <= now_s - self._last_sweep_s < _SWEEP_EVERY_S:
+        if self._last_sweep_s is not None and 0 <= now_s - self._last_sweep_s < SWEEP_EVERY_S:
             return []
         return self.sweep(now_s)
 
     def sweep(self, now_s: float) -> list[Path]:
         """Delete what the rules say, after saying so; gives the deleted files."""
+        if not self._lock.acquire(blocking=False):
+            return []
+        try:
+            return self._sweep(now_s)
+        finally:
+            self._lock.release()
+
+    def _sweep(self, now_s: float) -> list[Path]:
         self._last_sweep_s = now_s
         doomed = decide(self._find(), self._rules, now_s, self._free(), self._names.writing())
         if not doomed:
@@ -108,7 +119,7 @@ class Retention:
 
     def _find(self) -> list[Kept]:
         found: dict[Path, Kept] = {}
-        for place in self._places:
+        for place in self.places:
             for path in place.find():
                 if path in self._stuck or (place.number(path) != 1 and self._names.is_first(path)):
                     continue
@@ -122,9 +133,9 @@ class Retention:
 
     def _free(self) -> int:
         """Of the first place's disk; where it does not say, nothing is deleted for want of space."""
-        folder = self._places[0].folder.absolute()
-        existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
         try:
+            folder = self.places[0].folder.absolute()
+            existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))
             return shutil.disk_usage(existing).free
         except OSError:
             return sys.maxsize
@@ -140,6 +151,28 @@ class Retention:
             if folder in self._folders or not _removed(folder):
                 break
         return True
+
+
+class Sweeper:
+    """The body of thread `retention`: sweeps all of a run once a minute, whatever their cameras do, so that files go on to
+    be deleted while a camera is away or after it was taken out, and on a disk so full that nothing is written any more."""
+
+    def __init__(self) -> None:
+        self._retentions: dict[tuple[Rolled, ...], Retention] = {}
+        self._over = threading.Event()
+
+    def add(self, retention: Retention) -> None:
+        """Sweep one more, in place of the earlier one of the same files; any thread may call."""
+        self._retentions[retention.places] = retention
+
+    def run(self) -> None:
+        while not self._over.wait(SWEEP_EVERY_S):
+            for retention in list(self._retentions.values()):
+                retention.sweep_if_due(time.time())
+
+    def end(self) -> None:
+        """The run is over; may be called again."""
+        self._over.set()
 
 
 def _removed(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import av
 import pytest
 
+from streampose.errors import PermanentSourceError
 from streampose.messages import Array, Image, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected, DetectStage
@@ -245,3 +246,29 @@ def test_the_recorded_source_stream_is_closed_whatever_ends_the_run(
         run.execute(tick, 0.02)
     with av.open(str(tmp_path / "gate.mp4")) as container:
         assert sum(bool(packet.size) for packet in container.demux(video=0)) == len(packets)
+
+
+def test_a_thread_that_hangs_when_every_camera_is_closed_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the one that deletes old files may on a network disk."""
+    monkeypatch.setattr("streampose.pipeline.run.DRAIN_S", 0.3)
+    back = threading.Event()
+    run = make_run()
+    run.group.deadline_s = 0.3
+
+    def hang() -> None:
+        back.wait(2 * LIMIT_S)
+
+    run.stages.append(("third", hang))
+    gone = PermanentSourceError("the camera is gone", kind="usage")
+    run.cameras = {"gate": make_camera(run, "gate", [1, gone])}
+    until_s = time.monotonic() + LIMIT_S
+
+    def tick() -> None:
+        assert time.monotonic() < until_s, "the run does not end"
+
+    run.execute(tick, 0.02)
+    assert run.cameras["gate"].closed()
+    assert "left behind: third" in caplog.text
+    back.set()

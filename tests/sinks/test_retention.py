@@ -22,7 +22,7 @@ from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.paths import Names, Rolled, create, fill, make_folder, numbered
 from streampose.sinks.record import RecordSink
 from streampose.sinks.remux import source_template
-from streampose.sinks.retention import Kept, Retention, Rules, decide
+from streampose.sinks.retention import Kept, Retention, Rules, Sweeper, decide
 
 FILES = st.lists(
     st.builds(Kept, st.integers(0, 10**6).map(lambda n: Path(f"f{n}")), st.floats(0, 1000), st.integers(0, 1000)),
@@ -216,8 +216,8 @@ def test_all_that_a_run_writes_is_known_to_its_retention(tmp_path: Path) -> None
     config = validate({"cameras": {"gate": {"url": "rtsp://10.0.0.2/"}}, "sinks": sinks})
     names, (_, options) = Names(), config.sinks[0]
     assert isinstance(options, RecordConfig)
-    annotated = _retention(config, options, options.path, "gate", names)
-    source = _retention(config, options, source_template(options.path), "gate", names)
+    annotated = _retention(config, options, options.path, "gate", names, Sweeper())
+    source = _retention(config, options, source_template(options.path), "gate", names, Sweeper())
     assert annotated is not None
     assert source is not None
     files = [
@@ -229,6 +229,26 @@ def test_all_that_a_run_writes_is_known_to_its_retention(tmp_path: Path) -> None
         names.release(path)
     assert source.sweep(1.8e9) == files[1][:1], "800 bytes are left of the source alone"
     assert sorted(annotated.sweep(1.8e9)) == sorted([files[0][0], files[2][0], min(files[0][1], files[2][1])])
+
+
+def test_who_finds_it_being_swept_leaves_it(tmp_path: Path) -> None:
+    """A disk that hangs under one thread must not hold up another."""
+    path = make_file(fill(f"{tmp_path}/{{camera}}.mp4", "gate", 1.79e9), 1000)
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Rolled):
+        def find(self) -> list[Path]:
+            asked.set()
+            answer.wait(30)
+            return super().find()
+
+    retention = Retention([Slow(f"{tmp_path}/{{camera}}.mp4", "gate")], Rules(keep_bytes=0), Names())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(retention.sweep, 1.8e9)
+        assert asked.wait(30)
+        assert retention.sweep(1.8e9) == []
+        answer.set()
+        assert first.result(30) == [path]
 
 
 @pytest.mark.parametrize(
