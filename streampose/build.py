@@ -137,7 +137,8 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
         made.producer.said = before.producer.said
         kept = first.kept[name]
         options = replace(smooth_options(config), drop_unconfirmed=_may_confirm(config, kept))
-        people = {index: found for index, _, found in smooth_recording(kept.people, options)}
+        smooth = smooth_recording(kept.people, options, models.pose.skeleton.sigmas)
+        people = {index: found for index, _, found in smooth}
         replay = Replay(made.lane, people, kept.detected, made.producer.stop, error)
         run.stages.append((f"replay:{name}", replay.run))
         return made

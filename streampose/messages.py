@@ -110,7 +110,8 @@ class Person:
 
     `id` is a label unique per camera and never reused. `score` in 0..1. `box` (4,) xyxy is the tracked person box.
     `keypoints` (K, 3) x, y, score are filtered; `raw` (K, 3) is what the network said in this frame, None where it was
-    not asked. `std` (K,) is the filter's standard deviation of each point's position in pixels (per axis).
+    not asked. `std` (K,) is the filter's standard deviation of each point's position in pixels (per axis), infinite where
+    the point was never measured.
     `joint_state` has K words: measured (this frame's measurement was used), coasted (none was), rejected (gated out).
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -17,7 +18,10 @@ from streampose.annotate import jobs_for
 from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
 from streampose.errors import PermanentSourceError, SinkError, StreamposeError, UsageError
+from streampose.pose.skeleton import load_skeleton
 from streampose.sources.open import kind_of
+from streampose.track.offline import smooth_track
+from streampose.track.options import SmoothOptions
 from tests.media import cut, write_video
 
 FAST = ["--set", "detect.size=320"]
@@ -70,6 +74,28 @@ def test_a_recording_is_smoothed_with_hindsight(
     with av.open(str(annotated[0] / "short.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == len(offline) == len(live) == 20
     assert jitter(offline) < jitter(live)
+
+
+def test_hindsight_knows_how_far_each_joint_is_to_be_trusted(annotated: tuple[Path, BaseException | None]) -> None:
+    """The record's own measurements, smoothed with the skeleton's sigmas, are what it says of the longest track."""
+    frames = frames_of(annotated[0] / "short.jsonl")
+    tracks: dict[int, list[tuple[float, dict[str, Any]]]] = {}
+    for frame in frames:
+        for person in frame["people"]:  # type: ignore[attr-defined]
+            tracks.setdefault(person["id"], []).append((frame["time"], person))  # type: ignore[arg-type]
+    life = max(tracks.values(), key=len)
+    assert len(life) > 10
+    times_s, people = np.array([time_s for time_s, _ in life]), [person for _, person in life]
+    raw = np.array([person["raw"] or np.full((17, 3), np.nan) for person in people], np.float64)
+    used = np.array([[word == "measured" for word in person["joint_state"]] for person in people])
+    boxes, sigmas = np.array([person["box"] for person in people]), load_skeleton("coco17").sigmas
+    points, std = smooth_track(times_s, raw, used, boxes, SmoothOptions(), sigmas)
+    known = used.any(axis=0)
+    said = np.array([person["std"] for person in people], np.float64)
+    np.testing.assert_allclose(said[:, known], std[:, known], atol=0.02)
+    assert np.isnan(said[:, ~known]).all()
+    said = np.array([person["keypoints"] for person in people], np.float64)
+    np.testing.assert_allclose(said[:, known, :2], points[:, known, :2], atol=0.05)
 
 
 def test_what_is_said_of_a_recording_is_one_line_however_long(tmp_path: Path, pictures: Path) -> None:

@@ -173,19 +173,19 @@ class _Life:
         return result
 
     def row(self, method: str, points: Floats) -> Row:
-        given = ~(self.hidden | self.absent[:, None])
-        given[: round(self.fps)] = False
+        gap = self.hidden | self.absent[:, None]
+        settled = np.arange(len(gap))[:, None] >= round(self.fps)
         inside = self._inside()
         error = np.linalg.norm(points - self.truth, axis=2)
-        gaps = error[~given & inside & np.isfinite(error)][round(self.fps) :]
+        given, gap = ~gap & settled & inside, gap & settled & inside & np.isfinite(error)
         return Row(
             fps=round(self.fps),
             method=method,
-            error_px=float(np.nanmean(error[given & inside])),
-            error_percent=float(100 * np.nanmean(error[given & inside]) / self.height),
-            acceleration_px=self._acceleration_error(points, given & inside),
-            lag_ms=self._lag_ms(points, given & inside),
-            gap_error_px=None if method == "raw" else float(gaps.mean()),
+            error_px=float(np.nanmean(error[given])),
+            error_percent=float(100 * np.nanmean(error[given]) / self.height),
+            acceleration_px=self._acceleration_error(points, given),
+            lag_ms=self._lag_ms(points, given),
+            gap_error_px=None if method == "raw" else float(error[gap].mean()),
         )
 
     def _inside(self) -> npt.NDArray[np.bool_]:

@@ -92,19 +92,22 @@ def smooth_step(
     next_mean: Floats,
     next_cov: Floats,
     dt: float,
+    decay: Any = 0.0,
 ) -> tuple[Floats, Floats]:
     """One backward step (Rauch, Tung, Striebel, 1965): the filtered state at t, knowing the smoothed one at t + dt.
 
-    `predicted_*` is what `predict` made of `mean` and `cov` over `dt`: C = P F' P_pred^-1, x = x + C (x_next - x_pred),
-    P = P + C (P_next - P_pred) C'.
+    `predicted_*` is what `predict` made of `mean` and `cov` over `dt` with this `decay` (...,): C = P F' P_pred^-1,
+    x = x + C (x_next - x_pred), P = P + C (P_next - P_pred) C'.
     """
     a, b, d = predicted_cov[..., 0, 0], predicted_cov[..., 0, 1], predicted_cov[..., 1, 1]
     determinant = np.maximum(a * d - b * b, np.finfo(np.float64).tiny)
     inverse = np.empty_like(cov)
     inverse[..., 0, 0], inverse[..., 1, 1] = d / determinant, a / determinant
     inverse[..., 0, 1] = inverse[..., 1, 0] = -b / determinant
-    f = np.array([[1.0, dt], [0.0, 1.0]])
-    gain = cov @ f.T @ inverse
+    reach, keep = transition(dt, decay)
+    f = np.zeros((*reach.shape, 2, 2))
+    f[..., 0, 0], f[..., 0, 1], f[..., 1, 1] = 1.0, reach, keep
+    gain = cov @ np.swapaxes(f, -1, -2) @ inverse
     smoothed = mean + gain @ (next_mean - predicted_mean)
     spread = cov + gain @ (next_cov - predicted_cov) @ np.swapaxes(gain, -1, -2)
     return smoothed, (spread + np.swapaxes(spread, -1, -2)) / 2

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from streampose.messages import JointState, Person, TrackState
 from streampose.track import kalman
 from streampose.track.options import SmoothOptions
-from streampose.track.smoother import VELOCITY_STD, joint_spread, noise_var, process_noise
+from streampose.track.smoother import COAST_DECAY, VELOCITY_STD, joint_spread, noise_var, process_noise
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -33,25 +33,26 @@ def smooth_track(
     times_s: npt.NDArray[Any],
     raw: npt.NDArray[Any],
     used: Bools,
-    sizes: npt.NDArray[Any],
+    boxes: npt.NDArray[Any],
     options: SmoothOptions,
-    sigmas: npt.NDArray[Any] | None = None,
+    sigmas: npt.NDArray[Any],
 ) -> tuple[Floats, Floats]:
     """The points of one person as seen from before and after: key points (T, K, 3) and their std (T, K) px per axis.
 
     `times_s` (T,) grows strictly, `raw` (T, K, 3) holds x, y, score, NaN where nothing was measured, `used` (T, K) says
-    which measurements count, `sizes` (T,) px are the body heights. `sigmas` (K,) are the OKS's; without them all joints
-    are alike. Where a joint is never measured its position is NaN and its std infinite. The score of a bridged point
+    which measurements count, `boxes` (T, 4) xyxy px hold the body, `sigmas` (K,) are the OKS's. A joint hidden for long
+    goes with the box. Where it is never measured its position is NaN and its std infinite. The score of a bridged point
     falls with the time to the nearest measurement, to 0 at `coast_s`.
     """
-    times_s, sizes = np.asarray(times_s, np.float64), np.maximum(np.asarray(sizes, np.float64), 1.0)
+    times_s, boxes = np.asarray(times_s, np.float64), np.asarray(boxes, np.float64)
+    sizes = _heights(boxes)
     raw = np.asarray(raw, np.float64)
     used = used & np.isfinite(raw).all(axis=2)
-    spread = joint_spread(np.ones(raw.shape[1]) if sigmas is None else sigmas)
     score = np.where(used, np.clip(np.nan_to_num(raw[..., 2]), 0.0, 1.0), 0.0)
-    r = noise_var(score, sizes[:, None], spread, options)
-    mean, cov = _forward(times_s, raw[..., :2], used, r, sizes, options)
-    smooth_mean, smooth_cov = _backward(times_s, mean, cov, sizes, options)
+    r = noise_var(score, sizes[:, None], joint_spread(sigmas), options)
+    steps = _Steps(times_s, used, boxes, options)
+    mean, cov = _forward(steps, raw[..., :2], used, r)
+    smooth_mean, smooth_cov = _backward(steps, mean, cov)
     points = np.concatenate((smooth_mean[:, :, 0, :], _bridged_score(times_s, score, used, options)[..., None]), axis=2)
     std = np.sqrt(smooth_cov[..., 0, 0])
     never = ~used.any(axis=0)
@@ -59,19 +60,49 @@ def smooth_track(
     return points, std
 
 
-def _forward(
-    times_s: Floats, z: Floats, used: Bools, r: Floats, sizes: Floats, options: SmoothOptions
-) -> tuple[Floats, Floats]:
+def _heights(boxes: Floats) -> Floats:
+    """Body heights (T,) px: the longer sides, at least 1."""
+    return np.asarray(np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0))
+
+
+class _Steps:
+    """How the K joints of a body move between T frames: evenly, but one hidden for longer than `coast_s`, or not seen
+    before or after, takes the velocity of its body, as in live filtering."""
+
+    def __init__(self, times_s: Floats, used: Bools, boxes: Floats, options: SmoothOptions) -> None:
+        self.sizes = _heights(boxes)
+        self._dt = np.diff(times_s)
+        self._q = process_noise(self.sizes, options)
+        self._drift = np.diff((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0) / self._dt[:, None]
+        last_s = np.maximum.accumulate(np.where(used, times_s[:, None], -np.inf))[:-1]
+        next_s = np.minimum.accumulate(np.where(used, times_s[:, None], np.inf)[::-1])[::-1][1:]
+        hidden = ~(used[:-1] & used[1:]) & (next_s - last_s > options.coast_s)
+        self._decay = np.where(hidden, COAST_DECAY, 0.0)
+        settled_var = self._q[0] / (2 * COAST_DECAY)  # of a velocity that decays: what is added is what is lost
+        self.first_velocity_var = np.where(used[0], (2 * VELOCITY_STD * self.sizes[0]) ** 2, settled_var)
+        self.first_velocity = self._drift[:1].sum(axis=0)  # the body's, 0 where there is but one frame
+
+    def predict(self, t: int, mean: Floats, cov: Floats) -> tuple[Floats, Floats]:
+        """From frame t to the next."""
+        return kalman.predict(mean, cov, float(self._dt[t]), self._q[t], self._drift[t], self._decay[t])
+
+    def smooth(self, t: int, mean: Floats, cov: Floats, next_mean: Floats, next_cov: Floats) -> tuple[Floats, Floats]:
+        """Frame t, filtered, once the next is smoothed."""
+        ahead = self.predict(t, mean, cov)
+        return kalman.smooth_step(mean, cov, *ahead, next_mean, next_cov, float(self._dt[t]), self._decay[t])
+
+
+def _forward(steps: _Steps, z: Floats, used: Bools, r: Floats) -> tuple[Floats, Floats]:
     """Filtered means (T, K, 2, 2) and covariances (T, K, 2, 2), from next to no knowledge at the start."""
     count, joints = used.shape
     means, covs = np.empty((count, joints, 2, 2)), np.empty((count, joints, 2, 2))
     safe = np.nan_to_num(z)
     begin = safe[used.argmax(axis=0), np.arange(joints)]
-    mean, cov = kalman.begin(begin, 0.0, (UNKNOWN * sizes[0]) ** 2, (2 * VELOCITY_STD * sizes[0]) ** 2)
+    begin_var = (UNKNOWN * steps.sizes[0]) ** 2
+    mean, cov = kalman.begin(begin, steps.first_velocity, begin_var, steps.first_velocity_var)
     for t in range(count):
         if t:
-            dt = float(times_s[t] - times_s[t - 1])
-            mean, cov = kalman.predict(mean, cov, dt, process_noise(sizes[t - 1], options))
+            mean, cov = steps.predict(t - 1, mean, cov)
         seen_mean, seen_cov = kalman.update(mean, cov, safe[t], r[t])
         seen = used[t][:, None, None]
         mean, cov = np.where(seen, seen_mean, mean), np.where(seen, seen_cov, cov)
@@ -79,15 +110,11 @@ def _forward(
     return means, covs
 
 
-def _backward(
-    times_s: Floats, means: Floats, covs: Floats, sizes: Floats, options: SmoothOptions
-) -> tuple[Floats, Floats]:
+def _backward(steps: _Steps, means: Floats, covs: Floats) -> tuple[Floats, Floats]:
     """The Rauch-Tung-Striebel pass over what `_forward` left: smoothed means and covariances."""
     means, covs = means.copy(), covs.copy()
-    for t in range(len(times_s) - 2, -1, -1):
-        dt = float(times_s[t + 1] - times_s[t])
-        ahead_mean, ahead_cov = kalman.predict(means[t], covs[t], dt, process_noise(sizes[t], options))
-        means[t], covs[t] = kalman.smooth_step(means[t], covs[t], ahead_mean, ahead_cov, means[t + 1], covs[t + 1], dt)
+    for t in range(len(means) - 2, -1, -1):
+        means[t], covs[t] = steps.smooth(t, means[t], covs[t], means[t + 1], covs[t + 1])
     return means, covs
 
 
@@ -120,9 +147,7 @@ def reconsider(
     return np.asarray(usable & (residual2 <= options.gate**2 * var))
 
 
-def smooth_recording(
-    moments: Iterable[Moment], options: SmoothOptions, sigmas: npt.NDArray[Any] | None = None
-) -> list[Moment]:
+def smooth_recording(moments: Iterable[Moment], options: SmoothOptions, sigmas: npt.NDArray[Any]) -> list[Moment]:
     """The people of a whole recording with boxes, key points and std as they are with hindsight.
 
     `moments` are (index, time_s, people) of every frame in order, and so is what is returned. Raw points stay. People
@@ -146,7 +171,7 @@ def smooth_recording(
 
 
 def _smooth_person(
-    sightings: list[Sighting], times_s: Floats, options: SmoothOptions, sigmas: npt.NDArray[Any] | None
+    sightings: list[Sighting], times_s: Floats, options: SmoothOptions, sigmas: npt.NDArray[Any]
 ) -> list[Sighting]:
     """One track with hindsight: (frame position, person) of every frame it is in."""
     confirmed = any(person.state == "confirmed" for _, person in sightings)
@@ -156,15 +181,14 @@ def _smooth_person(
     life = _bridge(seen, dict(sightings), times_s, options.bridge_s)
     people = [person for _, person in life]
     times = times_s[[position for position, _ in life]]
-    sizes = np.array([max(person.box[2:] - person.box[:2]) for person in people], np.float64)
+    boxes = np.array([person.box for person in people], np.float64)
     blank = np.full(people[0].keypoints.shape, np.nan)
     raw = np.array([blank if person.raw is None else person.raw for person in people], np.float64)
     used = np.array([[word == MEASURED for word in person.joint_state] for person in people])
-    spread = joint_spread(np.ones(raw.shape[1]) if sigmas is None else sigmas)
-    r = noise_var(np.nan_to_num(raw[..., 2]), np.maximum(sizes, 1.0)[:, None], spread, options)
-    points, std = smooth_track(times, raw, used, sizes, options, sigmas)
+    r = noise_var(np.nan_to_num(raw[..., 2]), _heights(boxes)[:, None], joint_spread(sigmas), options)
+    points, std = smooth_track(times, raw, used, boxes, options, sigmas)
     used = reconsider(raw, used, points, std, r, options)
-    points, std = smooth_track(times, raw, used, sizes, options, sigmas)
+    points, std = smooth_track(times, raw, used, boxes, options, sigmas)
     usable = np.nan_to_num(raw[..., 2]) >= options.min_score
     words = np.where(used, "measured", np.where(usable, "rejected", "coasted"))
     state: TrackState = "confirmed" if confirmed else "tentative"
@@ -205,12 +229,11 @@ def _bridge(seen: list[Sighting], known: dict[int, Person], times_s: Floats, bri
 
 
 def _with_hindsight(person: Person, points: Floats, std: Floats, words: list[JointState], state: TrackState) -> Person:
-    known = np.isfinite(std)
-    keypoints = np.where(known[:, None], points, person.keypoints)
+    keypoints = np.where(np.isfinite(std)[:, None], points, person.keypoints)
     return replace(
         person,
         state="coasting" if person.state == "coasting" else state,
         keypoints=keypoints.astype(np.float32),
-        std=np.where(known, std, person.std).astype(np.float32),
+        std=std.astype(np.float32),
         joint_state=tuple(words),
     )

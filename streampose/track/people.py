@@ -11,8 +11,6 @@ from streampose.messages import Person
 from streampose.track.smoother import COASTED, REJECTED, WORDS, Smoother
 from streampose.track.track import Bodies, Track
 
-UNKNOWN_STD = 0.5  # body heights: a joint that was never seen is somewhere about the body
-
 
 def describe(
     tracks: list[Track],
@@ -31,11 +29,11 @@ def describe(
     shown, rows = [tracks[row] for row in present], np.array(present, np.intp)
     poses = [seen.get(one.id) for one in shown]
     points = np.concatenate((smoother.mean[rows, :, 0], smoother.trust()[rows][..., None]), axis=2)
-    std, states, unknown = smoother.std()[rows], smoother.state[rows], ~smoother.known[rows]
+    states, unknown = smoother.state[rows], ~smoother.known[rows]
+    std = np.where(unknown, np.inf, smoother.std()[rows])
     for index in np.flatnonzero(unknown.any(axis=1)).tolist():
         row, pose, joints = rows[index], poses[index], unknown[index]
         points[index, joints] = (*bodies.mean[row, 0], 0.0) if pose is None else pose[joints]
-        std[index, joints] = UNKNOWN_STD * bodies.sizes[row]
     for index, (one, pose) in enumerate(zip(shown, poses, strict=True)):
         if pose is not None and one.id in discarded:
             states[index, states[index] == COASTED] = REJECTED

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streampose.bench import smoothing
 from streampose.bench.smoothing import Spoil
+from streampose.sources.synthetic import PatternOptions, SyntheticSource
 
 
 @pytest.mark.parametrize("fps", smoothing.RATES)
@@ -32,6 +35,16 @@ def test_the_measure_knows_what_is_perfect() -> None:
     assert raw.acceleration_px == pytest.approx(0.0, abs=1e-6)
     assert raw.lag_ms == pytest.approx(0.0, abs=1e-6)
     assert offline.error_percent < 1.0
+
+
+def test_only_what_was_hidden_is_a_gap() -> None:
+    """Noise without limit where the joints were seen is no error in gaps."""
+    times_s = np.arange(60) / 10
+    source = SyntheticSource(PatternOptions(fps=Fraction(10), seconds=6.0, people=1, seed=7))
+    life = smoothing._Life(source, 0, times_s, np.random.default_rng(1), Spoil(hidden_per_s=0.5))
+    gap = life.hidden | life.absent[:, None]
+    points = life.truth + np.where(gap[..., None], (3.0, 4.0), 1000.0)
+    assert life.row("live", points).gap_error_px == pytest.approx(5.0)
 
 
 def test_the_table_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

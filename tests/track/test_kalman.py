@@ -6,7 +6,7 @@ import filterpy.common
 import filterpy.kalman
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streampose.track import kalman
@@ -89,16 +89,19 @@ def test_the_distance_is_mahalanobis() -> None:
     assert kalman.distance2(mean, cov, np.array([[3.0, 4.0]]), 16.0)[0] == pytest.approx(25 / 25)
 
 
-@given(steps=STEPS, q=st.floats(1e-1, 1e4))
-def test_the_backward_pass_is_filterpys(steps: list[tuple[float, float | None, float]], q: float) -> None:
+@given(steps=STEPS, q=st.floats(1e-1, 1e4), decay=st.sampled_from([0.0, 1.0, 6.0]))
+@settings(deadline=None)
+def test_the_backward_pass_is_filterpys(steps: list[tuple[float, float | None, float]], q: float, decay: float) -> None:
     means, covs, their_x, their_p, fs, qs = [], [], [], [], [], []
     theirs = oracle(q, 0.0, 25.0, 400.0)
     mean, cov = kalman.begin(np.zeros(2), 0.0, 25.0, 400.0)
     for dt, z, r in steps:
-        f, noise = np.array([[1.0, dt], [0.0, 1.0]]), filterpy.common.Q_continuous_white_noise(2, dt, q)
+        keep = np.exp(-decay * dt)
+        f = np.array([[1.0, (1 - keep) / decay if decay else dt], [0.0, keep]])
+        noise = filterpy.common.Q_continuous_white_noise(2, dt, q)
         theirs.F, theirs.Q = f, noise
         theirs.predict()
-        mean, cov = kalman.predict(mean, cov, dt, q)
+        mean, cov = kalman.predict(mean, cov, dt, q, 0.0, decay)
         if z is not None:
             theirs.update(z, R=r)
             mean, cov = kalman.update(mean, cov, np.array([z, z]), r)
@@ -112,8 +115,8 @@ def test_the_backward_pass_is_filterpys(steps: list[tuple[float, float | None, f
     x, p, _, _ = theirs.rts_smoother(np.array(their_x), np.array(their_p), Fs=fs, Qs=qs)
     for t in range(len(steps) - 2, -1, -1):
         dt = steps[t + 1][0]
-        ahead = kalman.predict(means[t], covs[t], dt, q)
-        means[t], covs[t] = kalman.smooth_step(means[t], covs[t], *ahead, means[t + 1], covs[t + 1], dt)
+        ahead = kalman.predict(means[t], covs[t], dt, q, 0.0, decay)
+        means[t], covs[t] = kalman.smooth_step(means[t], covs[t], *ahead, means[t + 1], covs[t + 1], dt, decay)
     for t in range(len(steps)):
         scale = max(1.0, float(np.abs(their_x[t]).max()))
         np.testing.assert_allclose(means[t][:, 0], x[t][:, 0], rtol=1e-6, atol=1e-6 * scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import filterpy.common
 import filterpy.kalman
 import numpy as np
@@ -10,33 +12,45 @@ import pytest
 from streampose.messages import Person
 from streampose.track.offline import UNKNOWN, Moment, smooth_recording, smooth_track
 from streampose.track.options import SmoothOptions
-from streampose.track.smoother import VELOCITY_STD, joint_spread, noise_var, process_noise
+from streampose.track.smoother import COAST_DECAY, VELOCITY_STD, joint_spread, noise_var, process_noise
 from tests.track.figures import SIGMAS, box, make, nobody, pose, seeing, step
 
 OPTIONS = SmoothOptions()
 SIZE = 200.0
 
 
-def test_it_is_filterpys_smoother() -> None:
-    """Every joint and axis of a track with uneven times and missing points, against filterpy's rts_smoother."""
-    rng = np.random.default_rng(5)
+STILL = box(100, 100, SIZE).astype(np.float64)
+
+
+@pytest.mark.parametrize(("rate", "coast_s"), [(0.7, np.inf), (0.7, 0.5), (0.2, 0.5)])
+def test_it_is_filterpys_smoother(rate: float, coast_s: float) -> None:
+    """Every joint and axis of a track with uneven times and missing points, against filterpy's rts_smoother; what is
+    hidden for more than `coast_s` slows down."""
+    rng, options = np.random.default_rng(5), replace(OPTIONS, coast_s=coast_s)
     times_s = np.cumsum(rng.uniform(0.02, 0.3, 30))
     raw = np.concatenate((rng.normal(100, 15, (30, 17, 2)), rng.uniform(0.3, 0.9, (30, 17, 1))), axis=2)
-    used = rng.random((30, 17)) < 0.7
+    used = rng.random((30, 17)) < rate
     raw[~used & (rng.random((30, 17)) < 0.5)] = np.nan
-    points, std = smooth_track(times_s, raw, used, np.full(30, SIZE), OPTIONS, SIGMAS)
-    r = noise_var(np.nan_to_num(raw[..., 2]), np.full((30, 1), SIZE), joint_spread(SIGMAS), OPTIONS)
-    dts = np.diff(times_s)
-    fs = [np.eye(2), *(np.array([[1.0, dt], [0.0, 1.0]]) for dt in dts)]
-    qs = [np.zeros((2, 2))] + [
-        filterpy.common.Q_continuous_white_noise(2, dt, float(process_noise(SIZE, OPTIONS))) for dt in dts
-    ]
+    points, std = smooth_track(times_s, raw, used, np.tile(STILL, (30, 1)), options, SIGMAS)
+    r = noise_var(np.nan_to_num(raw[..., 2]), np.full((30, 1), SIZE), joint_spread(SIGMAS), options)
+    dts, q = np.diff(times_s), float(process_noise(SIZE, options))
+    qs = [np.zeros((2, 2)), *(filterpy.common.Q_continuous_white_noise(2, dt, q) for dt in dts)]
+    slowed = 0
     for joint in range(17):
+        fs = [np.eye(2)]
+        for t, dt in enumerate(dts):
+            before, after = times_s[: t + 1][used[: t + 1, joint]], times_s[t + 1 :][used[t + 1 :, joint]]
+            hidden_s = after[0] - before[-1] if len(before) and len(after) else np.inf
+            slows = hidden_s > coast_s and not (used[t, joint] and used[t + 1, joint])
+            keep = np.exp(-COAST_DECAY * dt) if slows else 1.0
+            fs.append(np.array([[1.0, (1 - keep) / COAST_DECAY if slows else dt], [0.0, keep]]))
+            slowed += slows
         for axis in range(2):
             one = filterpy.kalman.KalmanFilter(dim_x=2, dim_z=1)
             one.H = np.array([[1.0, 0.0]])
             one.x = np.array([[raw[used[:, joint].argmax(), joint, axis]], [0.0]])
-            one.P = np.diag([(UNKNOWN * SIZE) ** 2, (2 * VELOCITY_STD * SIZE) ** 2])
+            velocity_var = (2 * VELOCITY_STD * SIZE) ** 2 if used[0, joint] else q / (2 * COAST_DECAY)
+            one.P = np.diag([(UNKNOWN * SIZE) ** 2, velocity_var])
             xs, ps = [], []
             for t in range(30):
                 if t:
@@ -49,17 +63,72 @@ def test_it_is_filterpys_smoother() -> None:
             x, p, _, _ = one.rts_smoother(np.array(xs), np.array(ps), Fs=fs, Qs=qs)
             np.testing.assert_allclose(points[:, joint, axis], x[:, 0, 0], rtol=1e-6, atol=1e-6)
             np.testing.assert_allclose(std[:, joint] ** 2, p[:, 0, 0], rtol=1e-5)
+    assert (slowed > 0) == np.isfinite(coast_s)
+
+
+def test_a_body_that_walks_is_one_that_stands_seen_while_walking_along() -> None:
+    rng, times_s = np.random.default_rng(6), np.arange(40) / 10
+    raw = np.concatenate((rng.normal(100, 5, (40, 17, 2)), np.full((40, 17, 1), 0.9)), axis=2)
+    used = np.ones((40, 17), bool)
+    used[:12, :4] = used[20:30, 4:8] = used[25:, 8:] = False
+    way = times_s[:, None] * np.array([150.0, -20.0])
+    still, still_std = smooth_track(times_s, raw, used, np.tile(STILL, (40, 1)), OPTIONS, SIGMAS)
+    moving = raw + np.pad(way, ((0, 0), (0, 1)))[:, None]
+    walking, walking_std = smooth_track(times_s, moving, used, STILL + np.tile(way, 2), OPTIONS, SIGMAS)
+    np.testing.assert_allclose(walking[..., :2] - way[:, None], still[..., :2], atol=0.2)
+    np.testing.assert_allclose(walking_std, still_std)
 
 
 def test_a_joint_never_measured_is_nowhere() -> None:
     raw = np.tile(pose(box(300, 300)), (10, 1, 1)).astype(np.float64)
     used = np.ones((10, 17), bool)
     used[:, 4] = False
-    points, std = smooth_track(np.arange(10) / 10, raw, used, np.full(10, SIZE), OPTIONS, SIGMAS)
+    points, std = smooth_track(np.arange(10) / 10, raw, used, np.tile(STILL, (10, 1)), OPTIONS, SIGMAS)
     assert np.isnan(points[:, 4, :2]).all()
     assert np.isinf(std[:, 4]).all()
     assert (points[:, 4, 2] == 0).all()
     assert np.isfinite(points[:, :4]).all()
+
+
+def test_where_a_joint_never_measured_lies_nobody_claims_to_know() -> None:
+    tracker = make()
+    legless = np.where(np.arange(17) >= 11, 0.03, 0.9)
+
+    def look(of: np.ndarray) -> np.ndarray:
+        return np.column_stack((pose(of)[:, :2], legless)).astype(np.float32)
+
+    moments = [(n, n / 10, step(tracker, n / 10, [box(300, 300)], look=look)) for n in range(20)]
+    for moment in (moments[-1], smooth_recording(moments, OPTIONS, SIGMAS)[-1]):
+        assert np.isinf(only(moment).std[11:]).all()
+        assert (only(moment).std[:11] < 10).all()
+        assert np.isfinite(only(moment).keypoints).all()
+
+
+@pytest.mark.parametrize("speed", [0.0, 6.0])
+@pytest.mark.parametrize(("first", "last"), [(30, 200), (30, 120), (0, 40)])
+def test_a_joint_hidden_for_long_stays_with_its_body(first: int, last: int, speed: float) -> None:
+    """Legs out of sight of somebody who stands or walks, in frames `first` to `last` of 200 at 10 fps."""
+    tracker, rng, moments = make(), np.random.default_rng(3), []
+    boxes = [box(60 + speed * n, 360, 300) for n in range(200)]
+    for n, there in enumerate(boxes):
+
+        def look(of: np.ndarray, n: int = n, there: np.ndarray = there) -> np.ndarray:
+            found = pose(there)
+            found[:, :2] += rng.normal(0, 2.5, (17, 2)).astype(np.float32)
+            found[11:, 2] = 0.03 if first <= n < last else 0.9
+            return found
+
+        moments.append((n, n / 10, step(tracker, n / 10, [there], look=look)))
+    truth = np.array([pose(there)[11:, :2] for there in boxes])
+
+    def error(of: list[Moment]) -> float:
+        away = np.array([only(moment).keypoints[11:, :2] for moment in of]) - truth
+        return float(np.linalg.norm(away[first:last], axis=2).mean())
+
+    smooth = smooth_recording(moments, OPTIONS, SIGMAS)
+    assert error(smooth) < 30
+    if first:
+        assert error(smooth) <= error(moments)
 
 
 def record(frames: int, seen: list[tuple[int, int]], noise: float = 0.0) -> list[Moment]:
@@ -144,8 +213,8 @@ def test_raw_stays_and_nothing_is_done_without_smoothing() -> None:
 
 
 def test_an_empty_recording() -> None:
-    assert smooth_recording([], OPTIONS) == []
-    assert smooth_recording([(0, 0.0, ())], OPTIONS) == [(0, 0.0, ())]
+    assert smooth_recording([], OPTIONS, SIGMAS) == []
+    assert smooth_recording([(0, 0.0, ())], OPTIONS, SIGMAS) == [(0, 0.0, ())]
 
 
 def test_a_slow_recording_with_rare_detection_keeps_its_people() -> None:
