@@ -21,7 +21,7 @@ from streampose.export.being_written import VIDEOS, being_written, is_changing
 from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
 from streampose.export.spans import Floats, merge, totals, within
-from streampose.export.video_times import VideoTimes, read_video
+from streampose.export.video_times import VideoTimes, by_sink, read_video
 from streampose.units import count
 
 _EXACT_S = 2e-6  # the record's times have six digits
@@ -109,7 +109,7 @@ def verify_folder(folder: Path) -> Verdict:
     for watch in watches:
         mine = [video for video in videos if owners[video.path] is watch]
         wrong += _check_record(watch)
-        wrong += _check_videos(watch, mine)
+        wrong += [line for group in by_sink(mine) for line in _check_videos(watch, group)]
         facts += [_fact(watch, mine), *_left_out(watch, mine)]
     for video in (video for video in videos if owners[video.path] is None):
         if _left_over(video, watches):
@@ -237,7 +237,8 @@ def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
 
 
 def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
-    """Every frame lies outside the gaps, and what lies between frames too far apart is told by one."""
+    """Every frame lies outside the gaps, and what lies between frames too far apart is told by them, but for what the frame
+    before may cover: a silence that needs no gap, or where frames are missing about a step at each end."""
     name, spans = watch.camera, merge(watch.gaps)
     for start, end in merge(watch.gaps, touching=False):
         inside = np.flatnonzero((times > start + _EXACT_S) & (times < end - _EXACT_S))
@@ -250,11 +251,13 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     live = any(reader.header.get("live") for _, reader in watch.parts)
     silence_s = max(_SILENCE_S, _SILENCE_STEPS * float(np.median(steps))) if live else float("inf")
     missing = np.diff(indices) > 1
+    step_s = max(float(np.median(steps)), float(steps[~missing & (steps <= silence_s)].max(initial=0.0)))
     for place in np.flatnonzero(missing | (steps > silence_s)):
         start, end = times[place], times[place + 1]
         covered = sum(max(0.0, min(end, b) - max(start, a)) for a, b in spans)
-        if covered <= 0:
-            what = f"{indices[place + 1] - indices[place] - 1} frames" if missing[place] else f"{end - start:.1f} s"
+        left_s = end - start - covered
+        if covered <= 0 or left_s > (2 * step_s if missing[place] else silence_s):
+            what = f"{indices[place + 1] - indices[place] - 1} frames" if missing[place] else f"{left_s:.1f} s"
             yield f"{name}: {what} between {start:.3f} and {end:.3f} s are in neither the frames nor the gaps"
 
 
@@ -295,10 +298,8 @@ def _differs(watch: Watch, said: float, found: float, tolerance: float = 0.0) ->
 
 
 def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
-    """Every frame of the record in a video, at its time, and no picture more; but for what one of the two did not take, and
-    what lies outside the span of both where retention took the beginning of one, or the run goes on."""
-    if not videos:
-        return
+    """Every frame of the record in a video of this sink, at its time, and no picture more; but for what one of the two did
+    not take, and what lies outside the span of both where retention took the beginning of one, or the run goes on."""
     times = np.array(watch.times)
     since_s, until_s = -np.inf, np.inf
     if watch.may_lack_its_beginning:
@@ -329,7 +330,7 @@ def _check_videos(watch: Watch, videos: list[VideoTimes]) -> Iterator[str]:
         lost = times[~taken]
         yield (
             f"{watch.camera}: {len(lost)} of {len(times)} frames are in no video, "
-            f"first at {lost[0]:.3f} s, last at {lost[-1]:.3f} s"
+            f"first at {lost[0]:.3f} s, last at {lost[-1]:.3f} s ({videos[0].path} and what follows it)"
         )
 
 

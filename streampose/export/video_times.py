@@ -58,6 +58,19 @@ def read_video(path: Path) -> VideoTimes | None:
     )
 
 
+def by_sink(videos: list[VideoTimes]) -> list[list[VideoTimes]]:
+    """The videos of one watch in groups, each in the order of time: a sink writes one video after the other, so that of
+    those which overlap each is another sink's."""
+    groups: list[list[VideoTimes]] = []
+    for video in sorted((video for video in videos if len(video.times_s)), key=lambda video: video.times_s[0]):
+        before = [group for group in groups if group[-1].times_s[-1] <= video.times_s[0] + video.tolerance_s]
+        if before:
+            max(before, key=lambda group: float(group[-1].times_s[-1])).append(video)
+        else:
+            groups.append([video])
+    return groups
+
+
 def _note(comment: str) -> dict[str, Any] | None:
     try:
         note = json.loads(comment)

@@ -21,7 +21,7 @@ from streampose.pipeline.channel import Channel
 from streampose.pipeline.lane import Result
 from streampose.pipeline.outlet import Outlet
 from streampose.pose.skeleton import load_skeleton
-from streampose.sinks.draw import DrawSkeleton
+from streampose.sinks.draw import DrawOptions, DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.record import RecordSink
 from tests.export.conftest import HEADER
@@ -49,6 +49,41 @@ def test_files_that_roll_are_put_together(recorded: Callable[..., Path]) -> None
     verdict = verify_folder(folder)
     assert verdict.disagreements == ()
     assert "100 frames in 3 records, 100 pictures in 3 videos" in verdict.facts[0]
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Path:
+    """What two sinks recorded of a camera that connected anew after 50 of 100 frames."""
+    coco, folder = load_skeleton("coco17"), tmp_path / "twice"
+    skeleton, black = DrawSkeleton(coco.sides, coco.edges), DrawOptions(background="black")
+    sinks = (
+        JsonlSink(folder / "{camera}.jsonl", "gate", HEADER),
+        RecordSink(folder / "{camera}.mp4", "gate", skeleton),
+        RecordSink(folder / "{camera}-black.mp4", "gate", skeleton, black),
+    )
+    for sink in sinks:
+        sink.write(Break("gate", 0, make_info(live=True)))
+        for index in range(100):
+            if index == 50:
+                sink.write(Gap("gate", "disconnected", 2.0, 4.0))
+                sink.write(Break("gate", 1, make_info(live=True), "reconnected"))
+            sink.write(make_result(index, index / 25 + 2 * (index >= 50), [make_person(1)], segment=int(index >= 50)))
+        sink.write(End("gate", Counts(decoded=100)))
+        sink.close()
+    return folder
+
+
+def test_each_of_two_sinks_recorded_every_frame(twice: Path) -> None:
+    verdict = verify_folder(twice)
+    assert verdict.disagreements == ()
+    assert "100 frames in 1 record, 200 pictures in 4 videos" in verdict.facts[0]
+
+
+@pytest.mark.parametrize("lost", ["gate.mp4", "gate-2.mp4", "gate-black.mp4", "gate-black-2.mp4"])
+def test_what_one_of_two_sinks_lacks_is_not_made_good_by_the_other(lost: str, twice: Path) -> None:
+    (twice / lost).unlink()
+    (line,) = verify_folder(twice).disagreements
+    assert "50 of 100 frames are in no video, first at" in line
 
 
 def test_a_record_alone_can_be_proven_too(recorded: Callable[..., Path]) -> None:
@@ -119,6 +154,30 @@ def test_a_frame_exactly_between_two_gaps_lies_in_neither(tmp_path: Path) -> Non
     edit(path, lambda records: next(record for record in records if record["type"] == "gap").update(end=1.6))
     lines = verify_folder(tmp_path).disagreements
     assert "gate: frame 1 at 1.500 s lies in the gap 0.000 to 3.000 s" in lines
+
+
+@pytest.mark.parametrize(
+    ("missing", "gap"), [(True, (0.4, 0.5)), (True, (2.0, 4.0)), (False, (0.4, 0.7)), (False, (2.0, 36.0))]
+)
+def test_a_gap_that_covers_a_part_alone_leaves_the_rest_untold(
+    missing: bool, gap: tuple[float, float], tmp_path: Path
+) -> None:
+    """Frames 10 to 99 are missing, or the camera was silent; each of 4 seconds or 40."""
+    path = tmp_path / "gate.jsonl"
+    end_s = 4.0 if missing else 40.0
+    for number, told in enumerate([(0.4, end_s), gap]):
+        sink = JsonlSink(path, "gate", HEADER)
+        sink.write(Break("gate", 0, make_info(live=True)))
+        for index in range(10):
+            sink.write(make_result(index, index / 25))
+        sink.write(Gap("gate", "dropped" if missing else "stalled", *told, frames=90 if missing else None))
+        for index in range(10):
+            sink.write(make_result(index + (100 if missing else 10), end_s + index / 25))
+        sink.write(End("gate", Counts(decoded=110, dropped={"newest wins": 90}) if missing else Counts(decoded=20)))
+        sink.close()
+        lines = verify_folder(tmp_path).disagreements
+        assert len(lines) == number, lines
+        assert all("s are in neither the frames nor the gaps" in line for line in lines)
 
 
 def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -> None:
