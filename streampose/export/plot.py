@@ -56,10 +56,10 @@ def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
 def _draw_joint(panel: Any, series: TrackSeries, joint: int, axis: int) -> None:
     times, pieces = series.times_s, split(series.times_s, series.step_s)
     value = series.points[:, joint, axis]
-    for start, end in series.gaps:
-        panel.axvspan(
-            start, end, color=_GAP, alpha=0.6, lw=0, label="not analysed" if start == series.gaps[0, 0] else None
-        )
+    first_s, last_s = _span(times)
+    near = series.gaps[(series.gaps[:, 1] > first_s) & (series.gaps[:, 0] < last_s)]
+    for number, (start, end) in enumerate(near):
+        panel.axvspan(start, end, color=_GAP, alpha=0.6, lw=0, label=None if number else "not analysed")
     band = 2 * series.std[:, joint]
     for number, piece in enumerate(pieces):
         named = number == 0
@@ -72,9 +72,16 @@ def _draw_joint(panel: Any, series: TrackSeries, joint: int, axis: int) -> None:
         panel.plot(times[piece], np.where(held, value[piece], np.nan), color=_SMOOTH, lw=1.6,
                    label="smoothed" if named else None)  # fmt: skip
     panel.plot(times, series.raw[:, joint, axis], ".", color=_RAW, ms=3, alpha=0.8, label="raw", zorder=1.5)
+    panel.set_xlim(first_s, last_s)
     _limit(panel, value, series.raw[:, joint, axis])
     panel.grid(alpha=0.25, lw=0.5)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _span(times_s: Floats) -> tuple[float, float]:
+    """The person's time with a margin, in which what came before and after can be seen."""
+    margin = max(_LEAST_PAUSE_S, 0.05 * float(times_s[-1] - times_s[0]))
+    return float(times_s[0]) - margin, float(times_s[-1]) + margin
 
 
 def _limit(panel: Any, value: Floats, raw: Floats) -> None:

@@ -79,6 +79,13 @@ class OutputSpec(_Strict):
         None, description="x, y of each joint, added in input pixels: from where the network puts it to where labels do"
     )
 
+    @field_validator("blur")
+    @classmethod
+    def _has_a_middle(cls, blur: int) -> int:
+        if blur != 0 and (blur < 3 or blur % 2 == 0):
+            raise ValueError(f"{blur}: an odd size from 3 on is wanted, or 0 for 11")
+        return blur
+
     @property
     def strides(self) -> tuple[float, float]:
         """`stride` along x and along y, in input pixels a cell."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_results import make_person, make_result
 
 from streampose.errors import DataError, SinkError
 from streampose.export.coco import export_coco, read_image_ids
@@ -21,6 +22,10 @@ from streampose.export.mot import export_mot
 from streampose.export.openpose import export_openpose
 from streampose.export.parquet import export_parquet
 from streampose.export.reader import ResultReader
+from streampose.messages import Counts, End
+from streampose.sinks.jsonl import JsonlSink
+from streampose.track.association import iou
+from tests.export.conftest import HEADER
 
 
 def test_coco_is_evaluated_by_pycocotools(result: Path, tmp_path: Path) -> None:
@@ -106,14 +111,23 @@ def test_mot_is_scored_by_trackeval(result: Path, tmp_path: Path) -> None:
         export_mot(ResultReader(result), tmp_path / "all.txt", {"confirmed", "tentative", "coasting"}), delimiter=","
     )
     assert len(everyone) == 26
-    ids = {track: number for number, track in enumerate(np.unique(everyone[:, 1]))}
-    frames = [np.array([ids[row[1]] for row in everyone if row[0] == frame]) for frame in range(1, 21)]
-    same = {
-        "num_timesteps": 20, "num_gt_ids": 3, "num_tracker_ids": 3, "num_gt_dets": 26, "num_tracker_dets": 26,
-        "gt_ids": frames, "tracker_ids": frames, "similarity_scores": [np.eye(len(frame)) for frame in frames],
+    people = [frame["people"] for frame in ResultReader(result).frames()]
+    truth = [np.array([person["id"] - 1 for person in there]) for there in people]
+    corners = [np.array([person["box"] for person in there]) for there in people]
+    lines = [everyone[everyone[:, 0] == 1 + frame] for frame in range(len(people))]
+    scored = {
+        "num_timesteps": 20, "num_gt_ids": 3, "num_tracker_ids": 3, "num_gt_dets": 26, "num_tracker_dets": len(everyone),
+        "gt_ids": truth, "tracker_ids": [there[:, 1].astype(int) - 1 for there in lines],
+        "similarity_scores": [
+            iou(of, np.hstack((there[:, 2:4], there[:, 2:4] + there[:, 4:6])))
+            for of, there in zip(corners, lines, strict=True)
+        ],
     }  # fmt: skip
+    assert all(np.allclose(likeness.max(axis=1), 1) for likeness in scored["similarity_scores"])
     with contextlib.redirect_stdout(io.StringIO()):
-        assert Identity().eval_sequence(same)["IDF1"] == 1
+        assert Identity().eval_sequence(scored)["IDF1"] == 1
+        scored["tracker_ids"][7] = scored["tracker_ids"][7][::-1]
+        assert Identity().eval_sequence(scored)["IDF1"] < 1
 
 
 def test_openpose_is_a_file_for_each_frame(result: Path, tmp_path: Path) -> None:
@@ -131,6 +145,24 @@ def test_openpose_is_a_file_for_each_frame(result: Path, tmp_path: Path) -> None
         value for key, value in seen["people"][0].items() if key.endswith(("2d", "3d")) and key != "pose_keypoints_2d"
     ]
     assert empty == [[]] * 7
+
+
+def test_a_point_that_was_never_measured_is_nowhere(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    person = make_person(1)
+    person.std[13] = np.inf
+    sink = JsonlSink(tmp_path / "gate.jsonl", "gate", HEADER)
+    sink.write(make_result(0, people=[person]))
+    sink.write(End("gate", Counts(decoded=1)))
+    reader = ResultReader(tmp_path / "gate.jsonl")
+    (file,) = export_openpose(reader, tmp_path / "op").iterdir()
+    points = np.array(json.loads(file.read_text())["people"][0]["pose_keypoints_2d"]).reshape(-1, 3)
+    assert np.flatnonzero((points == 0).all(axis=1)).tolist() == [13]
+    stds = pyarrow.parquet.read_table(export_parquet(reader, tmp_path / "t.parquet"))["std"].to_pylist()
+    assert [joint for joint, std in enumerate(stds) if std is None] == [13]
+    with export_csv(reader, tmp_path / "t.csv").open(newline="") as text:
+        assert [joint for joint, line in enumerate(csv.DictReader(text)) if not line["std"]] == [13]
 
 
 def test_openpose_files_of_pictures_carry_their_names(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from streampose.export.reader import ResultReader
 from streampose.export.track_series import longest_track, read_track
 from streampose.messages import Break, Counts, End, Gap
 from streampose.sinks.jsonl import JsonlSink
+from tests.export.conftest import HEADER
 
 
 def test_the_series_is_that_of_the_record(result: Path) -> None:
@@ -63,6 +64,25 @@ def test_gaps_are_grey_and_break_the_line(tmp_path: Path) -> None:
     grey = (picture == picture[:, :, :1]).all(axis=2) & (picture[:, :, 0] > 210) & (picture[:, :, 0] < 235)
     columns = np.flatnonzero(grey.sum(axis=0) > 100)
     assert 150 < len(columns) < 400, "two panels, each with a grey stripe"
+
+
+def test_a_gap_far_from_the_person_takes_no_room(tmp_path: Path) -> None:
+    """The path of two seconds is as wide in a day with gaps as in a record without them; so is a joint never measured."""
+    pictures = []
+    for number, gaps in enumerate([(), ((0.0, 900.0), (80000.0, 86000.0))]):
+        sink = JsonlSink(tmp_path / f"{number}.jsonl", "g", HEADER)
+        sink.write(Break("g", 0, make_info()))
+        for start_s, end_s in gaps:
+            sink.write(Gap("g", "stalled", start_s, end_s))
+        for index in range(50):
+            person = make_person(1, (10 + index, 10, 60 + index, 110))
+            person.std[9] = np.inf
+            sink.write(make_result(index, 1000 + index / 25, people=[person]))
+        sink.write(End("g", Counts(decoded=50)))
+        series = read_track(ResultReader(tmp_path / f"{number}.jsonl"), 1, ["nose", "left_wrist"])
+        assert np.isnan(series.std[:, 1]).all()
+        pictures.append(cv2.imread(str(plot_track(series, tmp_path / f"{number}.png"))))
+    assert np.array_equal(*pictures)
 
 
 def test_what_cannot_be_plotted_is_said(result: Path, tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_decoding_by_name() -> None:
         ("box_scale: 1.25", "box_scale: .nan", r"input\.box_scale: "),
         ("- 60.0", "- 0.0", r"input\.std\.0: "),
         ("stride: 4.0", "stride: -4.0", r"output\.stride: "),
+        ("blur: 5", "blur: 10", r"output\.blur: .*10: an odd size from 3 on is wanted, or 0 for 11"),
+        ("blur: 5", "blur: -3", r"output\.blur: "),
     ],
 )
 def test_a_manifest_that_cannot_be_right_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
