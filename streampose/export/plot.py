@@ -42,6 +42,7 @@ def plot_track(series: TrackSeries, out: Path, title: str = "") -> Path:
                 panel.invert_yaxis()  # y runs down in images: up in the plot is up in the picture
     for panel in axes[-1]:
         panel.set_xlabel("time (s)")
+        panel.locator_params(axis="x", nbins=6)  # seconds of a day are long
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
     figure.suptitle(title or f"person {series.id}", x=0.01, ha="left", fontsize=11)
