@@ -10,8 +10,8 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
   below an hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
 * anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
-* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on, in a recording until its
-  stamps have caught up;
+* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on until the stamps have
+  caught up; where they stood still or were set back for more than two pictures, they go on from there instead;
 * anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
   clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
   absurd one and nothing has happened.
@@ -42,7 +42,7 @@ RECORDING_STEP_S = 3600.0  # a recording may skip an hour (motion-triggered came
 RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
 WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
 MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
-STEPS_AHEAD = 2.0  # so far may a recording's bridged pictures be ahead of its stamps, which then catch up
+STEPS_AHEAD = 2.0  # usual steps that bridged pictures may be ahead of stamps, which then catch up
 MIN_STEP_S = 1e-4  # two pictures never share a time
 BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
 ARRIVAL_SECONDS = (
@@ -219,8 +219,7 @@ class SourceClock:
             self.wraps += 1
         time_s = pts_s + self._offset_s
         ahead_s = self._last[0] - time_s
-        if ahead_s >= 0.0 and (self._live or ahead_s > STEPS_AHEAD * self._usual_step_s):
-            # bridging overtook the stamps: go on from here
+        if ahead_s >= 0.0 and self._stood_still(step_s, ahead_s):  # bridging overtook the stamps: go on from here
             time_s = self._bridge(arrival_s)
             offset_s = time_s - pts_s
             if self._rtcp_s is not None:  # the stamps still mean the same instants
@@ -233,6 +232,14 @@ class SourceClock:
         self._usual_step_s += weight * (step_s / (1 + self._between) - self._usual_step_s)
         self._between = 0
         return time_s
+
+    def _stood_still(self, step_s: float, ahead_s: float) -> bool:
+        """Whether time is ahead because the stamps lost some, not because a bridged picture came late or the rate varies:
+        those catch up. `step_s` from the last believed stamp, over the pictures bridged between."""
+        most_s = STEPS_AHEAD * self._usual_step_s
+        if not self._live:
+            return ahead_s > most_s
+        return ahead_s >= STUTTER_S or (1 + self._between) * self._usual_step_s - step_s > most_s
 
     def _doubt(self, raw_s: float, step_s: float, arrival_s: float) -> tuple[float, str]:
         time_s = self._bridge(arrival_s)

@@ -122,6 +122,26 @@ def test_repeated_stamps_of_a_variable_rate_do_not_add_up() -> None:
     assert np.abs(away_s).max() < 0.05
 
 
+@pytest.mark.parametrize("delay_s", [0.01, 0.1])
+def test_stamps_that_a_camera_repeats_now_and_then_leave_its_time_alone(delay_s: float) -> None:
+    """Ten minutes of 25 fps over a network that delays each picture by `delay_s` on average, a stamp repeated every 2 s."""
+    rng = np.random.default_rng(1)
+    pts: list[int | None] = [3600 * (n - (n % 50 == 49)) for n in range(15_000)]
+    arrivals = np.maximum.accumulate(0.04 * np.arange(15_000) + rng.exponential(delay_s, 15_000))
+    stamps = run(SourceClock(live=True, nominal_step_s=0.04), pts, [float(arrival_s) for arrival_s in arrivals])
+    assert steps(stamps).min() > 0
+    assert not any(stamp.jump for stamp in stamps)
+    away_s = np.array([stamp.time_s for stamp in stamps]) - 0.04 * np.arange(15_000)
+    np.testing.assert_allclose(away_s[np.arange(15_000) % 50 == 48], 0.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("still", [4, 20])
+def test_stamps_that_stood_still_and_go_on_from_there_shorten_no_later_step(still: int) -> None:
+    pts: list[int | None] = [9000 * min(n, max(20, n - still)) for n in range(60)]
+    stamps = run(SourceClock(live=True, nominal_step_s=0.1), pts)
+    np.testing.assert_allclose(steps(stamps), 0.1, atol=1e-6)
+
+
 def test_a_camera_clock_set_back_half_a_second_is_absorbed() -> None:
     pts: list[int | None] = [90_000 + 9000 * n for n in range(20)] + [45_000 + 9000 * n for n in range(20, 40)]
     stamps = run(SourceClock(live=True), pts)
