@@ -56,6 +56,11 @@ class _Mark:
     monotonic_s: float
     wall_s: float | None
 
+    def after(self, step_s: float) -> _Mark:
+        """The instant `step_s` later."""
+        wall_s = None if self.wall_s is None else self.wall_s + step_s
+        return _Mark(self.time_s + step_s, self.monotonic_s + step_s, wall_s)
+
 
 @dataclass(slots=True)
 class _Unseen:
@@ -104,7 +109,7 @@ class Producer:
         self._began = _Mark(0.0, time.monotonic(), None)
         self._last: _Mark | None = None  # the last frame
         self._usual_step_s: float | None = None  # between two frames of a run of pictures
-        self._unseen: list[_Unseen] = []  # since the last frame, in order
+        self._unseen: _Unseen | None = None  # what nobody sees now; the gaps before it are told
         self._ends_s = 0.0  # where a recording that is cut would have ended
 
     def stop(self) -> None:
@@ -149,7 +154,7 @@ class Producer:
                 elif isinstance(event, Paused):
                     self._pause(event.reason)
                 elif isinstance(event, Resumed):
-                    self._unseen.append(_Unseen("disconnected", self._now(), None, "connecting after a pause"))
+                    self._begin_gap(_Unseen("disconnected", self._now(), None, "connecting after a pause"))
                     self._say("connecting", "its hours have begun")
                 else:
                     self._lost(event)
@@ -164,17 +169,20 @@ class Producer:
         self._ledger.corrupt(corrupt.frames)
         if corrupt.until_s is not None:
             self._ends_s = corrupt.until_s + (self._offset_s or 0.0)
-        again = bool(self._unseen) and self._unseen[-1].cause == "corrupt"
         if not self._live:
             self._say_damage(corrupt)
-        if again:
-            self._unseen[-1].frames = (self._unseen[-1].frames or 0) + corrupt.frames
+        if self._unseen is not None and self._unseen.cause == "corrupt":
+            self._unseen.frames = (self._unseen.frames or 0) + corrupt.frames
             return
-        start = self._now()
-        if self._offset_s is not None or not self._live:
-            time_s = corrupt.time_s + (self._offset_s or 0.0)
-            start = replace(start, time_s=max(time_s, self._last.time_s if self._last else 0.0))
-        self._unseen.append(_Unseen("corrupt", start, corrupt.frames, corrupt.what))
+        self._begin_gap(_Unseen("corrupt", self._damaged_from(corrupt), corrupt.frames, corrupt.what))
+
+    def _damaged_from(self, corrupt: Corrupt) -> _Mark:
+        if self._live and self._offset_s is None:  # no picture of this connection says what its times mean
+            return self._now()
+        time_s = corrupt.time_s + (self._offset_s or 0.0)
+        if self._last is None:
+            return replace(self._now(), time_s=max(time_s, 0.0))
+        return self._last.after(max(time_s - self._last.time_s, 0.0))
 
     def _say_damage(self, corrupt: Corrupt) -> None:
         """Every picture file that cannot be read is named; a video that is damaged in many places is named once."""
@@ -198,17 +206,17 @@ class Producer:
 
     def _note_outage(self, reason: str, cause: GapCause = "disconnected") -> None:
         """From now on nothing is seen; had the picture stood still before, it was not seen since then."""
-        if self._unseen and self._unseen[-1].cause == cause:
+        if self._unseen is not None and self._unseen.cause == cause:
             return
         start = self._now()
-        if not self._unseen:
+        if self._unseen is None:
             if self._last is None:
                 start = self._began
             elif self._stalls():
-                self._unseen.append(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
+                self._begin_gap(_Unseen("stalled", self._last, None, self._state[1] if self._state else ""))
             else:
                 start = self._last
-        self._unseen.append(_Unseen(cause, start, None, reason))
+        self._begin_gap(_Unseen(cause, start, None, reason))
 
     def _stalls(self) -> bool:
         return self._state is not None and self._state[0] == "stalled"
@@ -220,15 +228,16 @@ class Producer:
         captured_s = picture.arrival_s if picture.captured_s is None else picture.captured_s
         begins = self._offset_s is None
         if self._offset_s is None:
-            self._offset_s = self._time_at(captured_s) - picture.time_s
+            told_s = self._unseen.start.time_s if self._unseen is not None else 0.0  # up to here all gaps are told
+            self._offset_s = max(self._time_at(captured_s), told_s) - picture.time_s
         time_s = picture.time_s + self._offset_s
         if self._last is not None:
             time_s = max(time_s, self._last.time_s + MIN_STEP_S)
             late_s = time_s - self._last.time_s
-            if self._live and not self._unseen and self._is_hole(late_s):
-                self._unseen.append(_Unseen("stalled", self._last, None, f"no picture for {late_s:.1f} s"))
+            if self._live and self._unseen is None and self._is_hole(late_s):
+                self._begin_gap(_Unseen("stalled", self._last, None, f"no picture for {late_s:.1f} s"))
         here = _Mark(time_s, captured_s, picture.wall_s)
-        self._account(here)
+        self._end_gap(here)
         if begins or picture.jump or (resized and self._segment >= 0):
             self._begin_segment(picture, begins)
         self._say("live", "", at=here)
@@ -248,7 +257,7 @@ class Producer:
         """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""
         if self._last is not None:
             return self._last.time_s + max(monotonic_s - self._last.monotonic_s, 0.0)
-        if self._unseen and self._live:
+        if self._unseen is not None and self._live:
             return max(monotonic_s - self._began.monotonic_s, 0.0)
         return 0.0
 
@@ -258,21 +267,22 @@ class Producer:
             return _Mark(self._last.time_s if self._last else 0.0, now_s, None)
         return _Mark(self._time_at(now_s), now_s, time.time())
 
-    def _account(self, until: _Mark) -> None:
-        """Tell of everything unseen since the last frame, now that its end is known."""
-        if not self._unseen:
+    def _begin_gap(self, unseen: _Unseen) -> None:
+        self._end_gap(unseen.start)
+        self._unseen = unseen
+        self._ledger.interrupted(unseen.start.time_s, unseen.start.wall_s)
+
+    def _end_gap(self, until: _Mark) -> None:
+        """Tell of what was not seen up to now, where there is any."""
+        unseen, self._unseen = self._unseen, None
+        if unseen is None:
             return
-        self._ledger.interrupted(self._unseen[0].start.time_s, self._unseen[0].start.wall_s)
-        ends = [later.start for later in self._unseen[1:]] + [until]
-        for unseen, end in zip(self._unseen, ends, strict=True):
-            start_s = min(unseen.start.time_s, until.time_s)
-            end_s = min(max(end.time_s, start_s), until.time_s)
-            if end_s > start_s or unseen.frames:
-                self._out.put(
-                    Gap(self.camera, unseen.cause, start_s, end_s, unseen.frames,
-                        unseen.start.wall_s, end.wall_s, unseen.detail)
-                )  # fmt: skip
-        self._unseen.clear()
+        start_s = min(unseen.start.time_s, until.time_s)
+        if until.time_s > start_s or unseen.frames:
+            self._out.put(
+                Gap(self.camera, unseen.cause, start_s, until.time_s, unseen.frames,
+                    unseen.start.wall_s, until.wall_s, unseen.detail)
+            )  # fmt: skip
 
     def _begin_segment(self, picture: Picture, run_begins: bool) -> None:
         assert self._info is not None
@@ -311,11 +321,11 @@ class Producer:
     def _end(self, error: str | None) -> None:
         """The last words. What was not seen until now is told; the counts are those of this moment, for frames that are
         still on their way the stage that ends them completes the account."""
-        if self._live and (self._stalls() or self._last is None) and not self._unseen:
+        if self._live and (self._stalls() or self._last is None) and self._unseen is None:
             self._note_outage(error or "stopped before a picture came")
         now = self._now()
         if not self._live:
-            now = replace(now, time_s=max(now.time_s, self._ends_s))
-        self._account(now)
+            now = (self._last or now).after(max(self._ends_s - now.time_s, 0.0))
+        self._end_gap(now)
         self._say("ended" if error is None else "failed", error or "", at=now)
         self._out.put(End(self.camera, self._ledger.counts, error))

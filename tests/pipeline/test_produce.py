@@ -123,6 +123,26 @@ def test_damaged_pictures_are_counted_and_their_time_is_a_gap() -> None:
     assert [f.index for f in frames(said)] == [0, 1, 2, 3]
 
 
+def test_damage_after_a_silence_begins_where_the_last_picture_was_by_both_clocks() -> None:
+    script = [picture(0), picture(1), 0.1, Corrupt("damaged", STEP_S), picture(60), 60.0]
+    said, _, _ = produce(lambda: ScriptedSource(script), until=lambda s: len(frames(s)) >= 3)
+    gap, seen = gaps(said)[0], frames(said)
+    assert (gap.cause, gap.start_s, gap.wall_start_s) == ("corrupt", seen[1].time_s, seen[1].wall_s)
+    assert (gap.end_s, gap.wall_end_s) == (seen[2].time_s, seen[2].wall_s)
+
+
+def test_a_camera_that_sends_nothing_but_damage_is_told_of_while_it_does() -> None:
+    ended = TransientSourceError("rtsp://gate sends no picture that can be decoded", "codec")
+    said, _, ledger = produce(
+        lambda: ScriptedSource([Corrupt("damaged", 0.0), ended]), until=lambda s: len(gaps(s)) >= 8, within_s=10.0
+    )
+    told = gaps(said)
+    assert frames(said) == []
+    assert [gap.cause for gap in told[:4]] == ["corrupt", "disconnected", "corrupt", "disconnected"]
+    assert all(before.end_s == after.start_s for before, after in itertools.pairwise(told))
+    assert sum(gap.frames or 0 for gap in told) == ledger.counts.corrupt
+
+
 def test_what_is_cut_off_a_recording_is_a_gap_to_where_it_would_have_ended() -> None:
     cut = Corrupt("the film is cut", STEP_S, frames=3, until_s=4 * STEP_S)
     said, _, ledger = produce(lambda: ScriptedSource([picture(0), picture(1), cut], live=False), RECORDING)
