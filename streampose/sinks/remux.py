@@ -38,12 +38,13 @@ def source_template(template: str) -> str:
 def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes | None) -> bytes | None:
     """The parameter sets that a key frame brings along, as Annex B; None where it brings none or is no such stream.
 
-    `known` are those of the stream: avcC or hvcC (they begin with 1) mean that packets have lengths in place of start
-    codes, and libav hands over new ones beside the packet. NAL unit types: H.264 7.4.1, H.265 7.4.2.2.
+    `known` are those of the stream, None where it was opened before any came: avcC or hvcC (they begin with 1) mean that
+    packets have lengths in place of start codes, and libav hands over new ones beside the packet. NAL unit types: H.264
+    7.4.1, H.265 7.4.2.2.
     """
     if packet.has_sidedata("new_extradata"):
         return bytes(packet.get_sidedata("new_extradata"))
-    if codec not in ("h264", "hevc") or known is None or known[:1] == b"\x01":
+    if codec not in ("h264", "hevc") or (known or b"")[:1] == b"\x01":
         return None
     units = [unit.rstrip(b"\0") for unit in re.split(b"\0\0\1", bytes(packet))]
     if codec == "h264":

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -38,6 +39,7 @@ BLIND_S = 20.0  # packets that come for so long without one good picture are no 
 KEYS_APART_S = 300.0  # smart codecs put key frames minutes apart: so long may whole packets come between them
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
 DEADLOCKING = frozenset({"hevc"})  # FFmpeg 8.1 waits for ever in frame threads where a damaged picture lacks references
+ARRIVAL_TICK = Fraction(1, 1000)  # as fine as Matroska tells time
 UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
 MAX_PIXELS = 2**26  # twice 8K: a header that says more is damaged, and believing it costs gigabytes
 SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
@@ -87,6 +89,7 @@ class PacketDecoder:
             None  # since when no picture comes, from a key frame on, and errors
         )
         self.packets = 0
+        self._arrival_ticks = -1
         self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
         self._reports = False
         self._held: list[av.VideoFrame | Corrupt] = []
@@ -136,6 +139,8 @@ class PacketDecoder:
             if self._unordered and packet.pts is not None:
                 heapq.heappush(self._stamps, packet.pts)
         if self._tap is not None:
+            if self._clockless:
+                self._stamp_by_arrival(packet)
             self._tap(packet, self.stream)
         for frame in frames:
             yield from self._next(frame)
@@ -147,6 +152,14 @@ class PacketDecoder:
                 f"{self._info.url} sent no picture that can be decoded for {now_s - self._last_good_s:.0f} s",
                 kind="codec",
             )
+
+    def _stamp_by_arrival(self, packet: av.Packet[VideoStream]) -> None:
+        """Give the packet the time at which it came, as its pictures have it, not the invented one; it only rises."""
+        ticks = int((time.monotonic() - self._began_s) / ARRIVAL_TICK)
+        self._arrival_ticks = max(ticks, self._arrival_ticks + 1)
+        packet.time_base = ARRIVAL_TICK
+        packet.pts = packet.dts = self._arrival_ticks
+        packet.duration = 0
 
     def _life(self, packet: av.Packet[VideoStream]) -> Iterator[PassedOver]:
         """That `packet` is one of those passed over between two key frames. Behind key frames that give no picture nothing

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
+from streampose.sinks.remux import Remuxer
 from streampose.sources import decoder, libav
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
@@ -41,6 +42,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
+            "/mjpeg-slow": functools.partial(self.mjpeg, 10, 0.15),
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
             "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
         }  # fmt: skip
@@ -70,7 +72,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             self.wfile.write(data)
 
-    def mjpeg(self, frames: int = 20) -> None:
+    def mjpeg(self, frames: int = 20, step_s: float = 0.05) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
@@ -79,7 +81,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             self.wfile.write(head.encode() + data + b"\r\n")
             self.wfile.flush()
-            time.sleep(0.05)
+            time.sleep(step_s)
 
     def mjpeg_stall(self) -> None:
         self.mjpeg(8)
@@ -177,6 +179,52 @@ def test_mjpeg_is_live_and_timed_by_arrival(server: str) -> None:
     walls = [item.wall_s or 0.0 for item in shown]
     assert began_s <= walls[0] < walls[-1] <= time.time()
     assert all(item.captured_s <= item.arrival_s for item in shown if item.captured_s is not None)
+
+
+def recorded_beside(url: str, path: Path) -> tuple[list[float], list[float]]:
+    """Times of the pictures of a live source, from the first on, and of those of its recorded stream, seconds."""
+    remuxer = Remuxer(path, "gate")
+    source = VideoSource(url, QUICK, tap=remuxer.write)
+    items: list[Picture | Corrupt] = []
+    try:
+        source.open()
+        with pytest.raises(TransientSourceError):
+            drain(source, items)
+    finally:
+        source.close()
+        remuxer.close()
+    assert remuxer.error is None
+    times = [item.time_s for item in items if isinstance(item, Picture)]
+    with av.open(str(path)) as container:
+        stamps = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    return [t - times[0] for t in times], [t - stamps[0] for t in stamps]
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_the_recorded_stream_of_a_format_without_stamps_lasts_as_long_as_its_pictures(
+    server: str, tmp_path: Path, ending: str
+) -> None:
+    times, stamps = recorded_beside(f"http://{server}/mjpeg-slow", tmp_path / f"gate.{ending}")
+    assert len(times) == len(stamps) == 10
+    assert stamps[-1] == pytest.approx(times[-1], rel=0.3), "libav's 25 fps would make it a quarter"
+
+
+def test_the_recorded_stream_of_bare_h264_lasts_as_long_as_its_pictures(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.h264", frames=30, gop=10)
+    with av.open(str(tmp_path / "clip.h264")) as container:
+        units = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+    def talk(connection: socket.socket) -> None:
+        for unit in units:
+            connection.sendall(unit)
+            time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+
+    with tcp_server(talk) as port:
+        times, stamps = recorded_beside(f"tcp://127.0.0.1:{port}", tmp_path / "gate.mkv")
+    assert len(stamps) == len(times)
+    assert min(np.diff(stamps)) > 0
+    assert stamps[-1] == pytest.approx(times[-1], rel=0.3)
 
 
 def test_hls_is_joined(server: str, tmp_path: Path) -> None:
