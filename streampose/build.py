@@ -29,7 +29,7 @@ from streampose.build_sinks import (
 from streampose.config import CameraConfig, Config, Rung
 from streampose.errors import ConfigError, PermanentSourceError
 from streampose.hours import Hours
-from streampose.messages import Control, Frame
+from streampose.messages import Control, Frame, SourceInfo
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectStage
 from streampose.pipeline.governor import LoadGovernor
@@ -52,7 +52,6 @@ from streampose.sinks.remux import Remuxer
 from streampose.sinks.retention import Sweeper
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
-from streampose.sources.libav import SEGMENT_S, is_segmented
 from streampose.sources.open import is_live, kind_of, open_source
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
@@ -156,7 +155,8 @@ def _may_confirm(config: Config, kept: KeptResults) -> bool:
 
 
 def policy_of(camera: CameraConfig) -> Policy:
-    """Lossless for recordings, latest for live cameras, unless the configuration says otherwise."""
+    """Lossless for recordings, latest for live cameras, unless the configuration says otherwise; by the address. What turns
+    out to be a recording once it is opened is lossless after all."""
     if camera.policy != "auto":
         return camera.policy
     return "latest" if is_live(camera.full_url) else "lossless"
@@ -253,9 +253,14 @@ def _camera(
     )
     workers: list[SinkWorker] = []
 
+    def opened(info: SourceInfo) -> None:
+        if camera.policy == "auto" and policy == "latest" and not info.live:
+            lane.keep_all(RECORDING_DEPTH)
+
     def ages() -> dict[str, Any]:
         """For the footer: how old results were, from capture to each sink, in milliseconds."""
-        if not live:
+        info = lane.tally.info
+        if not (live if info is None else info.live):
             return {}
         return {"age_ms": {"pose": lane.age.summary_ms(), **{w.sink.name: w.age.summary_ms() for w in workers}}}
 
@@ -275,7 +280,7 @@ def _camera(
         stills=stills,
     )
     keep = keep_options(name, camera)
-    options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare)
+    options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare, opened)
     analysed_tap = tap if camera.detect_url is None else None
     producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
     main = None
@@ -298,7 +303,6 @@ def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
         stall_s=camera.stall_after,
         give_up_s=camera.give_up_after,
         unpaced_s=KEY_FRAME_S if kind_of(url) == "stream" else camera.give_up_after,
-        quiet_s=SEGMENT_S if is_segmented(url) else 0.0,
         open_s=camera.open_timeout + OPEN_GRACE_S,
         backoff_first_s=camera.backoff,
         backoff_cap_s=camera.backoff_max,

@@ -35,7 +35,8 @@ class SourceInfo:
     """What a source says of itself once it is open.
 
     `url` is free of credentials. `nominal_fps` and `duration_s` are None where the source does not know.
-    `frame_count` is the container's promise, for progress bars only. `live` decides the default policy.
+    `frame_count` is the container's promise, for progress bars only. `live` decides the default policy. `segmented`:
+    pictures come by the segment (HLS, DASH), and nothing between two.
     """
 
     url: str
@@ -47,6 +48,7 @@ class SourceInfo:
     codec: str | None = None
     duration_s: float | None = None
     frame_count: int | None = None
+    segmented: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ import av
 import numpy as np
 import pytest
 
-from streampose.build import describe, first_reading, keep_options, second_reading, source_options
+from streampose.build import KEY_FRAME_S, describe, first_reading, keep_options, second_reading, source_options
 from streampose.build_sinks import check_outputs
 from streampose.config import CameraConfig, validate
 from streampose.config_file import load
@@ -24,6 +26,7 @@ from streampose.errors import ConfigError, SinkError
 from streampose.messages import Array, Image
 from streampose.pipeline.keeper import KeepOptions
 from streampose.sinks.paths import fill
+from tests.media import write_video
 
 NEVER_ASKED: Any = SimpleNamespace(
     detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
@@ -69,17 +72,16 @@ def test_the_limits_of_a_camera_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "quiet", "awaits_a_key_frame"),
+    ("url", "awaits_a_key_frame"),
     [
-        ("rtsp://10.0.0.2/x", False, True),
-        ("http://10.0.0.2/live.m3u8?token=1", True, True),
-        ("0", False, False),
-        ("test:people", False, False),
+        ("rtsp://10.0.0.2/x", True),
+        ("http://10.0.0.2/live.m3u8?token=1", True),
+        ("0", False),
+        ("test:people", False),
     ],
 )
-def test_what_may_keep_one_waiting_is_told_by_the_address(url: str, quiet: bool, awaits_a_key_frame: bool) -> None:
+def test_what_may_keep_one_waiting_is_told_by_the_address(url: str, awaits_a_key_frame: bool) -> None:
     keep = kept(url)
-    assert (keep.quiet_s > keep.give_up_s) is quiet
     assert (keep.unpaced_s > keep.give_up_s) is awaits_a_key_frame
 
 
@@ -91,7 +93,7 @@ def test_a_recording_gets_no_second_try_so_its_server_has_longer() -> None:
 
 def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
     keep = kept("rtsp://10.0.0.2/main", detect_url="http://10.0.0.2/sub.m3u8", give_up_after=5)
-    assert keep.quiet_s > 0.0
+    assert keep.unpaced_s == KEY_FRAME_S
     assert keep.give_up_s == 5.0
 
 
@@ -249,6 +251,65 @@ def test_the_governor_takes_no_resolution_where_no_smaller_detector_is(
 def test_a_contract_of_age_is_of_whoever_may_lose_frames() -> None:
     for camera in ({"url": "rtsp://10.0.0.2/x"}, {"url": "a.mp4", "policy": "latest"}):
         assert describe(validate({"cameras": {"gate": {**camera, "max_age": "1s"}}}))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address of the plain server that hands it out, which knows no byte ranges."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        served.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients hang up here
+        thread = threading.Thread(target=served.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("name", ["play.m3u8", "clip", "long.webm"])
+def test_what_turns_out_to_be_a_recording_loses_no_frame(web: tuple[Path, str], name: str) -> None:
+    """Its address speaks of a camera, it is read as fast as the disk can, and the networks are slow."""
+    folder, address = web
+    write_video(folder / "clip.ts", frames=60)
+    if name == "play.m3u8":
+        with av.open(str(folder / "clip.ts")) as clip, av.open(str(folder / name), "w", format="hls") as playlist:
+            stream = clip.streams.video[0]
+            copied = playlist.add_stream_from_template(stream)
+            for packet in clip.demux(stream):
+                packet.stream = copied
+                if packet.size:
+                    playlist.mux(packet)
+    elif name == "clip":
+        (folder / "clip.ts").rename(folder / name)
+    else:  # no length is told by it, only by its server
+        write_video(folder / name, frames=60, codec="vp8", mux_options={"live": "1"})
+
+    class Slow:
+        def warm_up(self, width: int, height: int) -> None: ...
+
+        def __call__(self, images: list[Any]) -> list[Any]:
+            time.sleep(0.01 * len(images))
+            return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in images]
+
+    class Pose:
+        skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",) * 17)
+
+        def __call__(self, images: list[Any], boxes: list[Any]) -> list[Any]:
+            return [np.zeros((len(own), 17, 3), np.float32) for own in boxes]
+
+    models: Any = SimpleNamespace(detectors={1.0: Slow()}, pose=Pose(), draw_skeleton=None, facts=dict)
+    camera = {"url": f"{address}/{name}", "max_age": 0.02}
+    record = {"jsonl": {"path": str(folder / "a.jsonl")}}
+    run = first_reading(validate({"cameras": {"a": camera}, "sinks": [record]}), models).run
+    over_s = time.monotonic() + 60.0
+    run.execute(lambda: run.stop() if time.monotonic() > over_s else None)
+    assert run.failures() == []
+    header, *_, footer = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()]
+    assert not header["live"]
+    assert (footer["decoded"], footer["written"], footer["dropped"]) == (60, 60, {})
+    assert run.cameras["a"].lane.frames.policy == "lossless"
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,11 @@ class Channel(Generic[T]):
             self._on_drop(dropped)
         self.on_ready()
 
+    def keep_all(self, capacity: int) -> None:
+        """From now on `lossless`, with room for `capacity` frames. For the writer, before the frames that it is about."""
+        with self._lock:
+            self.policy, self.capacity = "lossless", capacity
+
     def room(self, patience_s: float | None) -> int:
         """How many frames the only writer can put without waiting; waits for the first, but gives 0 when the reader has
         taken nothing of what waits for `patience_s` seconds (None: waits for ever). A `latest` channel takes all.

@@ -154,7 +154,8 @@ def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
 def _is_too_old(lane: Lane, frame: Frame, now_s: float) -> bool:
     """Whether the frame is older than `max_age`; where all are for some seconds, says so once, and once when it is over."""
     captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
-    if lane.max_age_s is None or now_s - captured_s <= lane.max_age_s:
+    max_age_s = lane.max_age_s
+    if max_age_s is None or now_s - captured_s <= max_age_s:
         if lane.old_said and lane.old_since_s is not None:
             log.warning("%s: is analysed again, after %.0f s", lane.camera, now_s - lane.old_since_s)
         lane.old_since_s, lane.old_said = None, False
@@ -166,7 +167,7 @@ def _is_too_old(lane: Lane, frame: Frame, now_s: float) -> bool:
         log.warning(
             "%s: nothing is analysed: for %.0f s every frame was older than max_age, %.0f ms; the last came %.0f ms late "
             "and waited %.0f ms here: give it a faster network or a lighter stream (detect_url), or raise max_age",
-            lane.camera, now_s - lane.old_since_s, lane.max_age_s * 1e3,
+            lane.camera, now_s - lane.old_since_s, max_age_s * 1e3,
             (frame.arrival_s - captured_s) * 1e3, (now_s - frame.arrival_s) * 1e3,
         )  # fmt: skip
     return True

@@ -21,6 +21,7 @@ from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.patience import Backoff, Pace
 from streampose.pipeline.workers import Worker, WorkerGroup
 from streampose.sources.base import Corrupt, PassedOver, Picture, Source, SourceItem
+from streampose.sources.limits import SEGMENT_S
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ class KeepOptions:
     after `give_up_s` it is given up and opened anew; a slow camera has longer, by the steps between its pictures. Until
     those are known, and until the first picture of each connection, it has `unpaced_s`: a key frame may be far away (that
     the network is silent is the source's own matter). A source that decodes key frames only tells of what it passes over
-    by `PassedOver`, which is as good as a picture here. `quiet_s`: what it always has, where pictures come in
-    batches. `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
+    by `PassedOver`, which is as good as a picture here. One that says that it delivers whole segments has `quiet_s` between
+    two. `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
     A camera that answers, but refuses (user or password, codec), is asked only every `refused_backoff_s` or so: some lock
     the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
     other for the first `refused_grace_s` of its refusals, then ever less often. With `retry_refused` off it fails at once,
@@ -53,7 +54,7 @@ class KeepOptions:
     stall_s: float = 2.0
     give_up_s: float = 3.0
     unpaced_s: float = 20.0
-    quiet_s: float = 0.0
+    quiet_s: float = SEGMENT_S
     open_s: float = 15.0
     backoff_first_s: float = 0.5
     backoff_cap_s: float = 2.5
@@ -296,7 +297,8 @@ class Keeper:
         step_s = self._pace.step_s
         if step_s is None:
             step_s = 1.0 / info.nominal_fps if info.nominal_fps and info.nominal_fps > SLOWEST_FPS else 0.0
-        return max(self._options.stall_s, self._options.quiet_s, SILENT_PICTURES * step_s)
+        quiet_s = self._options.quiet_s if info.segmented else 0.0
+        return max(self._options.stall_s, quiet_s, SILENT_PICTURES * step_s)
 
     def _give_up_s(self, info: SourceInfo, shown: bool) -> float:
         """How long a camera that is open may be without a picture; `shown`: it has given one in this connection."""

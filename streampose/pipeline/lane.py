@@ -103,6 +103,14 @@ class Lane:
     age: Meter = field(default_factory=Meter)
     tally: Tally = field(default_factory=Tally)
 
+    def keep_all(self, depth: int) -> None:
+        """Work as for a recording from now on: every frame, however old, up to `depth` of them waiting, and no sink is
+        passed over. For the producer, before the first of these frames."""
+        self.max_age_s, self.governor, self.effort = None, None, Effort()
+        for output in self.outputs:
+            output.wait_for_it()
+        self.frames.keep_all(depth)
+
     def held(self) -> bool:
         """Whether the next frame must wait, for a sink that is waited for may have no room for its result: the lane waits,
         so that the shared stages need not."""

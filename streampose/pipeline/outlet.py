@@ -49,6 +49,7 @@ class Outlet:
         self.closed = False
         self._channel = channel
         self._patience_s = patience_s
+        self._tell: Callable[[], None] = lambda: None
         self._admitted = True
         self._stretch: _Stretch | None = None
         self._missed_before = 0  # when it was last passed over
@@ -98,8 +99,14 @@ class Outlet:
 
     def when_taken(self, tell: Callable[[], None]) -> None:
         """Have `tell` called whenever `holds` may have changed."""
+        self._tell = tell
         if self._patience_s is None:
             self._channel.on_taken = tell
+
+    def wait_for_it(self) -> None:
+        """From now on the sink is waited for. Any thread may say so."""
+        self._patience_s = None
+        self._channel.on_taken = self._tell
 
     def close(self) -> None:
         """Nothing more comes; the sink takes what waits and ends."""

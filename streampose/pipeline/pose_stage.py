@@ -78,10 +78,11 @@ class PoseStage:
                 lane.put_out(gap)
             captured_s = frame.arrival_s if frame.captured_s is None else frame.captured_s
             lane.age.add(now_s - captured_s)
-            if lane.governor is not None:
-                change = lane.governor.observe(now_s - captured_s, frame.time_s)
+            governor = lane.governor
+            if governor is not None:
+                change = governor.observe(now_s - captured_s, frame.time_s)
                 if change is not None:
-                    lane.effort = lane.governor.settings
+                    lane.effort = governor.settings
                     lane.tracker.pose_every_at_least(lane.effort.pose_every)
                     lane.put_out(change)
             lane.put_out(PoseResult(frame, found, detections.boxes is not None))

@@ -41,11 +41,13 @@ class WatchesPicture(Protocol):
 class ProduceOptions:
     """`keep`: how the source is kept running. `make_watch` makes the watch for blindness of a live camera, None for none.
     `prepare` is called in the producer's thread with the width and height of the pictures before each segment's first goes
-    out: what takes long for a new size holds up this camera only."""
+    out: what takes long for a new size holds up this camera only. `opened` is called there, too, with what each opened
+    source is, before its first picture."""
 
     keep: KeepOptions = field(default_factory=KeepOptions)
     make_watch: Callable[[], WatchesPicture] | None = None
     prepare: Callable[[int, int], None] | None = None
+    opened: Callable[[SourceInfo], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Producer:
                     self._corrupt(event)
                 elif isinstance(event, Opened):
                     self._info, self._live, self._offset_s = event.info, event.info.live, None
+                    if self._options.opened is not None:
+                        self._options.opened(event.info)
                 elif isinstance(event, Stalled):
                     self._say("stalled", f"no picture for {event.silence_s:.1f} s")
                 elif isinstance(event, Paused):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
 from streampose.redact import redact_url, split_credentials
-from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S, OpenLimit, ReadLimit
+from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S, SEGMENT_S, OpenLimit, ReadLimit
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ NETWORK_SCHEMES = frozenset(
 )
 ANALYSIS_US = 500_000  # libav's default of 5 s would be waited for in full by streams whose rate it cannot settle
 CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "image2pipe", "h264", "hevc"})  # formats without stamps: libav invents 25 fps
-SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once
-SEGMENT_S = 30.0  # and nothing between them: so long may the next be awaited
+SEGMENTED = frozenset({"hls", "dash"})  # deliver whole segments at once, and nothing between two
 HW_ORDER = ("cuda", "vaapi", "videotoolbox", "qsv", "d3d11va", "vulkan", "drm")
 
 _PHRASES: Mapping[FailureKind, str] = {
@@ -101,12 +100,6 @@ def scheme_of(url: str) -> str:
     """The scheme of a URL in lower case, "" for a path."""
     scheme, mark, _ = url.partition("://")
     return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
-
-
-def is_segmented(url: str) -> bool:
-    """Whether `url` names a playlist (HLS, DASH), by its ending."""
-    path = url.partition("?")[0].partition("#")[0].lower()
-    return scheme_of(url) in ("http", "https") and path.endswith((".m3u8", ".m3u", ".mpd"))
 
 
 def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> InputContainer:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 OPEN_TIMEOUT_S = 10.0  # the longest that connecting may take in all, unless another is asked for
 READ_TIMEOUT_S = 2.5  # and the longest silence of the network
+SEGMENT_S = 30.0  # between two segments of HLS or DASH comes nothing: so long may the next be awaited
 AT_HAND_S = 0.2  # what the analysis kept is given at once, in any case within this
 INSTANT_S = 0.02  # what took no longer was not waited for
 AWAKE_S = 1.0  # after a doubtful silence a camera that sends much is heard within this, or it is gone

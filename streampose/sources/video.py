@@ -37,7 +37,8 @@ class VideoSource:
     """A video file, a URL or a webcam (`/dev/video0`), opened once.
 
     `tap` is called with every demuxed packet of the video and its stream, after it was decoded: what it keeps can be
-    written elsewhere without encoding anew.
+    written elsewhere without encoding anew. Packets of live formats that have no stamps carry their arrival, in
+    milliseconds since the connection.
     """
 
     def __init__(
@@ -136,9 +137,8 @@ class VideoSource:
 
     def _describe(self, container: InputContainer, stream: VideoStream) -> SourceInfo:
         duration_s = probe.duration_s(container, stream)
-        scheme = libav.scheme_of(self._url)
-        recorded = not self._network or (scheme in ("http", "https") and duration_s is not None)
-        live = self._webcam or not recorded
+        segmented = bool(libav.SEGMENTED & set(container.format.name.split(",")))
+        live = self._webcam or (self._network and not self._ends(container, duration_s, segmented))
         context = stream.codec_context
         width, height = probe.square_size(context.width, context.height, probe.pixel_ratio(stream))
         return SourceInfo(
@@ -151,7 +151,15 @@ class VideoSource:
             codec=stream.codec_context.codec.canonical_name,
             duration_s=None if live else duration_s,
             frame_count=None if live else stream.frames or None,
+            segmented=segmented,
         )
+
+    def _ends(self, container: InputContainer, duration_s: float | None, segmented: bool) -> bool:
+        """Whether what a URL names is a recording: its length is known, in seconds or in bytes (of a playlist those say
+        nothing)."""
+        if libav.scheme_of(self._url) not in ("http", "https"):
+            return False
+        return duration_s is not None or (not segmented and container.size > 0)
 
     def _with_first_picture(self, info: SourceInfo, began_s: float) -> SourceInfo:
         """Decode up to the first picture: only it shows the true size, and that there is anything at all."""

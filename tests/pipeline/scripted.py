@@ -44,8 +44,8 @@ class ScriptedSource:
     """Each step: an int (so many pictures), a float (silence in seconds), an item to yield, an exception to raise, or an
     Event to hang on as a native call would, deaf to being stopped."""
 
-    def __init__(self, steps: list[Any], live: bool = True, opening: Any = None) -> None:
-        self.steps, self.live, self.opening = steps, live, opening
+    def __init__(self, steps: list[Any], live: bool = True, opening: Any = None, segmented: bool = False) -> None:
+        self.steps, self.live, self.opening, self.segmented = steps, live, opening, segmented
         self.closed = False
 
     def open(self) -> SourceInfo:
@@ -53,7 +53,8 @@ class ScriptedSource:
             raise self.opening
         if isinstance(self.opening, threading.Event):
             self.opening.wait(60)
-        return SourceInfo("test:script", "stream" if self.live else "video", self.live, 16, 12, codec="none")
+        kind: Any = "stream" if self.live else "video"
+        return SourceInfo("test:script", kind, self.live, 16, 12, codec="none", segmented=self.segmented)
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         number = 0

@@ -246,12 +246,12 @@ def test_a_pace_outlives_the_connection_and_overrules_what_was_announced() -> No
     assert unknown.keeper._give_up_s(announced, True) == 80.0
 
 
-def test_what_comes_in_batches_has_its_time_between_them() -> None:
-    keep = KeepOptions(live=True, stall_s=0.1, give_up_s=0.2, quiet_s=5.0)
-    kept = Kept(ScriptedSource([10, 0.5, 10, 0.5]), keep=keep)
-    _, lost = kept.events(2)
-    assert isinstance(lost, Lost)
-    assert lost.kind == "ended"
+@pytest.mark.parametrize(("segmented", "kind"), [(True, "ended"), (False, "timeout")])
+def test_what_comes_in_segments_has_its_time_between_them(segmented: bool, kind: str) -> None:
+    keep = KeepOptions(live=True, stall_s=0.1, give_up_s=0.3, quiet_s=5.0)
+    kept = Kept(ScriptedSource([10, 0.8, 10, 0.8], segmented=segmented), keep=keep)
+    lost = next(event for event in kept.events(3) if isinstance(event, Lost))
+    assert lost.kind == kind
 
 
 def test_a_camera_whose_key_frames_are_far_apart_is_not_silent_while_others_pass() -> None:

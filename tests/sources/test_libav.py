@@ -15,7 +15,7 @@ import pytest
 
 from streampose.errors import SourceError, TransientSourceError
 from streampose.sources.base import Picture
-from streampose.sources.libav import VideoOptions, is_segmented, libav_options
+from streampose.sources.libav import VideoOptions, libav_options
 from streampose.sources.video import VideoSource
 from tests.live.rtsp_script import script
 from tests.loopback import tcp_server
@@ -194,18 +194,6 @@ def test_between_the_segments_of_a_live_playlist_nothing_need_come(tmp_path: Pat
     assert len(shown) == 60
     arrivals = [item.arrival_s for item in shown]
     assert max(b - a for a, b in pairwise(arrivals)) > SILENCE.read_timeout_s
-
-
-@pytest.mark.parametrize(
-    ("url", "segmented"),
-    [
-        ("http://a/live.m3u8", True), ("https://a/b/manifest.mpd?token=x", True), ("HTTP://a/LIVE.M3U8#t", True),
-        ("http://a/x.mjpg", False), ("rtsp://a/live.m3u8", False), ("live.m3u8", False),
-        ("http://a/x?name=y.m3u8", False),
-    ],
-)  # fmt: skip
-def test_what_comes_in_segments_is_told_by_its_ending(url: str, segmented: bool) -> None:
-    assert is_segmented(url) is segmented
 
 
 @pytest.mark.parametrize("url", ["rtsp://a/x", "rtsps://a/x", "http://a/x", "rtmp://a/x", "udp://a:1", "srt://a:1"])

@@ -42,6 +42,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
+            "/play": self.playlist,
             "/mjpeg-slow": functools.partial(self.mjpeg, 10, 0.15),
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
             "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
@@ -62,6 +63,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data[start : end + 1])
         return None
+
+    def playlist(self) -> None:
+        """`live.m3u8` by a name that does not tell what it is."""
+        data = Path(self.translate_path("/live.m3u8")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/vnd.apple.mpegurl")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def whole(self) -> None:
         """Without byte ranges, whatever is asked for."""
@@ -227,10 +237,10 @@ def test_the_recorded_stream_of_bare_h264_lasts_as_long_as_its_pictures(tmp_path
     assert stamps[-1] == pytest.approx(times[-1], rel=0.3)
 
 
-def test_hls_is_joined(server: str, tmp_path: Path) -> None:
-    with av.open(
-        str(tmp_path / "live.m3u8"), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}
-    ) as output:
+def write_playlist(folder: Path) -> None:
+    """`live.m3u8` of forty pictures in four segments."""
+    options = {"hls_time": "1", "hls_list_size": "0"}
+    with av.open(str(folder / "live.m3u8"), "w", format="hls", options=options) as output:
         stream = output.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 192, 128, "yuv420p", 10
         for number in range(40):
@@ -238,7 +248,37 @@ def test_hls_is_joined(server: str, tmp_path: Path) -> None:
             frame.pts = number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
+
+
+def test_hls_is_joined(server: str, tmp_path: Path) -> None:
+    write_playlist(tmp_path)
     assert numbers(watch(f"http://{server}/live.m3u8")) == list(range(40))
+
+
+@pytest.mark.parametrize(("name", "live"), [("live.m3u8", False), ("play?id=3", False), ("play", True)])
+def test_a_playlist_says_itself_that_it_comes_in_segments_and_whether_it_has_an_end(
+    server: str, tmp_path: Path, name: str, live: bool
+) -> None:
+    write_playlist(tmp_path)
+    if live:
+        path = tmp_path / "live.m3u8"
+        path.write_text(path.read_text().replace("#EXT-X-ENDLIST", ""))
+    source = VideoSource(f"http://{server}/{name}", QUICK)
+    info = source.open()
+    source.close()
+    assert (info.segmented, info.live) == (True, live)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("clip.webm", "vp8"), ("clip", "h264")])
+def test_what_has_a_length_in_bytes_alone_is_a_recording(server: str, tmp_path: Path, name: str, codec: str) -> None:
+    """A Matroska file that was never finished tells no length."""
+    write_video(tmp_path / "clip.webm", frames=12, codec=codec, container_format="matroska", mux_options={"live": "1"})
+    (tmp_path / "clip.webm").rename(tmp_path / name)
+    source = VideoSource(f"http://{server}/{name}", QUICK)
+    info = source.open()
+    assert (info.live, info.duration_s, info.segmented) == (False, None, False)
+    assert numbers(list(source.frames(lambda: False))) == list(range(12))  # type: ignore[arg-type]
+    source.close()
 
 
 def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path: Path) -> None:
