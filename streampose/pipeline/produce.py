@@ -233,7 +233,7 @@ class Producer:
         begins = self._offset_s is None
         if self._offset_s is None:
             told_s = self._unseen.start.time_s if self._unseen is not None else 0.0  # up to here all gaps are told
-            self._offset_s = max(self._time_at(captured_s), told_s) - picture.time_s
+            self._offset_s = max(self._time_at(captured_s), told_s) - picture.time_s if self._live else 0.0
         time_s = picture.time_s + self._offset_s
         if self._last is not None:
             time_s = max(time_s, self._last.time_s + MIN_STEP_S)
@@ -274,18 +274,18 @@ class Producer:
     def _begin_gap(self, unseen: _Unseen) -> None:
         self._end_gap(unseen.start)
         self._unseen = unseen
-        self._ledger.interrupted(unseen.start.time_s, unseen.start.wall_s)
 
     def _end_gap(self, until: _Mark) -> None:
         """Tell of what was not seen up to now, where there is any."""
         unseen, self._unseen = self._unseen, None
         if unseen is None:
             return
-        start_s = min(unseen.start.time_s, until.time_s)
-        if until.time_s > start_s or unseen.frames:
+        start = unseen.start if unseen.start.time_s <= until.time_s else until
+        self._ledger.interrupted(start.time_s, start.wall_s)
+        if until.time_s > start.time_s or unseen.frames:
             self._out.put(
-                Gap(self.camera, unseen.cause, start_s, until.time_s, unseen.frames,
-                    unseen.start.wall_s, until.wall_s, unseen.detail)
+                Gap(self.camera, unseen.cause, start.time_s, until.time_s, unseen.frames,
+                    start.wall_s, until.wall_s, unseen.detail)
             )  # fmt: skip
 
     def _begin_segment(self, picture: Picture, run_begins: bool) -> None:

@@ -56,7 +56,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """A frame or file that could not be decoded, at about `time_s`; `what` names it in one line.
+    """A frame or file that could not be decoded, at `time_s` (or about there); `what` names it in one line.
 
     `until_s`: where the recording would have ended, for what is missing at its end.
     """

@@ -73,7 +73,7 @@ class Stamp:
 
 
 class SourceClock:
-    """Turns the stamps of one run into `Stamp`s whose `time_s` starts at 0 and strictly grows.
+    """Turns the stamps of one run into `Stamp`s whose `time_s` starts at 0, where the stream begins, and strictly grows.
 
     `live`: arrival times mean something. `nominal_step_s`: the step to assume before one was seen (None for a live source
     that never has stamps: arrival is all there is). `ahead_s`: how far a
@@ -103,6 +103,7 @@ class SourceClock:
         self._between = 0  # pictures bridged since then
         self._offset_s = 0.0  # time_s = unwrapped pts_s + offset
         self._wrapped_s = 0.0  # whole counter periods passed
+        self._begins_s = float("inf")  # raw pts_s
         self._suspect: tuple[float, float] | None = None  # (raw pts_s, arrival_s)
         # (arrival_s, arrival_s - time_s) of the least delayed picture of each second
         self._arrivals: deque[tuple[float, float]] = deque(maxlen=ARRIVAL_SECONDS)
@@ -170,10 +171,25 @@ class SourceClock:
             self._rtcp_s = offset_s
             self._rtcp_votes.clear()
 
+    def begin(self, pts: int | None, time_base: Fraction | None) -> None:
+        """Take the stamp of a packet before the first picture: the least of them is where a recording begins."""
+        if not self._live and pts is not None and time_base is not None:
+            self._begins_s = min(self._begins_s, float(pts * time_base))
+
     @property
     def time_s(self) -> float:
         """`time_s` of the last picture, 0 before the first."""
         return self._last[0] if self._last is not None else 0.0
+
+    @property
+    def next_s(self) -> float:
+        """Where the picture after the last is to be expected, 0 before the first."""
+        return self._last[0] + self._usual_step_s if self._last is not None else 0.0
+
+    def _first(self, raw_s: float) -> float:
+        """The time of the first picture: a recording whose beginning is damaged begins before it."""
+        lead_s = raw_s - self._begins_s
+        return lead_s if 0.0 < lead_s <= RECORDING_STEP_S else 0.0
 
     def _bridge(self, arrival_s: float) -> float:
         """The time of a picture whose stamp says nothing."""
@@ -184,6 +200,8 @@ class SourceClock:
         if not self._live:
             return self._last[0] + self._usual_step_s
         passed_s = arrival_s - self._last[1]
+        if self._good is None:
+            self._usual_step_s += 0.05 * (passed_s - self._usual_step_s)
         if self._good is None and self._nominal_step_s is not None and self._between <= BURST_PICTURES:
             passed_s = max(passed_s, self._nominal_step_s)
         return self._last[0] + passed_s
@@ -198,7 +216,8 @@ class SourceClock:
     def _believe(self, raw_s: float, tick_s: float, arrival_s: float, resized: bool) -> tuple[float, str]:
         """The time that a stamp stands for, and why the clock broke, if it did."""
         if self._good is None:
-            return self._anchor(raw_s, self._bridge(arrival_s), arrival_s), ""
+            time_s = self._first(raw_s) if self._last is None else self._bridge(arrival_s)
+            return self._anchor(raw_s, time_s, arrival_s), ""
         pts_s, _, good_arrival_s = self._good
         elapsed_s = arrival_s - good_arrival_s
         step_s, wrapped_s = self._unwrap(raw_s + self._wrapped_s - pts_s, tick_s, self._limit(elapsed_s))

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -124,6 +125,8 @@ class PacketDecoder:
                 f"{self._info.url}: parts of it are missing, or it was joined of several; pictures may be torn",
                 logging.WARNING,
             )
+        if self._size is None and not packet.is_discard:  # what an edit list leaves out is not of the recording
+            self.clock.begin(packet.pts, self._base)
         self._take_report(packet)
         self._dark_keys += packet.is_keyframe
         whole = True
@@ -215,7 +218,7 @@ class PacketDecoder:
         if missing_s <= CUT_SHORT_S:
             return None
         text = f"{self._info.url} is cut: it ends at {self._end_s:.2f} s of {promised_s:.2f} s"
-        return Corrupt(text, self.clock.time_s, self.missing_frames() or 1, self.clock.time_s + missing_s)
+        return Corrupt(text, self.clock.next_s, self.missing_frames() or 1, self.clock.next_s + missing_s)
 
     def missing_frames(self) -> int:
         """How many pictures the container promises beyond those it held, 0 where it does not say."""
@@ -272,7 +275,10 @@ class PacketDecoder:
         """The frame held back and what was damaged after it."""
         held, self._held = self._held, []
         for item in held:
-            yield item if isinstance(item, Corrupt) else self._picture(item, next_pts)
+            if isinstance(item, Corrupt):  # met before the picture in front of it had its time
+                yield replace(item, time_s=self.clock.next_s)
+            else:
+                yield self._picture(item, next_pts)
 
     def _picture(self, frame: av.VideoFrame, next_pts: int | None) -> Picture | Corrupt:
         import av
@@ -281,7 +287,7 @@ class PacketDecoder:
         if frame.key_frame:
             self._doubtful_until_s = 0.0
         elif self._info.live and arrival_s < self._doubtful_until_s:
-            return Corrupt(f"{self._info.url}: a picture refers to a damaged one", self.clock.time_s)
+            return Corrupt(f"{self._info.url}: a picture refers to a damaged one", self.clock.next_s)
         base = probe.exact(frame.time_base) or self._base
         pts = None if self._clockless else frame.pts
         try:
@@ -314,7 +320,7 @@ class PacketDecoder:
 
     def _damaged(self, what: str) -> Corrupt:
         self._doubtful_until_s = time.monotonic() + RESYNC_S
-        return Corrupt(f"{self._info.url}: {what}", self.clock.time_s)
+        return Corrupt(f"{self._info.url}: {what}", self.clock.next_s)
 
     def _size_jump(self, image: Image) -> str:
         """Why a picture of another size than the one before begins a new segment, "" where it is not."""

@@ -205,7 +205,7 @@ class VideoSource:
             cut = decoder.cut_short()
             if failure is not None:
                 until_s = None if cut is None else cut.until_s
-                yield Corrupt(str(failure), decoder.clock.time_s, decoder.missing_frames() or 1, until_s)
+                yield Corrupt(str(failure), decoder.clock.next_s, decoder.missing_frames() or 1, until_s)
             elif cut is not None:
                 yield cut
             return

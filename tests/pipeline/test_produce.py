@@ -162,6 +162,7 @@ def test_every_bad_picture_of_a_folder_is_named_and_a_damaged_video_once(
     (tmp_path / "c.jpg").write_text("no picture")
     said, _, ledger = produce(lambda: open_source(str(tmp_path)), RECORDING)  # type: ignore[arg-type, return-value]
     assert (len(frames(said)), ledger.counts.corrupt) == (2, 2)
+    assert [(gap.start_s, gap.end_s) for gap in gaps(said)] == [(1.0, 3.0)]
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [line.split(": ")[1].split(" cannot")[0] for line in warned] == ["b.png", "c.jpg"]
     caplog.clear()
@@ -169,6 +170,14 @@ def test_every_bad_picture_of_a_folder_is_named_and_a_damaged_video_once(
     produce(lambda: ScriptedSource(script, live=False), RECORDING)
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warned == ["gate: picture 1 is damaged; the record says where pictures are missing"]
+
+
+def test_a_folder_whose_first_picture_is_torn_begins_with_it(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    assert cv2.imwrite(str(tmp_path / "1.png"), np.full((12, 16, 3), 90, np.uint8))
+    said, _, _ = produce(lambda: open_source(str(tmp_path)), RECORDING)  # type: ignore[arg-type, return-value]
+    assert [frame.time_s for frame in frames(said)] == [1.0]
+    assert [(gap.cause, gap.start_s, gap.end_s) for gap in gaps(said)] == [("corrupt", 0.0, 1.0)]
 
 
 def test_a_change_of_size_or_of_the_clock_begins_a_segment() -> None:
@@ -253,7 +262,7 @@ def ledger_sum(said: list[Any]) -> int:
 STEP = st.one_of(
     st.integers(1, 4),
     st.just(0.2),
-    st.builds(lambda n: Corrupt("damaged", 0.0, n), st.integers(1, 3)),
+    st.builds(lambda n, time_s: Corrupt("damaged", time_s, n), st.integers(1, 3), st.sampled_from([0.0, STEP_S, 0.1])),
     st.just(TransientSourceError("cut", "ended")),
     st.just(ValueError("bug")),
 )

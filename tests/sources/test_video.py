@@ -182,6 +182,54 @@ def test_a_recording_whose_stamps_begin_late_is_whole(tmp_path: Path, suffix: st
     assert numbers(items) == list(range(24))
     assert not any(isinstance(item, Corrupt) for item in items)
     assert info.duration_s == pytest.approx(2.0, abs=0.1)
+    assert pictures(items)[0].time_s == 0.0
+
+
+def spoil(path: Path, packets: range, into: Path) -> Path:
+    """`path` with these packets zeroed."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        found = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for place in packets:
+        start, size = found[place]
+        data[start : start + size] = bytes(size)
+    into.write_bytes(data)
+    return into
+
+
+def test_a_recording_whose_beginning_is_damaged_begins_where_its_stream_does(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mp4"
+    write_video(whole, metadata={"creation_time": "2026-05-01T10:00:00Z"}, frames=60, fps=12, gop=24)
+    _, items = watch(spoil(whole, range(24), tmp_path / "spoilt.mp4"))
+    seen = pictures(items)
+    assert [number for number in numbers(items) if number is not None] == list(range(24, 60))
+    np.testing.assert_allclose([p.time_s for p in seen], np.arange(24, 60) / 12, atol=1e-3)
+    assert seen[0].wall_s == pytest.approx(1777629602.0)
+    assert {item.time_s for item in items if isinstance(item, Corrupt)} == {0.0}
+
+
+def test_what_an_edit_list_leaves_out_at_the_beginning_is_no_damage(tmp_path: Path) -> None:
+    write_video(tmp_path / "whole.mp4", frames=48, gop=24)
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "trimmed.mp4"), "w") as trimmed:
+        stream = whole.streams.video[0]
+        copied = trimmed.add_stream_from_template(stream)
+        for packet in whole.demux(stream):
+            if packet.size and packet.pts is not None and packet.dts is not None and stream.time_base is not None:
+                shift = int(5 / 12 / stream.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copied
+                trimmed.mux(packet)
+    _, items = watch(tmp_path / "trimmed.mp4")
+    assert numbers(items) == list(range(5, 48))
+    assert pictures(items)[0].time_s == 0.0
+
+
+@pytest.mark.parametrize("codec", ["h264", "mjpeg"])
+def test_damage_is_told_at_the_time_of_the_picture_that_it_cost(tmp_path: Path, codec: str) -> None:
+    write_video(tmp_path / "whole.mp4", frames=36, fps=12, codec=codec)
+    _, items = watch(spoil(tmp_path / "whole.mp4", range(18, 19), tmp_path / "spoilt.mp4"))
+    (bad,) = [item for item in items if isinstance(item, Corrupt)]
+    assert (bad.time_s, bad.frames) == (pytest.approx(1.5, abs=1e-3), 1)
+    assert len(pictures(items)) == 35
 
 
 @pytest.mark.parametrize(
