@@ -209,7 +209,6 @@ def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, silence_s
     """Why `error` happened, by its code, when it happened and whether the longest silence had passed by then."""
     import av
 
-    text = str(error).lower()
     code = getattr(error, "errno", None)
     if isinstance(error, (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)):
         return "auth"
@@ -223,7 +222,8 @@ def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, silence_s
         return "usage"
     if isinstance(error, (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError)):
         return "codec"
-    if "tls" in text or "ssl" in text or "certificate" in text:
+    log = getattr(error, "log", None)  # level, part of libav, and its words: only where libav's lines are asked for
+    if log is not None and log[1] == "tls":
         return "tls"
     if elapsed_s >= 0.9 * silence_s:  # "invalid data" after the whole limit is a silent peer
         return "timeout"

@@ -404,15 +404,28 @@ def test_a_host_that_does_not_exist_is_one_line() -> None:
     assert "\n" not in str(error)
 
 
-def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure() -> None:
+def test_the_words_of_an_address_are_no_reason(server: str, tmp_path: Path) -> None:
+    (tmp_path / "ssl-tls-certificate").write_bytes(b"garbage " * 200)
+    error = failure(f"http://{server}/ssl-tls-certificate")
+    assert (error.kind, "TLS" in str(error)) == ("other", False)
+
+
+@pytest.mark.parametrize(("libav_says", "kind"), [(None, "other"), (av.logging.ERROR, "tls")])
+def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure_where_libav_says_so(
+    libav_says: int | None, kind: str
+) -> None:
     def plain(connection: socket.socket) -> None:
         connection.recv(100)
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello")
         connection.close()
 
-    with tcp_server(plain) as port:
-        error = failure(f"https://127.0.0.1:{port}/stream")
-    assert error.kind in ("tls", "other")
+    av.logging.set_level(libav_says)
+    try:
+        with tcp_server(plain) as port:
+            error = failure(f"https://127.0.0.1:{port}/stream")
+    finally:
+        av.logging.set_level(None)
+    assert error.kind == kind
     assert isinstance(error, TransientSourceError)
 
 
