@@ -168,8 +168,8 @@ def _choice(setup: str, weights: Path, options: BenchModelsOptions, left_out: di
         left_out[setup] = "onnxruntime is not installed"
     elif precision == "int8" and find_spec("nncf") is None:
         left_out[setup] = "nncf is not installed"
-    elif precision == "bf16" and not cpu_multiplies_bf16():
-        left_out[setup] = "this CPU does not multiply bf16"
+    elif precision == "bf16" and not cpu_multiplies_bf16(runtime):
+        left_out[setup] = f"{runtime} does not multiply bf16 on this CPU"
     elif runtime not in offers(weights):
         left_out[f"{setup} of {weights.name}"] = "cannot run this file"
     else:

@@ -7,6 +7,8 @@ compared with what was got, and a difference is an error.
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from streampose.models.manifest import InputSpec
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.select import Choice, core_count
 
+log = logging.getLogger(__name__)
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -63,8 +66,8 @@ class OnnxRuntime:
             if kind in ("cuda", "tensorrt"):
                 ort.preload_dlls()  # CUDA's libraries may lie in Python packages, where nothing else looks for them
             providers = provider_list(kind, index, hashlib.sha256(model).hexdigest())
-            self._session = ort.InferenceSession(model, options, providers=providers)
-            self._session.disable_fallback()  # nor while it runs
+            # Nor may its Python side go on with other providers, here or while it runs.
+            self._session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
             got = self._session.get_providers()
             if got[0] != wanted:
                 raise ModelError(
@@ -75,7 +78,7 @@ class OnnxRuntime:
             self.batch_sizes: Sequence[int] = (fixed,) if isinstance(fixed, int) else tuple(sorted(set(batch_sizes)))
             self._warm_up(self.batch_sizes if kind != "cpu" else self.batch_sizes[:1])
         except _faults() as error:
-            raise ModelError(f"ONNX Runtime cannot run the model ({words_of(error)})") from error
+            raise ModelError(f"ONNX Runtime cannot run the model ({_words(error)})") from error
 
     def __call__(self, batch: npt.NDArray[Any]) -> Outputs:
         """See `Runtime`: (B, H, W, 3) uint8 BGR to float32 outputs; any B. Raises ModelError where the model fails."""
@@ -83,7 +86,7 @@ class OnnxRuntime:
             return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
         except _faults() as error:
             size = f"{batch.shape[2]}x{batch.shape[1]}"
-            raise ModelError(f"ONNX Runtime cannot run the model on pictures of {size} ({words_of(error)})") from error
+            raise ModelError(f"ONNX Runtime cannot run the model on pictures of {size} ({_words(error)})") from error
 
     def _run(self, batch: npt.NDArray[Any]) -> Outputs:
         return tuple(np.asarray(each, np.float32) for each in self._session.run(None, {self._input.name: batch}))
@@ -101,10 +104,16 @@ class OnnxRuntime:
 
 
 def _faults() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises where a model or a provider fails: types that have nothing but Exception in common."""
+    """What ONNX Runtime raises where a model, a provider or an option fails: types with nothing but Exception in common."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError)
+
+
+def _words(error: Exception) -> str:
+    """What it says, without the place in its source and the function there, which could be all that a line holds."""
+    return words_of(Exception(re.sub(r"^\S+\.\w+:\d+ .*?\) ", "", str(error))), 300)
 
 
 def provider_list(kind: str, index: str, digest: str) -> list[Any]:
@@ -117,8 +126,14 @@ def provider_list(kind: str, index: str, digest: str) -> list[Any]:
     if kind != "tensorrt":
         return [(PROVIDERS[kind], options)]
     engines = cache.cache_folder() / "tensorrt" / digest[:16]
-    # An engine takes minutes to build, so it is kept.
-    kept = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
+    kept: dict[str, str] = {}
+    try:
+        engines.mkdir(parents=True, exist_ok=True)  # the provider makes no folder above the last
+        kept = {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
+    except OSError as error:
+        log.warning(
+            "%s: no cache (%s): TensorRT builds its engines, for minutes, at every start", engines, words_of(error)
+        )
     return [(PROVIDERS["tensorrt"], {**options, **kept}), (PROVIDERS["cuda"], options)]
 
 

@@ -24,14 +24,13 @@ EXTRAS = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", ""), "torch"
 class Choice:
     """A runtime with its device ("cpu", "cuda:0", "mps", or the runtime's own name, such as "GPU"), precision, threads.
 
-    `threads` is None where the runtime may use every core. `asked` is true where the device was named, not found.
+    `threads` is None where the runtime may use every core.
     """
 
     runtime: str
     device: str
     precision: str
     threads: int | None = None
-    asked: bool = False
 
 
 def choose(
@@ -48,13 +47,12 @@ def choose(
     """Fill in what is "auto".
 
     `device` is auto, cpu, cuda, cuda:1, mps, or RUNTIME:NAME (openvino:GPU); `offers` are the runtimes that can run the
-    model's file. CUDA goes to torch in fp16, Apple's GPU to torch in fp32, a CPU to OpenVINO, in bf16 where the CPU
+    model's file. CUDA goes to torch in fp16, Apple's GPU to torch in fp32, a CPU to OpenVINO, in bf16 where OpenVINO
     multiplies it in hardware. Raises ConfigError for what cannot be, ModelError for a runtime that is not installed.
     """
     runtime, device = _split(runtime, device)
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision: {precision!r} is none of auto, {', '.join(PRECISIONS)}")
-    asked = device != "auto"
     if device == "auto":
         device = _find_device(runtime, has_cuda or _has_cuda, has_mps or _has_mps, offers)
     if runtime == "auto":
@@ -65,9 +63,9 @@ def choose(
         raise ConfigError(f"device: {device} is not OpenVINO's; use runtime torch or onnx, or device openvino:GPU")
     _installed(runtime)
     if precision == "auto":
-        precision = _find_precision(runtime, device, cpu_has_bf16 or cpu_multiplies_bf16)
+        precision = _find_precision(runtime, device, cpu_has_bf16 or (lambda: cpu_multiplies_bf16("openvino")))
     _possible(runtime, device, precision)
-    return Choice(runtime, device, precision, threads, asked)
+    return Choice(runtime, device, precision, threads)
 
 
 def _split(runtime: str, device: str) -> tuple[str, str]:
@@ -88,7 +86,7 @@ def _find_device(
 ) -> str:
     if runtime == "openvino" or ("torch" not in offers and runtime == "auto"):
         return "cpu"
-    if has_cuda():
+    if (runtime != "onnx" or _onnx_has_cuda()) and has_cuda():
         return "cuda"
     return "mps" if runtime != "onnx" and has_mps() else "cpu"
 
@@ -131,9 +129,13 @@ def cpu_sums_int8() -> bool:
     return bool(cpu_flags() & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
 
 
-def cpu_multiplies_bf16() -> bool:
-    """Whether this CPU has bf16 instructions; where it only emulates them, bf16 is far slower than fp32."""
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & cpu_flags())
+def cpu_multiplies_bf16(runtime: str = "torch") -> bool:
+    """Whether `runtime` uses bf16 instructions of this CPU; where they are emulated, bf16 is far slower than fp32.
+
+    OpenVINO uses those of Intel and AMD, and none of ARM.
+    """
+    flags = {"avx512_bf16", "amx_bf16"} if runtime == "openvino" else {"avx512_bf16", "amx_bf16", "bf16"}
+    return bool(flags & cpu_flags())
 
 
 def cpu_flags() -> frozenset[str]:
@@ -163,13 +165,27 @@ def core_count() -> int:
 
 def _has_cuda() -> bool:
     """Whether torch sees a CUDA device; torch is imported only where the driver's device files suggest one."""
-    if sys.platform == "linux" and not Path("/dev/nvidia0").exists() and not Path("/dev/dxg").exists():
+    if sys.platform == "linux" and not has_driver_files(Path("/dev")):
         return False
     if sys.platform == "darwin" or find_spec("torch") is None:
         return False
     import torch
 
     return bool(torch.cuda.is_available())
+
+
+def has_driver_files(folder: Path) -> bool:
+    """Whether the device files in `folder` are of an NVIDIA driver, with whichever GPUs a container was given, or WSL's."""
+    return any(folder.glob("nvidia[0-9]*")) or any((folder / name).exists() for name in ("nvidiactl", "dxg"))
+
+
+def _onnx_has_cuda() -> bool:
+    """Whether the ONNX Runtime that is installed was built for CUDA."""
+    if find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _has_mps() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -74,7 +75,7 @@ def test_outputs_are_not_overwritten_by_the_next_call(model: Path) -> None:
 
 def test_bf16_says_what_it_got(model: Path) -> None:
     opened = open_runtime(*manifests.load(model), choose("cpu", "openvino", "bf16"), batch_sizes=(1,))
-    if cpu_multiplies_bf16():
+    if cpu_multiplies_bf16("openvino"):
         assert opened.precision == "bf16"
     (heatmaps,) = opened(PICTURES[:1])
     wanted = expected()[:1]
@@ -178,21 +179,42 @@ def test_a_provider_that_is_not_there_is_no_silent_cpu() -> None:
         OnnxRuntime(b"", Choice("onnx", "cpu:x", "fp32"), (1,))
 
 
-def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMPOSE_CACHE", "/kept")
+def test_what_tensorrt_cannot_run_goes_to_cuda_and_its_engines_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "not" / "yet"))
     first, second = provider_list("tensorrt", "1", "ab" * 32)
     assert first[0] == "TensorrtExecutionProvider"
-    engines = f"/kept/tensorrt/{'ab' * 8}"  # engines of other weights are others
-    assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "True", "trt_engine_cache_path": engines}
+    engines = tmp_path / "not" / "yet" / "tensorrt" / ("ab" * 8)  # engines of other weights are others
+    assert first[1] == {"device_id": "1", "trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
+    assert engines.is_dir(), "the provider makes no folders above the last one, and does not start"
     assert second == ("CUDAExecutionProvider", {"device_id": "1"})
     assert provider_list("cpu", "", "") == [("CPUExecutionProvider", {})]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "file"))
+    assert provider_list("tensorrt", "", "ab" * 32)[0] == ("TensorrtExecutionProvider", {})
+    assert "TensorRT builds its engines, for minutes, at every start" in caplog.text
+
+
+def test_onnx_runtime_that_does_not_start_says_why_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its Python side would print a box on stdout and go on with other providers. Here an option makes it fail."""
+    spec = InputSpec(width=4, height=2)
+    model = with_preprocessing(passing_model(tmp_path / "passing.onnx"), spec)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op_thread_affinities", "abc")
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: options)
+    with pytest.raises(ModelError, match="Processor id must consist of only digits"):
+        OnnxRuntime(model, Choice("onnx", "cpu", "fp32", threads=2), (1,))
+    assert capfd.readouterr().out == ""
 
 
 def test_what_a_provider_fails_with_is_one_of_the_known_faults() -> None:
     """A TensorRT engine that cannot be built is an EPFail, which has nothing in common with the others."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    assert {state.EPFail, state.Fail, state.InvalidArgument, state.NoSuchFile} <= set(_faults())
+    assert {state.EPFail, state.Fail, state.InvalidArgument, state.NoSuchFile, RuntimeError} <= set(_faults())
 
 
 def test_a_yolo_head_makes_its_anchors_anew_and_the_old_ones_can_be_held() -> None:

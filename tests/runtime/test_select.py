@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,47 @@ def test_what_cannot_be_is_said(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         on("plain", **asked)
     assert "\n" not in str(caught.value)
+
+
+def test_onnx_takes_cuda_only_where_it_was_built_for_it() -> None:
+    """On a machine with an NVIDIA card, which is seen by torch and not by ONNX Runtime for CPUs."""
+    import onnxruntime
+
+    built = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    assert on("cuda", runtime="onnx").device == ("cuda" if built else "cpu")
+    assert on("cuda", runtime="onnx", device="cuda").device == "cuda", "asked for, it is an error later, no silent CPU"
+
+
+@pytest.mark.parametrize(
+    ("files", "there"),
+    [
+        (("nvidia0",), True),
+        (("nvidia3", "nvidiactl"), True),
+        (("nvidia12",), True),
+        (("dxg",), True),
+        (("null", "nvme0", "nvidia-caps"), False),
+    ],
+)
+def test_a_container_may_have_another_card_than_the_first(files: tuple[str, ...], there: bool, tmp_path: Path) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    assert select.has_driver_files(tmp_path) is there
+
+
+@pytest.mark.parametrize(
+    ("flags", "by"),
+    [
+        ("fp asimd asimddp bf16", ("torch",)),
+        ("avx2 avx512_bf16", ("torch", "openvino")),
+        ("avx2 amx_bf16", ("torch", "openvino")),
+        ("avx2", ()),
+    ],
+)
+def test_whose_bf16_instructions_are_used(flags: str, by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for bf16 on ARM, OpenVINO runs something else and a warning is said at every start."""
+    monkeypatch.setattr(select, "cpu_flags", lambda: frozenset(flags.split()))
+    assert tuple(name for name in ("torch", "openvino") if select.cpu_multiplies_bf16(name)) == by
+    assert choose("cpu", "openvino").precision == ("bf16" if "openvino" in by else "fp32")
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
