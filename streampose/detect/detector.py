@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from streampose.detect import letterbox, nms
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, ModelError
 from streampose.messages import Array, Image
 from streampose.models.manifest import Manifest
 from streampose.runtime.base import Runtime
@@ -61,7 +61,8 @@ class Detector:
     def __call__(self, images: Sequence[Image]) -> list[tuple[Array, Array]]:
         """Boxes (N, 4) float32 xyxy in pixels of each (H, W, 3) BGR uint8 picture, and scores (N,) float32, best first.
 
-        Boxes may reach outside the picture, where a person does. Pictures of one input shape share a batch.
+        Boxes may reach outside the picture, where a person does. Pictures of one input shape share a batch. Raises
+        ModelError where the network gives something else than its manifest says.
         """
         plans = [letterbox.plan(image.shape[1], image.shape[0], self.size, self.canvas) for image in images]
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -73,6 +74,7 @@ class Detector:
             for row, index in enumerate(members):
                 letterbox.apply(images[index], plans[index], batch[row])
             raw = self._runtime((width, height))(batch)[0]
+            check_boxes(raw, self.manifest)
             for row, index in enumerate(members):
                 boxes, scores = self._decode(raw[row])
                 found[index] = plans[index].to_picture(boxes), scores
@@ -93,3 +95,17 @@ class Detector:
         if shape not in self._runtimes:
             self._runtimes[shape] = self._runtime_for(*shape)
         return self._runtimes[shape]
+
+
+def check_boxes(raw: Array, manifest: Manifest) -> None:
+    """A detector says what its manifest promises; raises ModelError where not.
+
+    Of (B, 4 + classes, anchors) there are more anchors than rows; YOLOv5's own (B, anchors, 5 + classes), or the same
+    turned, would be taken for boxes.
+    """
+    end2end, shape = manifest.output.kind == "yolo_end2end", raw.shape
+    if len(shape) != 3 or (end2end and shape[2] != 6) or (not end2end and not 5 <= shape[1] <= shape[2]):
+        wanted = "(B, N, 6)" if end2end else "(B, 4 + classes, anchors)"
+        raise ModelError(
+            f"{manifest.name}: gives {shape}, its manifest promises {manifest.output.kind} {wanted}; export it so"
+        )

@@ -75,7 +75,10 @@ def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
         raise ModelError("precision int8 needs NNCF: pip install 'streampose[int8]', or choose another") from error
     logging.getLogger("nncf").setLevel(logging.WARNING)
     nncf.set_log_level(logging.WARNING)
-    dataset = nncf.Dataset([picture[None] for picture in pictures])
+    batch = model.inputs[0].get_partial_shape()[0]
+    dataset = nncf.Dataset(
+        [np.repeat(picture[None], batch.get_length() if batch.is_static else 1, 0) for picture in pictures]
+    )
     convolutions = [
         node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"
     ]

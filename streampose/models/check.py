@@ -84,7 +84,7 @@ def _run(manifest: Manifest, weights: Path) -> tuple[Outputs, str]:
     from streampose.models.open import offers
 
     choice = choose("cpu", "auto", "fp32", offers=offers(weights))
-    runtime = open_runtime(manifest, weights, choice, batch_sizes=(1,))
+    runtime = open_runtime(manifest, weights, choice)  # in the batches in which it will run
     outputs = runtime(np.zeros((1, manifest.input.height, manifest.input.width, 3), np.uint8))
     runtime.close()
     return outputs, runtime.name
@@ -94,10 +94,11 @@ def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
     """Raise ModelError where outputs for one picture are not what the manifest says."""
     import numpy as np
 
+    from streampose.detect.detector import check_boxes
     from streampose.pose.estimator import check_outputs
     from streampose.pose.skeleton import load_skeleton
 
-    kind, shape = manifest.output.kind, outputs[0].shape
+    kind = manifest.output.kind
     if not all(np.isfinite(each).all() for each in outputs):
         raise ModelError(f"{manifest.name}: gives numbers that are NaN or infinite; its weights are damaged")
     if (manifest.task == "detect") != kind.startswith("yolo"):
@@ -109,6 +110,5 @@ def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
         unnamed = manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
         joints = manifest.architecture["joints"] if unnamed else len(load_skeleton(manifest.output.skeleton).keypoints)
         check_outputs(outputs, manifest, joints)
-    elif len(shape) != 3 or (kind == "yolo_end2end") != (shape[2] == 6) or (kind == "yolo" and shape[1] < 5):
-        wanted = "(B, N, 6)" if kind == "yolo_end2end" else "(B, 5, anchors)"
-        raise ModelError(f"{manifest.name}: gives {shape}, its manifest promises {kind} {wanted}")
+    else:
+        check_boxes(outputs[0], manifest)

@@ -10,6 +10,7 @@ from pathlib import Path
 from streampose.errors import ModelError
 from streampose.models import cache
 from streampose.models.manifest import Manifest, sha256_of
+from streampose.models.resolve import FOREIGN
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import RUNTIMES, Choice, cpu_sums_int8
 
@@ -33,16 +34,21 @@ def open_runtime(
     size: tuple[int, int] | None = None,
     batch_sizes: Sequence[int] | None = None,
 ) -> Runtime:
-    """The compiled network for pictures of `size` (width, height; the manifest's where None); says in one log line what
-    it is. Raises ModelError where the file, the runtime or the device does not serve."""
+    """The compiled network for pictures of `size` (width, height; the manifest's where None), said in one log line.
+
+    An .onnx or .xml that takes one batch size alone gets that. Raises ModelError where the file, the runtime or the
+    device does not serve.
+    """
     started_s = time.perf_counter()
     width, height = size or (manifest.input.width, manifest.input.height)
     sizes = batch_sizes or (CPU_BATCHES if choice.device.lower() == "cpu" else GPU_BATCHES)[manifest.task]
     warm = False
     runtime: Runtime
     if choice.runtime == "openvino":
-        from streampose.runtime.openvino_runtime import open_openvino
+        from streampose.runtime.openvino_runtime import open_openvino, picture_batch
 
+        if weights.suffix in FOREIGN and (only := picture_batch(weights)) is not None:
+            sizes = (only,)  # what is in such a model may hold for that batch alone
         key = model_key(manifest, weights, width, height, choice.precision)
         shape = width, height
         runtime, warm = open_openvino(lambda: openvino_ir(manifest, weights, *shape, choice), key, choice, shape, sizes)
@@ -103,7 +109,7 @@ def fixed_size(weights: Path) -> tuple[int, int] | None:
 
 def takes_any_size(manifest: Manifest, weights: Path) -> bool:
     """Whether one conversion for OpenVINO serves pictures of every size: a detector's that is not end-to-end."""
-    return manifest.task == "detect" and manifest.output.kind == "yolo" and weights.suffix not in (".xml", ".onnx")
+    return manifest.task == "detect" and manifest.output.kind == "yolo" and weights.suffix not in FOREIGN
 
 
 def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:
@@ -121,7 +127,7 @@ def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choi
 
     def build() -> bytes:
         log.info("%s %s: converted for OpenVINO, once", manifest.name, "any size" if any_size else f"{width}x{height}")
-        if weights.suffix in (".xml", ".onnx"):
+        if weights.suffix in FOREIGN:
             spec = manifest.input.model_copy(update={"width": width, "height": height})
             model = runtime.read_foreign(weights, spec)
         else:

@@ -25,7 +25,7 @@ class Runtime(Protocol):
 
         Channel order, scaling and normalisation are part of the compiled network and come from its manifest. A batch of a
         size between the compiled ones is padded and the padding is cut from the outputs. Returns float32 outputs, in the
-        network's order; pose networks return heatmaps (B, K, H/4, W/4), detectors (B, 4 + 1, anchors) or (B, N, 6).
+        network's order; pose networks return heatmaps (B, K, H/4, W/4), detectors (B, 4 + classes, anchors) or (B, N, 6).
         """
         ...
 

@@ -154,8 +154,14 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     return (width.get_length(), height.get_length()) if width.is_static and height.is_static else None
 
 
+def picture_batch(path: Path) -> int | None:
+    """The one batch size that an .xml or .onnx model takes; None where it is open. Raises ModelError."""
+    batch = _read(path).inputs[0].get_partial_shape()[0]
+    return batch.get_length() if batch.is_static else None
+
+
 def read_foreign(path: Path, spec: InputSpec) -> Any:
-    """An .xml or .onnx model with the pre-processing of `spec` put in front, its batch dimension free.
+    """An .xml or .onnx model with the pre-processing of `spec` put in front, its batch dimension as it was.
 
     A model that already takes (B, H, W, 3) uint8 is left as it is. Raises ModelError where the file is damaged or its
     input is no picture.
@@ -164,7 +170,8 @@ def read_foreign(path: Path, spec: InputSpec) -> Any:
     if model.inputs[0].get_element_type() == ov.Type.u8:
         return model
     try:
-        model.reshape({0: ov.PartialShape([-1, 3, spec.height, spec.width])})
+        batch = model.inputs[0].get_partial_shape()[0]
+        model.reshape({0: ov.PartialShape([batch, 3, spec.height, spec.width])})
     except RuntimeError as error:
         raise ModelError(f"{path}: does not take pictures of {spec.width}x{spec.height} ({words_of(error)})") from error
     steps = ov.preprocess.PrePostProcessor(model)

@@ -38,7 +38,7 @@ class BrightThings:
                 rows.append((x1, y1, x2, y2, 0.9))
         raw = np.array(rows, np.float32)
         if self.kind == "yolo":
-            return (raw[:, :, None],)
+            return (np.repeat(raw[:, :, None], 8, axis=2),)  # as each thing has several anchors
         return (np.concatenate([raw, np.zeros((len(raw), 1), np.float32)], axis=1)[:, None],)
 
     def close(self) -> None:

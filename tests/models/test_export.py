@@ -157,7 +157,11 @@ def test_check_holds_what_a_model_gives_against_its_manifest(tmp_path: Path) -> 
         with pytest.raises(ModelError, match=message):
             check_file(tmp_path / "other.yaml")
     detector = manifest.model_copy(update={"task": "detect"})
-    for kind, right, wrong in (("yolo", (1, 5, 336), (1, 300, 6)), ("yolo_end2end", (1, 300, 6), (1, 5, 336))):
+    for kind, right, wrong in (
+        ("yolo", (1, 5, 336), (1, 300, 6)),
+        ("yolo", (1, 84, 2100), (1, 6300, 85)),  # YOLOv5 as it is exported by its own program
+        ("yolo_end2end", (1, 300, 6), (1, 5, 336)),
+    ):
         detector = detector.model_copy(update={"output": OutputSpec(kind=kind)})
         keeps_promise(detector, (np.zeros(right, np.float32),))
         with pytest.raises(ModelError, match=f"its manifest promises {kind} "):

@@ -18,6 +18,7 @@ from streampose.build_models import load_models
 from streampose.config import validate
 from streampose.errors import ConfigError, ModelError
 from streampose.models import cache
+from streampose.models.check import check_file
 from streampose.models.export import export
 from streampose.models.load import load_detector, load_pose
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
@@ -118,8 +119,11 @@ def test_the_wrong_kind_of_model_is_said(places: Path) -> None:
         load_detector("tiny_detector", threshold=1.5, device="cpu")
 
 
-def simcc_model(folder: Path) -> Path:
-    """A SimCC pose model in ONNX that sees brightness: every joint lies where rows and columns are brightest."""
+def simcc_model(folder: Path, batch: int | str = "batch") -> Path:
+    """A SimCC pose model in ONNX that sees brightness: every joint lies where rows and columns are brightest.
+
+    Where `batch` is a number, it is in the shapes that the model goes through, too.
+    """
     value, node = helper.make_tensor_value_info, helper.make_node
     nodes, outputs = [], []
     for name, axes, size in (("x", [1, 2], 48), ("y", [1, 3], 64)):
@@ -130,12 +134,13 @@ def simcc_model(folder: Path) -> Path:
             node("Reshape", [f"{name}3", "flat"], [f"{name}4"]),
             node("Tile", [f"{name}4", "joints"], [f"simcc_{name}"]),
         ]
-        outputs.append(value(f"simcc_{name}", TensorProto.FLOAT, ["batch", 17, 2 * size]))
-    constants = {"last": [2], "twice": [1, 1, 2], "flat": [0, 1, -1], "joints": [1, 17, 1]}
+        outputs.append(value(f"simcc_{name}", TensorProto.FLOAT, [batch, 17, 2 * size]))
+    flat = [batch if isinstance(batch, int) else 0, 1, -1]
+    constants = {"last": [2], "twice": [1, 1, 2], "flat": flat, "joints": [1, 17, 1]}
     graph = helper.make_graph(
         nodes,
         "brightness",
-        [value("input", TensorProto.FLOAT, ["batch", 3, 64, 48])],
+        [value("input", TensorProto.FLOAT, [batch, 3, 64, 48])],
         outputs,
         [numpy_helper.from_array(np.array(numbers, np.int64), name) for name, numbers in constants.items()],
     )
@@ -185,17 +190,23 @@ def test_the_data_of_an_onnx_model_is_held_to_its_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("batch", "sizes"), [("batch", (1, 4)), (1, (1,)), (2, (2,))])
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_a_simcc_model_in_onnx_with_a_manifest(runtime: str, apart: bool, tmp_path: Path) -> None:
+def test_a_simcc_model_in_onnx_with_a_manifest(
+    runtime: str, batch: int | str, sizes: tuple[int, ...], apart: bool, tmp_path: Path
+) -> None:
     picture = np.zeros((120, 160, 3), np.uint8)
     picture[60:63, 90:93] = 255
     boxes = np.array([[60, 20, 120, 100], [70, 30, 130, 110]], np.float32)
-    path = simcc_model(tmp_path)
+    path = simcc_model(tmp_path, batch)
     if apart:
         name = "x" * 140
         manifest = with_data_beside(path, name)
         manifest.write_text(f"{manifest.read_text()}sha256_bin: {sha256_of(tmp_path / name)}\n")
-    (points,) = load_pose(path, device="cpu", runtime=runtime, precision="fp32")([picture], [boxes])
+    assert check_file(path)["gives"] == "(1, 17, 96), (1, 17, 128) by openvino"
+    pose = load_pose(path, device="cpu", runtime=runtime, precision="fp32")
+    assert pose.networks[0].runtime.batch_sizes == sizes
+    (points,) = pose([picture], [boxes])
     assert points.shape == (2, 17, 3)
     assert np.abs(points[..., :2] - [91, 61]).max() < 2.5  # a pixel of the small input is two of the picture
 
@@ -230,9 +241,8 @@ def test_a_detector_of_one_size_sees_pictures_of_any(tmp_path: Path) -> None:
         load_models(validate({**config, "detect": {**detect, "size": 512}}))
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
-def test_a_detector_in_onnx_that_takes_every_size(runtime: str, tmp_path: Path) -> None:
-    """One answer for each square of 32 pixels: its mean as score, no box."""
+def squares_model(folder: Path, *, turned: bool = False) -> Path:
+    """A detector in ONNX with one answer for each square of 32 pixels, its mean as score, no box; its manifest."""
     weight = np.zeros((5, 3, 32, 32), np.float32)
     weight[4] = 1 / (3 * 32 * 32)
     tensors = [
@@ -241,19 +251,36 @@ def test_a_detector_in_onnx_that_takes_every_size(runtime: str, tmp_path: Path) 
     ]
     nodes = [
         helper.make_node("Conv", ["x", "weight"], ["cells"], strides=[32, 32]),
-        helper.make_node("Reshape", ["cells", "shape"], ["y"]),
+        helper.make_node("Reshape", ["cells", "shape"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["y"], perm=[0, 2, 1] if turned else [0, 1, 2]),
     ]
     takes = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, "h", "w"])
-    gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", 5, None])
+    gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", None, None])
     graph = helper.make_graph(nodes, "squares", [takes], [gives], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, tmp_path / "squares.onnx")
+    onnx.save(model, folder / "squares.onnx")
     manifest = Manifest(
-        name="squares", task="detect", architecture={}, weights="squares.onnx", sha256=sha256_of(tmp_path / "squares.onnx"),
+        name="squares", task="detect", architecture={}, weights="squares.onnx", sha256=sha256_of(folder / "squares.onnx"),
         input=InputSpec(width=128, height=128), output=OutputSpec(kind="yolo"), licence="none",
     )  # fmt: skip
-    save(manifest, tmp_path / "squares.yaml")
-    detector = load_detector(tmp_path / "squares.yaml", device="cpu", runtime=runtime, precision="fp32", threshold=0.6)
+    save(manifest, folder / "squares.yaml")
+    return folder / "squares.yaml"
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_detector_whose_output_lies_the_other_way_is_refused(runtime: str, tmp_path: Path) -> None:
+    """As YOLOv5 writes its own; taken for rows, coordinates of hundreds of pixels are scores."""
+    path = squares_model(tmp_path, turned=True)
+    words = r"squares: gives \(1, 16, 5\), its manifest promises yolo \(B, 4 \+ classes, anchors\); export it so"
+    with pytest.raises(ModelError, match=words):
+        check_file(path)
+    with pytest.raises(ModelError, match=words):
+        load_detector(path, device="cpu", runtime=runtime, precision="fp32")([np.zeros((128, 128, 3), np.uint8)])
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_detector_in_onnx_that_takes_every_size(runtime: str, tmp_path: Path) -> None:
+    detector = load_detector(squares_model(tmp_path), device="cpu", runtime=runtime, precision="fp32", threshold=0.6)
     for width, height, size in ((128, 64, (128, 64)), (96, 128, (96, 128))):
         picture = np.zeros((height, width, 3), np.uint8)
         picture[:32, :32] = 255
