@@ -7,10 +7,9 @@ Each figure has a tracker of its own, so that what is measured is smoothing and 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,14 +57,9 @@ class Row:
     gap_error_px: float | None
 
 
-def run(json_path: Path | None = None) -> str:
-    """Measure at every rate; the table as Markdown, and as JSON in `json_path`."""
-    rows = [row for fps in RATES for row in measure(fps)]
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"people": PEOPLE, "seconds": SECONDS, "spoil": asdict(Spoil()), "rows": [asdict(row) for row in rows]}
-        json_path.write_text(json.dumps(record, indent=1) + "\n")
-    return table(rows)
+def record(rows: list[Row]) -> dict[str, Any]:
+    """The rows for JSON, with what they were measured on."""
+    return {"people": PEOPLE, "seconds": SECONDS, "spoil": asdict(Spoil()), "rows": [asdict(row) for row in rows]}
 
 
 def table(rows: list[Row]) -> str:

@@ -42,9 +42,12 @@ def smoothing(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to FILE.")] = None,
 ) -> None:
     """Position error, acceleration error and lag of raw, live and offline key points, where the truth is known."""
-    from streampose.bench.smoothing import run
+    from streampose.bench.smoothing import RATES, measure, record, table
 
-    print(run(json_file))
+    rows = [row for fps in RATES for row in measure(fps)]
+    print(table(rows))
+    if json_file is not None:
+        write_json(json_file, record(rows))
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -11,9 +11,9 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 from streampose.errors import words_of
 
@@ -24,6 +24,9 @@ EXPORT_VERSION = 6
 
 _unwritten: dict[Path, bytes] = {}
 """What could not be stored: for one process at least, a network is converted once for all batches and picture sizes."""
+
+_unreadable: set[Path] = set()
+"""Entries of which it was said that they may not be read."""
 
 
 def cache_folder() -> Path:
@@ -44,9 +47,14 @@ def entry_path(kind: str, key: Mapping[str, object], suffix: str) -> Path:
 
 
 def read(path: Path) -> bytes | None:
-    """The payload of an entry; None where there is none or it is damaged, in which case it is removed."""
+    """The payload of an entry; None where there is none, it may not be read, or it is damaged and so removed."""
     try:
         content = path.read_bytes()
+    except PermissionError as error:
+        if path not in _unreadable:
+            log.warning("%s: %s: made again", path, words_of(error))
+            _unreadable.add(path)
+        return None
     except OSError:
         return None
     payload, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
@@ -67,19 +75,20 @@ def discard(path: Path) -> None:
 
 def write(path: Path, payload: bytes) -> bool:
     """Store an entry; False, said once in the log, where the cache cannot be written (the caller goes on without)."""
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, part = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+        file = part.open("xb")  # for whoever the umask lets read it: several users may share a cache
     except OSError as error:
         log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, words_of(error))
         return False
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with file:
             file.write(payload)
             file.write(hashlib.sha256(payload).digest())
         os.replace(part, path)
     except OSError as error:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         log.warning("%s: not cached (%s)", path, words_of(error))
         return False
     return True

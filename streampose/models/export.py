@@ -15,7 +15,7 @@ import numpy.typing as npt
 from streampose import __version__
 from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
-from streampose.models.manifest import Manifest, sha256_of
+from streampose.models.manifest import Manifest, OutputSpec, sha256_of
 from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN
 from streampose.runtime.base import Runtime
@@ -24,6 +24,8 @@ from streampose.runtime.select import choose
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "torchscript": ".torchscript"}
 TOLERANCE = 1e-4
 """Greatest difference from torch, relative to the greatest heatmap, box or score, that an fp32 export may have."""
+CELL = 4
+"""Pixels of the input for each cell that a network of ours gives: HRNets halve it twice."""
 LEAST_SCORE = 0.01
 """Scores of pictures without people are so small that the rounding of a sigmoid would count; they are held to this."""
 
@@ -95,9 +97,29 @@ def _describe(manifest: Manifest, made: Path, name: str, width: int, height: int
             "sha256": sha256_of(made),
             "sha256_bin": sha256_of(made.with_suffix(".bin")) if made.suffix == ".xml" else None,
             "input": manifest.input.model_copy(update={"width": width, "height": height}),
+            "output": output_at(manifest, width, height),
             "origin": f"{manifest.name}, sha256 {manifest.sha256}, exported by streampose {__version__}",
         }
     )
+
+
+def output_at(manifest: Manifest, width: int, height: int) -> OutputSpec:
+    """What the manifest says of its output, for an input of `width` x `height` pixels.
+
+    The last cell of a heatmap keeps its place before the last pixel. So plain strides stay, and UDP's, of which the first
+    and the last cell lie on the first and the last pixel, change. Blur is a matter of what it was trained with.
+    """
+    output = manifest.output
+    if output.kind != "heatmap":
+        return output
+    strides = []
+    for before, now, stride in zip(
+        (manifest.input.width, manifest.input.height), (width, height), output.strides, strict=True
+    ):
+        last = stride * (before // CELL - 1)
+        strides.append((now - before + last) / (now // CELL - 1))
+    across, down = strides
+    return output.model_copy(update={"stride": across, "stride_y": None if across == down else down})
 
 
 def _parity(

@@ -42,7 +42,8 @@ def fetch(
 
     `source` is a file brought by other means, `url` another address for the same file. The content must have the hash of
     the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken download is
-    kept as `.part` and gone on with the next time; nothing else is ever left. Raises ModelError or UsageError.
+    kept as `.part` and gone on with the next time; nothing else is ever left. A file that its publisher gives no address of
+    is called `name` here, whatever it was called before. Raises ModelError or UsageError.
     """
     known = catalogue().get(name)
     if known is None:
@@ -58,7 +59,7 @@ def fetch(
         )
     verified = len(wanted) == 64  # by a whole hash, not by the few digits of a published file name
     folder = folder or fetched_folder()
-    file_name = known.file_name or (source.name if source else f"{name}.pth")
+    file_name = known.file_name or f"{name}{(source and source.suffix) or '.pth'}"
     target = folder / file_name
     if target.is_file() and (sha256_of(target).startswith(wanted) if wanted else source is None):
         return _save(_describe(name, known, target, verified), target)

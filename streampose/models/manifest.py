@@ -180,8 +180,11 @@ def _check(file: Path, wanted: str, manifest: Path, verify: bool) -> None:
 
 
 def onnx_data(path: Path) -> list[Path]:
-    """The files in which an ONNX model keeps tensors outside itself, sorted."""
-    content, names = path.read_bytes(), set()
+    """The files in which an ONNX model keeps tensors outside itself, sorted; raises ModelError where it cannot be read."""
+    try:
+        content, names = path.read_bytes(), set()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({words_of(error)})") from error
     for found in _EXTERNAL_DATA.finditer(content):
         length = sum((byte & 127) << 7 * place for place, byte in enumerate(found[1]))
         names.add(os.fsdecode(content[found.end() : found.end() + length]))

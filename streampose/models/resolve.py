@@ -20,6 +20,8 @@ from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_o
 Task = Literal["pose", "detect"]
 IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 FOREIGN = (".onnx", ".xml")
+SUFFIXES = (*FOREIGN, ".yaml", ".yml", ".safetensors", ".pth", ".pt")
+"""What ends the name of a file; a name of a model may have a dot, too."""
 SIMCC_MANIFEST = (
     "name, task, architecture, weights, sha256, input (width, height, mean, std), output (kind: heatmap or simcc)"
 )
@@ -55,7 +57,7 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool =
     itself comes with its whole path. Raises ModelError saying what to do.
     """
     path = Path(ref)
-    if path.suffix == "" and not os.path.exists(path) and "/" not in str(ref):
+    if path.suffix not in SUFFIXES and not os.path.isfile(path) and "/" not in str(ref):
         path = _by_name(str(ref))
     if path.suffix in (".yaml", ".yml"):
         found = manifests.load(path, refined=refined)

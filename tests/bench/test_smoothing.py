@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from streampose.bench import smoothing
 from streampose.bench.smoothing import Spoil
+from streampose.cli.bench import app
+from streampose.errors import SinkError
 from streampose.sources.synthetic import PatternOptions, SyntheticSource
 
 
@@ -51,8 +54,14 @@ def test_the_table_and_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(smoothing, "RATES", (8,))
     monkeypatch.setattr(smoothing, "SECONDS", 4.0)
     path = tmp_path / "deep" / "smoothing.json"
-    text = smoothing.run(path)
+    done = CliRunner().invoke(app, ["smoothing", "--json", str(path)])
+    assert done.exit_code == 0
+    text = done.output.strip()
     rows = json.loads(path.read_text())["rows"]
     assert [row["method"] for row in rows] == ["raw", "live", "offline"]
     assert len(text.splitlines()) == 2 + len(rows)
     assert f"{rows[1]['error_px']:.2f}" in text.splitlines()[3]
+    in_vain = CliRunner().invoke(app, ["smoothing", "--json", str(path / "below.json")])
+    assert in_vain.output.strip() == text, "what was measured is shown, whatever becomes of the file"
+    assert isinstance(in_vain.exception, SinkError)
+    assert "below.json: cannot be written (" in str(in_vain.exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,33 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     assert cache.cached(path, lambda: b"payload") == (b"payload", False)
     assert "no cache" in caplog.text
     assert cache.cached(path, lambda: b"made again") == (b"payload", True), "the process keeps it"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no umask")
+def test_who_shares_a_cache_can_read_it() -> None:
+    before = os.umask(0o027)
+    try:
+        path = cache.entry_path("kind", {"shared": 1}, ".x")
+        assert cache.write(path, b"payload")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no modes")
+def test_an_entry_that_may_not_be_read_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    path = cache.entry_path("kind", {"theirs": 1}, ".x")
+    assert cache.write(path, b"payload")
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may read everything
+    try:
+        assert [cache.read(path) for _ in range(3)] == [None] * 3
+    finally:
+        if user == 0:
+            os.seteuid(user)
+    assert caplog.text.count("Permission denied: made again") == 1
 
 
 def test_many_writers_leave_one_whole_entry() -> None:

@@ -21,6 +21,7 @@ from streampose.models.export import differences, export, parity_pictures
 from streampose.models.load import load_pose
 from streampose.models.manifest import OutputSpec
 from streampose.models.networks import network_of
+from streampose.models.resolve import published_output
 from streampose.runtime.openvino_runtime import pack
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
@@ -65,6 +66,24 @@ def test_a_detector_at_another_size(tmp_path: Path) -> None:
     facts = check_file(tmp_path / "out" / "tiny_detector-128x96-onnx.onnx")
     assert facts["task"] == "detect"
     assert "(1, 5, 252)" in facts["gives"]
+
+
+@pytest.mark.parametrize(("name", "size"), [("plain", (96, 128)), ("udp", (96, 128)), ("udp", (32, 160))])
+def test_at_another_size_the_cells_of_a_heatmap_lie_where_they_lay(
+    name: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """UDP's last cells lie on the last pixels, so the strides are others; at the old ones an ankle was pixels off."""
+    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    said = published_output(name, manifest.input.width, manifest.input.height, 17)
+    record = export(manifest.model_copy(update={"output": said}), weights, "openvino", tmp_path / "out", size)
+    assert record["max_relative_difference"] <= exporting.TOLERANCE
+    exported = manifests.load(tmp_path / "out" / f"tiny-{size[0]}x{size[1]}-openvino.yaml")[0]
+    wanted = published_output(name, *size, 17)
+    assert exported.output.strides == pytest.approx(wanted.strides, rel=1e-12)
+    assert (exported.output.stride_y is None) == (wanted.stride_y is None)
+    assert exported.output.model_copy(update={"stride": 4.0, "stride_y": None}) == said.model_copy(
+        update={"stride": 4.0, "stride_y": None}
+    )
 
 
 def test_an_export_that_is_far_from_torch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

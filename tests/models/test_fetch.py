@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from streampose.errors import ModelError, UsageError
 from streampose.models import fetch as fetching
 from streampose.models import manifest as manifests
-from streampose.models.catalogue import KnownModel
+from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.fetch import fetch
 from streampose.models.resolve import resolve
-from tests.made_models import write_pose_model
+from tests.made_models import seeded_pose_network, write_pose_model
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler, bytes], None]
 
@@ -321,6 +322,22 @@ def test_right_weights_stay_where_only_their_manifest_cannot_be_written(
     (tmp_path / "tiny.yaml").rmdir()
     assert manifests.load(fetch("tiny", folder=tmp_path))[0].name == "tiny"
     assert len(server.ranges) == 1
+
+
+def test_files_that_are_called_the_same_do_not_take_each_others_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of these no publisher's address is known, and what they are called is up to whoever brought them."""
+    names = ("pose_hrnet_w32_256x192", "pose_hrnet_w32_384x288")
+    monkeypatch.setattr(fetching, "catalogue", lambda: {name: catalogue()[name] for name in names})
+    for seed, name in enumerate(names):
+        brought = tmp_path / name / "model.pth"
+        brought.parent.mkdir()
+        torch.save(seeded_pose_network("hrnet_tiny", seed=seed).state_dict(), brought)
+        fetch(name, source=brought, unverified=True, folder=tmp_path / "models")
+    for name in names:
+        manifest, weights = manifests.load(tmp_path / "models" / f"{name}.yaml")
+        assert (manifest.name, weights.name) == (name, f"{name}.pth")
 
 
 def test_from_a_file(content: bytes, tmp_path: Path, server: Server) -> None:

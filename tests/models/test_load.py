@@ -21,7 +21,7 @@ from streampose.models import cache
 from streampose.models.check import check_file
 from streampose.models.export import export
 from streampose.models.load import load_detector, load_pose
-from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
+from streampose.models.manifest import InputSpec, Manifest, OutputSpec, onnx_data, save, sha256_of
 from streampose.models.resolve import resolve
 from streampose.track.association import iou
 from tests.made_models import INPUT, write_detector, write_pose_model
@@ -184,6 +184,8 @@ def test_the_data_of_an_onnx_model_is_held_to_its_hash(tmp_path: Path) -> None:
     data.write_bytes(before[:-1] + b"\x7f")
     with pytest.raises(ModelError, match=r"beside\.data: sha256 is"):
         resolve(path, "pose")
+    with pytest.raises(ModelError, match=r"cannot be read \(Is a directory\)"):
+        onnx_data(tmp_path)
     data.unlink()
     with pytest.raises(ModelError, match=r"beside\.data: the weights that brightness\.yaml names are missing"):
         resolve(path, "pose")

@@ -14,7 +14,7 @@ from streampose.errors import ModelError
 from streampose.models import manifest as manifests
 from streampose.models.check import record_cost
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
-from streampose.models.resolve import published_output, resolve, size_in_name
+from streampose.models.resolve import local_models, published_output, resolve, size_in_name
 from streampose.pose.skeleton import load_skeleton
 from tests.made_models import seeded_pose_network, write_detector, write_pose_model
 
@@ -31,6 +31,20 @@ def test_by_name_by_manifest_and_by_weights(tmp_path: Path) -> None:
         manifest, weights = resolve(ref, "pose")
         assert manifest.name == "tiny"
         assert weights == path.with_suffix(".safetensors")
+
+
+def test_a_name_may_have_a_dot_and_a_folder_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_pose_model(tmp_path / "weights", "yard-1.2")
+    write_pose_model(tmp_path / "weights", "tiny")
+    (tmp_path / "tiny").mkdir()  # where its recordings go, say
+    monkeypatch.chdir(tmp_path)
+    assert local_models()["yard-1.2"] == path
+    for name in ("yard-1.2", "tiny"):
+        assert resolve(name, "pose")[1] == path.with_name(f"{name}.safetensors")
+    with pytest.raises(ModelError, match=r"yard-1\.3: no model of this name in .*; did you mean yard-1\.2\?"):
+        resolve("yard-1.3", "pose")
+    with pytest.raises(ModelError, match=r"gone\.pth: no such model file"):
+        resolve("gone.pth", "pose")
 
 
 def test_a_skeleton_of_ones_own_lies_beside_the_manifest(tmp_path: Path) -> None:
