@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +22,28 @@ from streampose.models.manifest import Manifest
 from streampose.runtime.select import cpu_sums_int8
 
 PICTURES = 200
+SEEK_S = 10.0
+"""Frames that are further apart are sought; nearer ones are met sooner by decoding all between two key frames."""
+SPARE = 8
+Item = TypeVar("Item")
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def calibration_folder() -> Path | None:
-    """STREAMPOSE_CALIBRATION, ./samples or the repository's samples, the first that holds videos."""
-    named = os.environ.get("STREAMPOSE_CALIBRATION")
-    folders = [*([Path(named)] if named else []), Path("samples"), Path(__file__).parents[2] / "samples"]
-    return next((folder for folder in folders if folder.is_dir() and _videos(folder)), None)
+def calibration_videos() -> list[Path]:
+    """The video, or those of the folder, that STREAMPOSE_CALIBRATION names, else of ./samples or the repository's samples.
+
+    Raises ModelError where the variable names neither.
+    """
+    if named := os.environ.get("STREAMPOSE_CALIBRATION"):
+        if not (found := _videos(Path(named))):
+            raise ModelError(f"STREAMPOSE_CALIBRATION={named}: no video, nor a folder with any ({', '.join(SUFFIXES)})")
+        return found
+    return next(filter(None, map(_videos, (Path("samples"), Path(__file__).parents[2] / "samples"))), [])
 
 
 def calibration_set() -> list[tuple[str, int, int]]:
     """Name, size and time of change of each video to calibrate on: other ones make another network."""
-    folder = calibration_folder()
-    facts = [(path.name, path.stat()) for path in (_videos(folder) if folder else [])]
+    facts = [(path.name, path.stat()) for path in calibration_videos()]
     return [(name, each.st_size, each.st_mtime_ns) for name, each in facts]
 
 
@@ -46,20 +55,21 @@ def calibration_pictures(
     A detector that takes `any_size` gets every frame at its own shape, the long side as long as that of the input.
     People are found by the shipped detector. Raises ModelError where there are no videos or nobody is in them.
     """
-    folder = calibration_folder()
-    if folder is None:
+    videos = calibration_videos()
+    if not videos:
         raise ModelError("precision int8 needs videos to calibrate on: set STREAMPOSE_CALIBRATION to a folder of some")
-    frames = list(_spread(folder, count))
+    frames = spread_frames(videos, count)
     if manifest.task == "detect":
-        from streampose.detect import letterbox
-
         canvas = None if any_size else (width, height)
-        plans = [letterbox.plan(frame.shape[1], frame.shape[0], max(width, height), canvas) for frame in frames]
-        return [letterbox.apply(frame, plan) for frame, plan in zip(frames, plans, strict=True)]
-    crops = np.concatenate([_people(frame, boxes, manifest, width, height) for frame, boxes in _found(frames)])
-    if not len(crops):
-        raise ModelError(f"precision int8: nobody was found in the videos of {folder}; set STREAMPOSE_CALIBRATION")
-    return list(crops[np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)])
+        pictures = [_laid_out(frame, max(width, height), canvas) for frame in frames]
+    else:
+        pictures = evenly(_people(frames, manifest, width, height), count)
+    if not pictures:
+        raise ModelError(
+            f"precision int8: {'nothing' if manifest.task == 'detect' else 'nobody'} was found in the videos of "
+            f"{videos[0].parent}; set STREAMPOSE_CALIBRATION"
+        )
+    return pictures
 
 
 def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
@@ -95,42 +105,100 @@ def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
     )
 
 
-def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+def _videos(path: Path) -> list[Path]:
+    """The video at `path`, or those in the folder, sorted; empty where there are none."""
+    inside = path.iterdir() if path.is_dir() else [path]
+    return sorted(each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file())
 
 
-def _spread(folder: Path, count: int) -> Iterator[Image]:
-    """About `count` frames, evenly spread over all videos of a folder; raises ModelError where one cannot be read."""
+def evenly(items: Iterable[Item], count: int) -> list[Item]:
+    """`count` of the items, evenly spread, or all where they are fewer; at most `SPARE` times as many are held."""
+    kept: list[Item] = []
+    every = 1
+    for index, item in enumerate(items):
+        if index % every == 0:
+            kept.append(item)
+            if len(kept) > SPARE * count:
+                kept, every = kept[::2], 2 * every
+    return [kept[at] for at in np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]
+
+
+def spread_frames(videos: Sequence[Path], count: int) -> Iterator[Image]:
+    """Up to `count` frames, evenly spread over the videos, and over all of each; of more than `count` videos one each.
+
+    Raises ModelError where one cannot be read.
+    """
     import av
 
-    videos = _videos(folder)
-    for path in videos:
+    chosen = evenly(videos, count)
+    for number, path in enumerate(chosen):
         try:
+            total = _frame_count(path)
+            every = max(1, round(total * len(chosen) / count))
             with av.open(str(path)) as container:
-                stream = container.streams.video[0]
-                total = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
-                every = max(1, round(total * len(videos) / count))
-                for index, frame in enumerate(container.decode(stream)):
-                    if index % every == 0:
-                        yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+                share = len(range(number, count, len(chosen)))
+                for frame in islice(_every(container, every, total), share):
+                    yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
         except (av.FFmpegError, IndexError) as error:
             reason = getattr(error, "strerror", None) or "no video in it"
             raise ModelError(f"precision int8: {path}: cannot be read to calibrate on ({reason})") from error
 
 
-def _found(frames: Sequence[Image]) -> Iterator[tuple[Image, npt.NDArray[np.float32]]]:
+def _frame_count(path: Path) -> int:
+    """About how many frames a video has: as its header says, else its packets are counted."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        said = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
+        return said or sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def _every(container: Any, every: int, total: int) -> Iterator[Any]:
+    """Every `every`-th of about `total` frames of the first video stream.
+
+    Where these are seconds apart, the key frame before each is taken; where that was taken before, the frames that follow
+    it are decoded up to the next one that is wanted.
+    """
+    stream = container.streams.video[0]
+    rate = float(stream.average_rate or 25)
+    if every / rate < SEEK_S:
+        yield from islice(container.decode(stream), 0, None, every)
+        return
+    first, last, seek = stream.start_time or 0, -1, True
+    for index in range(0, total, every):
+        wanted = first + round(index / rate / stream.time_base)
+        if seek:
+            container.seek(wanted, stream=stream)
+            frames = container.decode(stream)
+        sought, seek = seek, False
+        for frame in frames:
+            new = frame.pts is not None and frame.pts > last
+            seek = seek or (new and frame.key_frame)
+            if new and (sought or frame.pts >= wanted):
+                last = frame.pts
+                yield frame
+                break
+            sought = False
+        else:
+            return
+
+
+def _laid_out(frame: Image, long_side: int, canvas: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    from streampose.detect import letterbox
+
+    return letterbox.apply(frame, letterbox.plan(frame.shape[1], frame.shape[0], long_side, canvas))
+
+
+def _people(frames: Iterable[Image], manifest: Manifest, width: int, height: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """The crops of all people of the frames, one by one."""
     from streampose.models.load import load_detector
+    from streampose.pose.crop import crop_affines, cut_crops
 
     detector = load_detector(device="cpu", runtime="openvino", precision="fp32")
     for frame in frames:
         ((boxes, _),) = detector([frame])
-        yield frame, boxes
+        yield from map(
+            np.copy, cut_crops(frame, crop_affines(boxes, width, height, manifest.input.box_scale), width, height)
+        )
     detector.close()
-
-
-def _people(
-    frame: Image, boxes: npt.NDArray[np.float32], manifest: Manifest, width: int, height: int
-) -> npt.NDArray[np.uint8]:
-    from streampose.pose.crop import crop_affines, cut_crops
-
-    return cut_crops(frame, crop_affines(boxes, width, height, manifest.input.box_scale), width, height)

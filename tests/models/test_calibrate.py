@@ -12,9 +12,10 @@ import pytest
 
 from streampose.detect import letterbox
 from streampose.errors import ModelError
+from streampose.messages import Image
 from streampose.models import calibrate
 from streampose.models import manifest as manifests
-from streampose.models.calibrate import calibration_folder, calibration_pictures
+from streampose.models.calibrate import calibration_pictures, calibration_videos, evenly, spread_frames
 from streampose.models.convert import to_openvino
 from streampose.models.networks import network_of
 from streampose.models.open import model_key
@@ -62,7 +63,7 @@ def test_a_detector_of_any_size_sees_every_frame_at_its_own_shape(tmp_path: Path
 
 def test_without_videos_or_without_nncf_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest, _ = manifests.load(write_pose_model(tmp_path))
-    monkeypatch.setattr(calibrate, "calibration_folder", lambda: None)
+    monkeypatch.setattr(calibrate, "calibration_videos", list)
     with pytest.raises(ModelError, match="STREAMPOSE_CALIBRATION"):
         calibration_pictures(manifest, 64, 96)
     monkeypatch.setitem(sys.modules, "nncf", None)
@@ -87,9 +88,85 @@ def test_other_videos_make_another_network(tmp_path: Path, monkeypatch: pytest.M
         calibration_pictures(manifest, 64, 96)
 
 
-def test_the_named_folder_comes_first(short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert calibration_folder() == short_clip.parent
-    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(tmp_path))
-    found = calibration_folder()
-    assert found is not None
-    assert found.name == "samples"
+def test_what_is_named_is_taken_and_nothing_else(
+    short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert calibration_videos() == [short_clip]
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(short_clip))
+    assert calibration_videos() == [short_clip]
+    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    for wrong in (tmp_path, tmp_path / "gone", tmp_path / "tiny.yaml"):
+        monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(wrong))
+        with pytest.raises(ModelError, match=f"STREAMPOSE_CALIBRATION={wrong}: no video, nor a folder with any"):
+            model_key(manifest, weights, 64, 96, "int8")
+    monkeypatch.delenv("STREAMPOSE_CALIBRATION")
+    assert {path.parent.name for path in calibration_videos()} == {"samples"}
+
+
+def second_of(frame: Image) -> int:
+    """Which frame of such a video it is."""
+    return int((frame[16, :, 1] > 128).sum())
+
+
+def write_counting(path: Path, frames: int, gop: int) -> Path:
+    """A video of one frame a second, as many columns of it bright as its number, with a key frame at every `gop`-th."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1, options={"x264-params": f"keyint={gop}:scenecut=0"})
+        stream.width, stream.height, stream.pix_fmt = 608, 32, "yuv420p"
+        for number in range(frames):
+            picture = np.zeros((32, 608, 3), np.uint8)
+            picture[:, :number] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("gop", "seen"),
+    [
+        (7, [0, 56, 119, 175, 238, 294, 357, 420, 476, 539]),
+        (90, list(range(0, 600, 60))),
+        (1000, list(range(0, 600, 60))),
+    ],
+)
+def test_a_long_video_is_seen_evenly_to_its_end(suffix: str, gop: int, seen: list[int], tmp_path: Path) -> None:
+    """By the key frames before, or where these are too rare, by the frames between."""
+    frames = list(spread_frames([write_counting(tmp_path / f"long{suffix}", 600, gop)], 10))
+    np.testing.assert_allclose([second_of(frame) for frame in frames], seen, atol=3)  # AVI has no times of B frames
+
+
+def test_of_many_videos_some_are_seen(tmp_path: Path) -> None:
+    """However many there are; each gave a frame at least, and all were decoded to their ends."""
+    videos = [write_counting(tmp_path / f"{number:02}.mp4", 30 * number + 1, 10) for number in range(20)]
+    videos[1].write_bytes(b"no video, and not among those chosen")
+    assert len(list(spread_frames(videos, 8))) == 8
+    assert len(list(spread_frames(videos[2:5], 8))) == 8
+
+
+def test_a_recording_that_was_cut_off_says_no_length(tmp_path: Path) -> None:
+    """Its header was never completed: it was taken for one of no frames, of which all are looked at."""
+    whole = write_counting(tmp_path / "whole.mkv", 600, 7)
+    content = whole.read_bytes()
+    duration = content.index(bytes.fromhex("448988"))  # an EBML float of eight bytes
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(content[: duration + 3] + bytes(8) + content[duration + 11 : len(content) * 3 // 4])
+    with av.open(str(cut)) as container:
+        assert not container.duration
+    seconds = [second_of(frame) for frame in spread_frames([cut], 10)]
+    assert 8 <= len(seconds) <= 10
+    assert seconds == sorted(set(seconds))
+    assert seconds[-1] > 300
+
+
+def test_of_many_things_few_are_held() -> None:
+    assert evenly(range(7), 10) == list(range(7))
+    assert evenly(range(11), 3) == [0, 5, 10]
+    assert evenly(iter([]), 3) == []
+    for count in (100, 10_000):
+        found = evenly(range(count), 4)
+        steps = np.diff(found)
+        assert len(found) == 4
+        assert found[0] == 0
+        assert found[-1] > 0.8 * count
+        assert steps.max() - steps.min() <= count / (4 * 4)
