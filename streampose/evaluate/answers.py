@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError, UsageError, words_of
-from streampose.evaluate.dataset import EDGE, LabelledPerson
+from streampose.evaluate.dataset import EDGE, LabelledPerson, whole
 from streampose.evaluate.keypoints import person_scores
 from streampose.evaluate.oks import suppress_by_oks
 from streampose.evaluate.reimage import reimage_person
@@ -85,8 +85,8 @@ def read_detections(path: str | Path, samples: Sequence[Sample]) -> BoxesOf:
     found: dict[int, list[list[float]]] = {}
     for number, entry in enumerate(_read_list(path)):
         try:
-            if entry.get("category_id", 1) == 1:
-                found.setdefault(int(entry["image_id"]), []).append(_read_row(entry))
+            if whole(entry.get("category_id", 1)) == 1:
+                found.setdefault(whole(entry["image_id"]), []).append(_read_row(entry))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{path}: entry {number} is no COCO result with image_id, bbox and score ({error!r:.80})"

@@ -17,7 +17,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ import numpy.typing as npt
 from streampose.detect.names import is_person
 from streampose.errors import DataError, words_of
 from streampose.evaluate.set_files import SetFiles
+from streampose.sources.images import orientation_of
 
 log = logging.getLogger(__name__)
 
 STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are of the pixels as they are stored, as COCO's are
+UPRIGHT = 1
+SIDEWAYS = 5
+"""From this EXIF orientation on width and height change places (TIFF 6.0)."""
 EDGE = np.float32(0.5)
 """A pixel's centre lies so far from its left and upper edge, from where COCO counts boxes."""
 FACE = 5
@@ -81,10 +86,17 @@ class KeypointSet:
     people: list[LabelledPerson]
     joints: int
     files: SetFiles
+    unturned: set[int] = field(default_factory=set)
+    """Ids of the pictures read whose EXIF asks for a turn that their size cannot confirm, and that are read as stored."""
 
     def read(self, image: LabelledImage) -> npt.NDArray[np.uint8]:
         """The picture (H, W, 3) BGR; raises DataError where it is missing or does not decode."""
-        return decode_picture(self.encoded(image), image, self.path)
+        data = self.encoded(image)
+        picture = decode_picture(data, image, self.path)
+        orientation = orientation_of(data)
+        if UPRIGHT < orientation < SIDEWAYS or (orientation >= SIDEWAYS and image.width == image.height):
+            self.unturned.add(image.id)
+        return picture
 
     def encoded(self, image: LabelledImage) -> bytes:
         """The picture's file as it lies there; raises DataError where it is missing or cannot be read."""
@@ -94,8 +106,15 @@ class KeypointSet:
             raise DataError(f"{self.path}: image {image.id}: {fault}") from fault
 
     def close(self) -> None:
-        """Close the archive."""
+        """Close the archive, and say how many pictures were read that may be meant turned."""
         self.files.close()
+        if self.unturned:
+            log.warning(
+                "%s: EXIF turns or mirrors %d pictures, which is not applied: labels are taken to be of the stored pixels",
+                self.path,
+                len(self.unturned),
+            )
+            self.unturned.clear()
 
     def __enter__(self) -> KeypointSet:
         return self
@@ -111,12 +130,17 @@ def numbered_afresh(images: Iterable[LabelledImage]) -> dict[int, LabelledImage]
 
 
 def decode_picture(data: bytes, image: LabelledImage, path: Path) -> npt.NDArray[np.uint8]:
-    """The picture (H, W, 3) BGR in the file `data` of `image`, a picture of the set `path`; raises DataError where it is
-    none, or none of the size that was announced."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), STORED) if data else None
+    """The picture (H, W, 3) BGR in the file `data` of `image`, a picture of the set `path`: as it is stored, or turned as
+    its EXIF says where only then it has the size that was announced. Raises DataError where it is none, or of another size.
+    """
+    size = (image.height, image.width)
+    pixels = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(pixels, STORED) if data else None
+    if picture is not None and picture.shape[:2] == size[::-1] != size and orientation_of(data) >= SIDEWAYS:
+        picture = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
     if picture is None:
         raise DataError(f"{path}: image {image.id}: {image.file} does not decode as a picture")
-    if picture.shape[:2] != (image.height, image.width):
+    if picture.shape[:2] != size:
         found = f"{picture.shape[1]}x{picture.shape[0]}"
         raise DataError(
             f"{path}: image {image.id}: {image.file} is {found}, its annotation says {image.width}x{image.height}"
@@ -147,7 +171,7 @@ def open_keypoint_set(
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: annotations are not JSON ({words_of(error)})") from error
         faults: list[str] = []
-        pictures = _read_images(raw, path.absolute().stem, faults)
+        pictures = _read_images(raw, _name_of(path.absolute()), faults)
         missing = set(files.find([image.file for image in pictures.values()]))
         faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
         order = _order(raw, list(names), path, faults) if joints else None
@@ -163,6 +187,25 @@ def open_keypoint_set(
         files.close()
         raise
     return KeypointSet(path, pictures, people, joints, files)
+
+
+def _name_of(path: Path) -> str:
+    """What pictures of the set `path` have as their source: a file's name without its ending, or a folder's."""
+    return path.stem if path.is_file() or path.suffix.lower() in (".json", ".zip") else path.name
+
+
+def whole(value: Any) -> int:
+    """`value` as a whole number of 64 bits, in whatever form a tool writes it: 7, 7.0, "7". Raises ValueError."""
+    fault = ValueError(f"{value!r:.40} is no whole number of 64 bits")
+    exact = isinstance(value, int) or (isinstance(value, str) and value.strip().lstrip("+-").isdecimal())
+    try:
+        number = int(value) if exact else float(value)
+        known = int(number)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise fault from error
+    if known != number or not -(2**63) <= known < 2**63:
+        raise fault
+    return known
 
 
 def _duplicates(ids: Iterable[Any]) -> list[Any]:
@@ -181,12 +224,12 @@ def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledIm
     for entry in raw["images"]:
         try:
             image = LabelledImage(
-                int(entry["id"]), str(entry["file_name"]), int(entry["width"]), int(entry["height"]),
+                whole(entry["id"]), str(entry["file_name"]), whole(entry["width"]), whole(entry["height"]),
                 str(entry.get("source") or entry.get("split") or name),
             )  # fmt: skip
             if min(image.width, image.height) < 1:
                 raise ValueError
-        except (KeyError, TypeError, ValueError, OverflowError):
+        except (KeyError, TypeError, ValueError):
             faults.append(f"image {entry!r:.80} lacks a good id, file_name, width or height")
             continue
         if image.id in images:
@@ -202,11 +245,14 @@ def _read_people(
     annotations = raw.get("annotations") if isinstance(raw, dict) else None
     if not isinstance(annotations, list):
         return people
-    entries = [entry for entry in annotations if isinstance(entry, dict) and isinstance(entry.get("id"), int)]
+    entries = []
+    for entry in annotations:
+        with suppress(TypeError, KeyError, ValueError):
+            entries.append({**entry, "id": whole(entry["id"])})
     if len(entries) < len(annotations):
         faults.append(f"{len(annotations) - len(entries)} annotations are no objects with a whole number as id")
     faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
-    for entry in _of_people(raw, entries):
+    for entry in _of_people(raw, entries, faults):
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
@@ -223,17 +269,28 @@ def _categories(raw: Any) -> list[dict[str, Any]]:
     return [entry for entry in entries if is_person(entry.get("name"))] or entries
 
 
-def _of_people(raw: dict[str, Any], annotations: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Those annotations of a COCO set that are of a category of people, or of none."""
+def _of_people(
+    raw: dict[str, Any], annotations: Iterable[dict[str, Any]], faults: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Those annotations of a COCO set that are of a category of people, or of none; a fault where that cannot be told."""
     people = _categories(raw)
-    known = [entry.get("id") for entry in people if is_person(entry.get("name"))]
-    if len(people) > 1 and not known:
-        called = ", ".join(str(entry.get("name")) for entry in people[:6])
-        log.warning("no category is called person; all are taken for people: %s", called)
+    called = [entry for entry in people if is_person(entry.get("name"))]
+    if len(people) > 1 and not called:
+        names = ", ".join(str(entry.get("name")) for entry in people[:6])
+        log.warning("no category is called person; all are taken for people: %s", names)
+    known: set[int] = set()
+    for entry in called:
+        try:
+            known.add(whole(entry.get("id")))
+        except ValueError as error:
+            faults.append(f"category {entry.get('name')}: id {error}")
     for annotation in annotations:
         category = annotation.get("category_id")
-        if not known or category is None or category in known:
-            yield annotation
+        try:
+            if not called or category is None or whole(category) in known:
+                yield annotation
+        except ValueError as error:
+            faults.append(f"annotation {annotation['id']}: category_id {error}")
 
 
 def _order(raw: Any, names: list[str], path: Path, faults: list[str]) -> list[int] | None:
@@ -271,10 +328,14 @@ def _reordered(person: LabelledPerson, order: list[int]) -> LabelledPerson:
 
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
     name = f"annotation {entry.get('id')}"
-    number = entry.get("image_id")
-    image = images.get(number) if isinstance(number, int) else None
-    if image is None:
-        raise DataError(f"{name}: no image {entry.get('image_id')!r} in this set")
+    try:
+        image = images[whole(entry.get("image_id"))]
+    except (KeyError, ValueError):
+        raise DataError(f"{name}: no image {entry.get('image_id')!r:.40} in this set") from None
+    try:
+        crowd = bool(whole(entry.get("iscrowd") or 0))
+    except ValueError as error:
+        raise DataError(f"{name}: iscrowd {error}") from None
     try:
         box = np.asarray(entry["bbox"], np.float32).reshape(4)
         keypoints = np.asarray(entry["keypoints"] if joints else [], np.float32).reshape(-1, 3)
@@ -311,6 +372,5 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
     area = entry.get("area") or 0.505 * float((box[2] - box[0]) * (box[3] - box[1]))
     if not isinstance(area, int | float) or not (math.isfinite(area) and area > 0):
         raise DataError(f"{name}: area {area!r:.40}: a number above zero is wanted")
-    crowd = bool(entry.get("iscrowd", 0))
     proposed = entry.get("from") == "teacher"
-    return LabelledPerson(int(entry["id"]), image, box - EDGE, keypoints, float(area), crowd, weights, human, proposed)
+    return LabelledPerson(entry["id"], image, box - EDGE, keypoints, float(area), crowd, weights, human, proposed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import lzma
 import os
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -73,14 +74,15 @@ class SetFiles:
         self._root = path.parent
         self._archive: zipfile.ZipFile | None = None
         self._entries: dict[str, str] = {}
-        zipped, self._part = archive_of(path)
+        zipped, part = archive_of(path)
+        self._part = _composed(part)
         expected, self._searched, self._named = [""], True, False
         if path.is_dir():
             self._json, self._root = path / ANNOTATIONS, path
         elif zipped.suffix.lower() == ".zip":
             self._archive = self._opened(zipped)
-            entries = (name for name in self._archive.namelist() if not name.endswith("/"))
-            self._entries = {normpath(name.replace("\\", "/")): name for name in entries}
+            entries = [info for info in self._archive.infolist() if not info.is_dir()]
+            self._entries = {normpath(_composed(_called(info)).replace("\\", "/")): info.filename for info in entries}
         elif images is not None:
             self._root, self._named = images, True
         elif path.absolute().parent.name == "annotations":
@@ -118,8 +120,8 @@ class SetFiles:
         path = self._place(name)
         try:
             if self._archive is None:
-                return (self._root / path).read_bytes()
-            return self._archive.read(self._entries[path])
+                return (self._on_disk(path) or self._root / path).read_bytes()
+            return self._archive.read(self._entries[_composed(path)])
         except (KeyError, FileNotFoundError) as error:
             raise DataError(f"{name} is missing") from error
         except UNREADABLE as error:
@@ -163,7 +165,7 @@ class SetFiles:
         if not missing or not self._searched:
             return place, missing
         samples = [name for name in missing[:SAMPLES] if _parts(name)]
-        below = self._below({_parts(name)[-1] for name in samples})
+        below = self._below({_composed(_parts(name)[-1]) for name in samples})
         for dropped in range(max((len(_parts(name)) for name in samples), default=0)):
             folders = {folder for name in samples for folder in _folders(_tail(name, dropped), below)}
             tried = {
@@ -180,15 +182,21 @@ class SetFiles:
 
     def _missing(self, names: list[str], place: _Place) -> list[str]:
         if self._archive is not None:
-            return [name for name in names if place(name) not in self._entries]
-        return [name for name in names if not os.path.isfile(self._root / place(name))]
+            return [name for name in names if _composed(place(name)) not in self._entries]
+        return [name for name in names if self._on_disk(place(name)) is None]
+
+    def _on_disk(self, path: str) -> Path | None:
+        """The file at `path` below the root, in whichever form of Unicode its name lies there; None where there is none."""
+        forms = (path, _composed(path), unicodedata.normalize("NFD", path))
+        return next((self._root / form for form in forms if os.path.isfile(self._root / form)), None)
 
     def _below(self, wanted: set[str]) -> dict[str, list[str]]:
         """The paths of the files in the set that are called as one of `wanted`, by what they are called."""
         found: dict[str, list[str]] = {}
         for path in self._entries if self._archive is not None else self._walk():
-            if basename(path) in wanted and not _hidden(path):
-                found.setdefault(basename(path), []).append(path)
+            name = _composed(basename(path))
+            if name in wanted and not _hidden(path):
+                found.setdefault(name, []).append(path)
         return found
 
     def _walk(self) -> Iterator[str]:
@@ -200,6 +208,21 @@ class SetFiles:
             if real not in seen:
                 yield from (normpath(os.path.join(place, file)) for file in files)
             seen.add(real)
+
+
+def _called(info: zipfile.ZipInfo) -> str:
+    """The name of an entry: UTF-8 also where the zip does not say so, as those made by macOS do not."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
+def _composed(name: str) -> str:
+    """The one form of a name in which an ü is one character, under which names are compared: macOS writes it as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _parts(name: str) -> list[str]:
@@ -214,9 +237,11 @@ def _tail(name: str, dropped: int) -> str:
 
 def _folders(tail: str, below: dict[str, list[str]]) -> Iterator[str]:
     """The folders from which `tail` leads to one of the files `below`."""
-    for path in below.get(basename(tail), ()):
-        if f"/{path}".endswith(f"/{tail}"):
-            yield path[: -len(tail)].rstrip("/")
+    count = tail.count("/") + 1
+    for path in below.get(_composed(basename(tail)), ()):
+        parts = path.split("/")
+        if _composed("/".join(parts[-count:])) == _composed(tail):
+            yield "/".join(parts[:-count])
 
 
 def _hidden(name: str) -> bool:

@@ -5,6 +5,7 @@ Pillow decodes, not OpenCV: it refuses a cut-off file where OpenCV hands out its
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import time
@@ -191,6 +192,18 @@ def _of_exif(picture: PillowImage, read: Callable[[Exif], T]) -> T | None:
         return read(picture.getexif())
     except Exception:  # noqa: BLE001  (a field may be of any type, and Pillow believes it)
         return None
+
+
+def orientation_of(data: bytes) -> int:
+    """How EXIF says that the picture in the file `data` is to be turned: 1 to 8, 1 where it says nothing (TIFF 6.0)."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as opened:
+            value = _of_exif(opened, lambda exif: int(exif.get(_ORIENTATION, 1)))
+    except Exception:  # noqa: BLE001  (as `read_picture`)
+        return 1
+    return value if value is not None and 1 <= value <= 8 else 1
 
 
 def _bgr(picture: PillowImage) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,34 @@ def test_a_zip_written_on_windows_or_with_a_dot_before_each_name(tmp_path: Path)
                 info.filename = form(file.relative_to(tmp_path / "export").as_posix())
                 archive.writestr(info, file.read_bytes())
         check(open_keypoint_set(tmp_path / name, joints=17), truth)
+
+
+def pack_as_macos(root: Path, target: Path) -> Path:
+    """Names in UTF-8 that are not said to be."""
+
+    class Entry(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+            return self.filename.encode(), self.flag_bits & ~0x800
+
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(root.rglob("*.*")):
+            archive.writestr(Entry(file.relative_to(root).as_posix()), file.read_bytes())
+    return target
+
+
+@pytest.mark.parametrize("lying", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["NFC", "NFD"])
+def test_a_name_with_an_umlaut_is_found_in_whatever_form_it_is_written(tmp_path: Path, named: Any, lying: Any) -> None:
+    place, truth = write(tmp_path / "export", "CVAT")
+    folder = (tmp_path / "export" / "images" / "default").rename(tmp_path / "export" / "images" / "tmp")
+    for number, image in enumerate(truth["images"]):
+        (folder / image["file_name"]).rename(folder / unicodedata.normalize(lying, f"Süd {number}.png"))
+        image["file_name"] = unicodedata.normalize(named, f"Süd {number}.png")
+    folder.rename(folder.with_name(unicodedata.normalize(lying, "Tür")))
+    place.write_text(json.dumps(truth, ensure_ascii=False))
+    check(open_keypoint_set(place, joints=17), truth)
+    check(open_keypoint_set(pack(tmp_path / "export", tmp_path / "mine.zip"), joints=17), truth)
+    check(open_keypoint_set(pack_as_macos(tmp_path / "export", tmp_path / "mac.zip"), joints=17), truth)
 
 
 def test_a_zip_with_several_jsons_or_with_none(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from streampose.errors import DataError
-from streampose.evaluate.dataset import LabelledImage
+from streampose.evaluate.dataset import LabelledImage, open_keypoint_set
 from streampose.train.detector_data import BoxPicture, read_set, split_held_out, with_guesses
 
 
@@ -62,15 +63,35 @@ def test_boxes_are_cut_to_the_picture_and_crowds_are_ignored(tmp_path: Path) -> 
 
 def test_other_things_than_people_are_left_out(tmp_path: Path) -> None:
     data = coco(1, categories=[{"id": 1, "name": "person"}, {"id": 3, "name": "car"}])
-    for number, category in enumerate((3, [1], {"id": 1})):
-        data["annotations"].append(
-            {"id": 7 + number, "image_id": 0, "category_id": category, "iscrowd": 0, "bbox": [1, 1, 20, 20]}
-        )
+    other = {"id": 7, "image_id": 0, "category_id": 3, "iscrowd": 0, "bbox": [1, 1, 20, 20]}
+    data["annotations"].append(other)
     (picture,) = read_set(write_folder(tmp_path / "set", data))
     assert len(picture.boxes) == 1
     only_cars = coco(1, categories=data["categories"], annotations=data["annotations"][1:])
     with pytest.raises(DataError, match="no annotated person"):
         read_set(write_folder(tmp_path / "cars", only_cars))
+    data["annotations"] += [other | {"id": 8, "category_id": [1]}, other | {"id": 9, "category_id": "car"}]
+    with pytest.raises(DataError) as caught:
+        read_set(write_folder(tmp_path / "odd", data))
+    assert [line.split(": ", 1)[1] for line in caught.value.lines] == [
+        "annotation 8: category_id [1] is no whole number of 64 bits",
+        "annotation 9: category_id 'car' is no whole number of 64 bits",
+    ]
+
+
+@pytest.mark.parametrize("form", [str, float, lambda number: f" {number}.0 "], ids=["text", "float", "text of a float"])
+def test_ids_and_flags_are_whole_numbers_in_whatever_form(tmp_path: Path, form: Callable[[int], Any]) -> None:
+    data = coco(2, categories=[{"id": form(1), "name": "person"}, {"id": form(3), "name": "car"}])
+    data["annotations"] += [
+        {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 64, 10]},
+        {"id": 3, "image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9]},
+    ]
+    for image in data["images"]:
+        image |= {key: form(image[key]) for key in ("id", "width", "height")}
+    for entry in data["annotations"]:
+        entry |= {key: form(entry[key]) for key in ("id", "image_id", "category_id", "iscrowd") if key in entry}
+    one, two = read_set(write_folder(tmp_path / "set", data))
+    assert (len(one.boxes), len(one.ignored), len(two.boxes), len(two.ignored)) == (1, 0, 1, 1)
 
 
 def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
@@ -83,6 +104,53 @@ def test_a_picture_is_read_as_it_is_stored(tmp_path: Path) -> None:
     Image.fromarray(picture).save(folder / "000.png", format="JPEG", exif=exif)
     (read,) = read_set(folder)
     assert read.decode()[:20].mean() > 200
+
+
+def turned_jpeg(file: Path, picture: np.ndarray, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(picture).save(file, format="JPEG", quality=95, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_picture_labelled_upright_is_read_upright(
+    tmp_path: Path, orientation: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The size that the JSON gives says which way its labels lie."""
+    upright = np.zeros((64, 48, 3), np.uint8)
+    upright[:20, :30] = 250
+    back = {
+        5: cv2.transpose(upright),
+        6: np.rot90(upright),
+        7: cv2.transpose(upright[::-1, ::-1]),
+        8: np.rot90(upright, 3),
+    }
+    data = coco(1)
+    folder = write_folder(tmp_path / "set", data)
+    turned_jpeg(folder / "000.png", back[orientation], orientation)
+    (stored,) = read_set(folder)
+    assert stored.decode().shape == (48, 64, 3)
+    data["images"][0].update(width=48, height=64)
+    (folder / "annotations.json").write_text(json.dumps(data))
+    (read,) = read_set(folder)
+    assert np.abs(read.decode().astype(int) - upright).mean() < 3
+    assert not caplog.records
+    Image.fromarray(back[orientation]).save(folder / "000.png")
+    with pytest.raises(DataError, match=r"000\.png is 64x48, its annotation says 48x64"):
+        [each.decode() for each in read_set(folder)]
+
+
+def test_a_turn_that_the_size_cannot_confirm_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_folder(tmp_path / "set", coco(4))
+    for number, orientation in enumerate((1, 2, 3, 6)):
+        turned_jpeg(folder / f"00{number}.png", np.zeros((48, 64, 3), np.uint8), orientation)
+    with open_keypoint_set(folder, joints=0) as data:
+        for image in [*data.images.values()] * 2:
+            data.read(image)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{folder}: EXIF turns or mirrors 2 pictures, which is not applied: labels are taken to be of the stored pixels"
+    )
 
 
 def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:
@@ -110,6 +178,11 @@ BROKEN = {
     "no width": (lambda d: d["images"][0].pop("width"), "lacks a good id, file_name, width or height"),
     "a list": (lambda d: d["annotations"].append([1]), "1 annotations are no objects"),
     "orphan": (lambda d: d["annotations"][0].update(image_id=99), "annotation 0: no image 99 in this set"),
+    "half an id": (lambda d: d["annotations"][0].update(image_id=0.5), "annotation 0: no image 0.5 in this set"),
+    "endless id": (lambda d: d["images"][0].update(id=2**64), "image .* lacks a good id"),
+    "its own endless id": (lambda d: d["annotations"][0].update(id=2**64), "1 annotations are no objects"),
+    "crowd of words": (lambda d: d["annotations"][0].update(iscrowd="no"), "annotation 0: iscrowd 'no' is no whole"),
+    "category without id": (lambda d: d["categories"][0].pop("id"), "category person: id None is no whole number"),
     "nobody": (lambda d: d.update(annotations=[]), "no annotated person"),
     "size": (lambda d: d["images"][0].update(width=100), "is 64x48, its annotation says 100x48"),
 }
@@ -159,6 +232,8 @@ def test_a_json_has_its_pictures_in_a_folder_of_their_own(tmp_path: Path) -> Non
     pictures = read_set(tmp_path / "people.json", folder)
     assert [picture.decode().shape for picture in pictures] == [(48, 64, 3)] * 2
     assert {picture.source for picture in pictures} == {"people"}
+    (source,) = {picture.source for picture in read_set(write_folder(tmp_path / "v1.2", data))}
+    assert source == "v1.2"
     whole = write_folder(tmp_path / "whole", coco())  # a folder's pictures are its own
     assert len(read_set(whole, tmp_path / "elsewhere")) == 2
 
