@@ -156,13 +156,15 @@ def evaluate(
 
 def _heights(text: str) -> list[int]:
     from streampose.errors import UsageError
+    from streampose.evaluate.reimage import HEIGHTS_PX
 
+    least, most = HEIGHTS_PX
     try:
         heights = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         heights = [0]
-    if any(not 8 <= height <= 1000 for height in heights):
-        raise UsageError(f"--person-height {text}: expected pixels between 8 and 1000, such as 96,64,40")
+    if any(not least <= height <= most for height in heights):
+        raise UsageError(f"--person-height {text}: expected pixels between {least} and {most}, such as 96,64,40")
     return heights
 
 

@@ -1,7 +1,8 @@
 """How well identity is kept: IDF1, MOTA, identity switches and HOTA of a JSONL result against MOTChallenge ground truth.
 
 Counted by TrackEval, a box match at IoU 0.5 (HOTA over 0.05 to 0.95). Ground truth lines are
-`frame,id,left,top,width,height[,flag[,class[,visibility]]]`, frames from 1, so frame n is the record with index n - 1.
+`frame,id,left,top,width,height[,flag[,class[,visibility]]]`, or the ten columns of MOT15 (`…,flag,x,y,z`), which name no
+class; frames from 1, so frame n is the record with index n - 1.
 As MOTChallenge does: people with flag 0 and classes other than pedestrian are not looked for, and whoever is found
 on them is not counted as wrong.
 """
@@ -25,7 +26,10 @@ from streampose.track.association import assign, iou
 
 PEDESTRIAN = (1, -1)
 """Classes that count: MOTChallenge's pedestrian, and -1 where the file has no classes."""
+COLUMNS_MOT15 = 10
 MATCH_IOU = 0.5
+LARGEST_ID = 2**53
+"""Up to here a float has every whole number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +72,7 @@ def read_truth(path: str | Path) -> dict[int, FrameBoxes]:
     """Ground truth by frame number (from 1); raises DataError naming the line at fault."""
     path = Path(path)
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as MOT text ({words_of(error)})") from None
     rows: dict[int, list[tuple[int, list[float], bool]]] = defaultdict(list)
@@ -85,16 +89,18 @@ def read_truth(path: str | Path) -> dict[int, FrameBoxes]:
 
 def _truth_line(line: str, where: str) -> tuple[int, int, list[float], bool]:
     try:
-        values = [float(value) for value in line.split(",") if value.strip()]
+        values = [float(value) for value in line.strip().rstrip(",").split(",")]
     except ValueError:
         values = []
     if len(values) < 6 or not np.isfinite(values).all():
         raise DataError(f"{where}: expected frame,id,left,top,width,height and numbers only, got {line!r:.60}")
+    kind = values[7] if 7 < len(values) < COLUMNS_MOT15 else PEDESTRIAN[0]
+    if any(value != int(value) or abs(value) > LARGEST_ID for value in (*values[:2], kind)):
+        raise DataError(f"{where}: frame, id and class are whole numbers, got {line!r:.60}")
     frame, who, (left, top, width, height) = int(values[0]), int(values[1]), values[2:6]
     if frame < 1 or width <= 0 or height <= 0:
         raise DataError(f"{where}: frames count from 1 and boxes have a width and height, got {line!r:.60}")
     flag = values[6] if len(values) > 6 else 1.0
-    kind = int(values[7]) if len(values) > 7 else PEDESTRIAN[0]
     return frame, who, [left, top, left + width, top + height], flag != 0 and kind in PEDESTRIAN
 
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 NOISE_SIGMA = 5.0
 JPEG_QUALITY = 45
 SURROUNDINGS = 2.0
+HEIGHTS_PX = (8, 1000)
+"""The least and the most that is taken for a person's height."""
 
 
 def reimage_person(

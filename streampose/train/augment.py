@@ -13,31 +13,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from streampose.train.ranges import AmountPair, PositivePair, QualityPair, Strict
 
-class AugmentSpec(BaseModel):
+
+class AugmentSpec(Strict):
     """How much of everything; probabilities in 0..1."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     flip: float = Field(0.5, ge=0, le=1)
     rotate: float = Field(0.6, ge=0, le=1)
     rotate_deg: float = Field(20.0, ge=0, le=180, description="standard deviation; cut at twice that")
-    scale: tuple[float, float] = (0.8, 1.15)
+    scale: PositivePair = (0.8, 1.15)
     shift: float = Field(0.03, ge=0, description="standard deviation, of the crop's sides")
     half_body: float = Field(0.08, ge=0, le=1)
     colour: float = Field(0.5, ge=0, le=1)
     grey: float = Field(0.1, ge=0, le=1)
     occlude: float = Field(0.15, ge=0, le=1)
     camera: float = Field(0.7, ge=0, le=1, description="share of crops that a far camera sees; the others stay clean")
-    person_px: tuple[float, float] = (28.0, 140.0)
+    person_px: PositivePair = (28.0, 140.0)
     blur: float = Field(0.2, ge=0, le=1)
     motion: float = Field(0.1, ge=0, le=1)
-    noise: tuple[float, float] = (0.0, 9.0)
-    jpeg: tuple[float, float] = (30.0, 90.0)
+    noise: AmountPair = (0.0, 9.0)
+    jpeg: QualityPair = (30.0, 90.0)
 
 
 @dataclass(frozen=True, slots=True)

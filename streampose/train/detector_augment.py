@@ -12,26 +12,25 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from streampose.detect.letterbox import PAD_VALUE
 from streampose.train.detector_data import BoxPicture
+from streampose.train.ranges import PositivePair, Strict
 
 FloatArray = npt.NDArray[np.float32]
 BytePicture = npt.NDArray[np.uint8]
 
 
-class AugmentOptions(BaseModel):
+class AugmentOptions(Strict):
     """How far pictures are changed; probabilities are 0..1."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     long_side: int = Field(
         640, gt=0, description="long side of a picture at scale 1, the one the detector is to run at"
     )
-    scale: tuple[float, float] = (0.6, 1.5)
+    scale: PositivePair = (0.6, 1.5)
     mosaic: float = Field(0.3, ge=0, le=1)
-    mosaic_scale: tuple[float, float] = (0.4, 1.1)
+    mosaic_scale: PositivePair = (0.4, 1.1)
     flip: float = Field(0.5, ge=0, le=1)
     colour: float = Field(0.6, ge=0, le=1)
     camera: float = Field(0.5, ge=0, le=1, description="share of samples spoiled as a camera spoils them")

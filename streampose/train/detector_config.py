@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from streampose.errors import ConfigError
 from streampose.train.detector_augment import AugmentOptions
+from streampose.train.ranges import Amount, Seed, Strict, Threads
 from streampose.train.run_folder import look_up, look_up_weights
 from streampose.typed_yaml import read_model
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Side = Annotated[int, Field(gt=0)]
 
 
-class DataOptions(_Strict):
+class DataOptions(Strict):
     """What is trained on and what is kept for measuring."""
 
     root: str = Field("data", description="the folder in which the sets lie")
@@ -30,7 +29,9 @@ class DataOptions(_Strict):
     held_out_share: float = Field(0.2, gt=0, le=1, description="at most this part of them is held out")
     held_out_sources: list[str] = Field(default_factory=list, description="whole sources kept as unseen cameras")
     licences: dict[str, str] = Field(default_factory=dict, description="of each source, for the manifest")
-    weights: dict[str, float] = Field(default_factory=dict, description="how often a source's picture is drawn; else 1")
+    weights: dict[str, Amount] = Field(
+        default_factory=dict, description="how often a source's picture is drawn; else 1"
+    )
     guess_sources: list[str] = Field(default_factory=list, description="labels incomplete: the start completes them")
     guess_sure: float = Field(0.55, gt=0, le=1, description="a guess of this score becomes a label")
     guess_doubt: float = Field(0.1, gt=0, le=1, description="a guess of this score becomes a region to ignore")
@@ -44,7 +45,7 @@ class DataOptions(_Strict):
         return look_up(Path(name), Path(self.root))
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """All of it; `streampose train detector RECIPE.yaml`."""
 
     name: str
@@ -62,8 +63,10 @@ class Recipe(_Strict):
     trust: bool = Field(False, description="open a pickled .pt of unknown origin as the start (it can run code)")
     data: DataOptions
     augment: AugmentOptions = AugmentOptions()
-    canvases: list[tuple[int, int]] = Field(
-        default=[(640, 480), (512, 512), (480, 640)], description="width, height of a batch, multiples of 32"
+    canvases: list[tuple[Side, Side]] = Field(
+        default=[(640, 480), (512, 512), (480, 640)],
+        min_length=1,
+        description="width, height of a batch, multiples of 32",
     )
     steps: int = Field(gt=0)
     batch: int = Field(8, gt=0)
@@ -88,11 +91,11 @@ class Recipe(_Strict):
     )
     evaluate_unseen: int = Field(120, ge=0, description="so many pictures of the unseen cameras at each evaluation")
     checkpoint_every: int = Field(100, gt=0)
-    threads: int | None = None
+    threads: Threads | None = None
     workers: int = Field(1, ge=0, description="processes that make samples; 0 makes them in this one")
     device: str = "auto"
     precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto times two steps of each")
-    seed: int = 0
+    seed: Seed = 0
 
     def start_file(self) -> Path | None:
         """Where `init` lies: under the data's `root`, else in the working directory, else as a model of its name."""

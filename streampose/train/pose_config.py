@@ -5,20 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from streampose.errors import ConfigError
 from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
 from streampose.train.augment import AugmentSpec
+from streampose.train.ranges import Height, Seed, Strict, Threads
 from streampose.train.run_folder import look_up, look_up_weights
 from streampose.typed_yaml import read_model
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HoldoutSpec(_Strict):
+class HoldoutSpec(Strict):
     """What training never sees: the `images` of highest id of `source` (of all sets where it is empty), at most `share`
     of them, measured; all of `sources`, not measured."""
 
@@ -27,10 +24,10 @@ class HoldoutSpec(_Strict):
     share: float = Field(0.2, gt=0, le=1, description="at most this part of the pictures is kept")
     sources: tuple[str, ...] = ()
     people: int = Field(300, ge=1, description="at most so many people are measured while training")
-    heights: tuple[int, ...] = (96, 64, 40)
+    heights: tuple[Height, ...] = (96, 64, 40)
 
 
-class LossSpec(_Strict):
+class LossSpec(Strict):
     """Squared error of heatmaps: towards the teacher's, and towards Gaussians of `sigma` cells at the labels.
 
     `human` and `machine` weigh labels by people and by networks (times their own score and agreement). Where people's
@@ -44,7 +41,7 @@ class LossSpec(_Strict):
     doubt: float = Field(2.0, gt=0)
 
 
-class SetsRecipe(_Strict):
+class SetsRecipe(Strict):
     """What every recipe that learns from labelled people has: where the sets lie, and whom it never sees."""
 
     root: Path = Field(Path(), description="folder in which what a recipe names is looked for, before here")
@@ -89,13 +86,13 @@ class PoseRecipe(SetsRecipe):
     weight_decay: float = Field(0.01, ge=0)
     warmup_samples: int = Field(1000, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
     augment: AugmentSpec = AugmentSpec()
     loss: LossSpec = LossSpec()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "channels_first", "channels_last"] = "auto"
     device: str = "auto"
-    threads: int | None = None
+    threads: Threads | None = None
     measure_samples: int = Field(10000, gt=0)
     keep: Literal["best", "last"] = Field(
         "best", description="best.pt has the weights that posed the kept people best, or the last ones"
@@ -107,9 +104,11 @@ class PoseRecipe(SetsRecipe):
     _fits_the_network = field_validator("input")(fit_hrnet)
 
     @model_validator(mode="after")
-    def _in_rgb(self) -> Self:
+    def _as_it_is_trained(self) -> Self:
         if self.input.channels != "rgb":
             raise ValueError("input.channels: bgr cannot be trained here; networks are trained, and run, on rgb")
+        if self.output.kind != "heatmap":
+            raise ValueError(f"output.kind: {self.output.kind} cannot be trained here; heatmap is what can")
         return self
 
     @model_validator(mode="after")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from streampose.errors import ConfigError
 from streampose.train.pose_config import SetsRecipe
+from streampose.train.ranges import HeightOrNone, Seed
 from streampose.train.run_folder import look_up
 from streampose.typed_yaml import read_model
 
@@ -18,7 +19,7 @@ class RefinerRecipe(SetsRecipe):
 
     model: Path = Field(description="name or manifest of the pose model to refine")
     sources: tuple[str, ...] = Field((), description="people of these sources only; of all where there is none")
-    heights: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    heights: tuple[HeightOrNone, ...] = Field(
         (0,), min_length=1, description="pixels, as a far camera sees them; 0: as they are"
     )
     shift: float = Field(0.03, ge=0, description="by so much of its sides a box lies off (standard deviation)")
@@ -32,7 +33,7 @@ class RefinerRecipe(SetsRecipe):
     lr: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
     device: str = "auto"
     runtime: str = "auto"
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"

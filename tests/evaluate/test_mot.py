@@ -72,6 +72,16 @@ def test_people_flagged_out_are_neither_missed_nor_wrong(tmp_path: Path) -> None
         assert (figures.idf1, figures.false_positives, figures.missed) == (1.0, 0, 0)
 
 
+def test_ten_columns_are_places_in_the_room_and_no_class(tmp_path: Path) -> None:
+    """As MOT15 has them: everybody counts whose flag is not 0, wherever they stand."""
+    (tmp_path / "gt.txt").write_text(
+        "\ufeff1,1,10,20,30,40,1,-1.6,2.2,0\n1,2,10,20,30,40,1,2,1,0\n1,3,10,20,30,40,0,1,1,0\n", "utf-8"
+    )
+    assert read_truth(tmp_path / "gt.txt")[1].counted.tolist() == [True, True, False]
+    (tmp_path / "gt.txt").write_text("1,1,10,20,30,40,1,1,0.5,\n1,2,10,20,30,40,1,2\n")
+    assert read_truth(tmp_path / "gt.txt")[1].counted.tolist() == [True, False]
+
+
 def test_frames_without_truth_count_against_ghosts(tmp_path: Path) -> None:
     truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}))
     path = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed")]] * 14)
@@ -95,6 +105,10 @@ def test_somebody_never_found_and_nobody_at_all(tmp_path: Path) -> None:
         ("1,1,10,20,0,40\n", "width"),
         ("1,1,10,20,30,40\n1,1,11,20,30,40\n", "twice"),
         ("a,b\n", "numbers only"),
+        ("1,1,10,20,30,40,,1,1\n", "numbers only"),
+        ("1,1,10,20,30,40,1,1.5\n", "frame, id and class are whole numbers"),
+        ("1.5,1,10,20,30,40\n", "frame, id and class are whole numbers"),
+        ("1,1e30,10,20,30,40\n", "frame, id and class are whole numbers"),
         ("", "no person"),
     ],
 )

@@ -54,6 +54,9 @@ def recipe(tmp_path: Path, **changes: Any) -> Recipe:
     return Recipe.model_validate(values | changes)
 
 
+FINE = "{name: a, out: b, steps: 1, data: {sets: [x]}"
+
+
 def quiet(*_: Any) -> None:
     """Nobody listens."""
 
@@ -289,6 +292,19 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
         (
             "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
             "100x96 is not made of multiples of 32",
+        ),
+        (f"{FINE}, canvases: []}}", "canvases: empty; at least one is wanted"),
+        (f"{FINE}, canvases: [[0, 32]]}}", r"canvases\.0\.0: input should be greater than 0"),
+        (f"{FINE}, seed: -1}}", "seed: input should be greater than or equal to 0"),
+        (f"{FINE}, threads: -1}}", "threads: input should be greater than or equal to 0"),
+        (f"{FINE}, augment: {{scale: [0, 1]}}}}", r"augment\.scale\.0: input should be greater than 0"),
+        (
+            f"{FINE}, augment: {{mosaic_scale: [2, 1]}}}}",
+            r"augment\.mosaic_scale: from the least to the most is wanted",
+        ),
+        (
+            "{name: a, out: b, steps: 1, data: {sets: [x], weights: {a: -1}}}",
+            r"data\.weights\.a: input should be greater",
         ),
     ],
 )

@@ -221,7 +221,8 @@ def test_models_and_recipes_that_cannot_be(tmp_path: Path) -> None:
         CliRunner().invoke(app, [*words, str(tmp_path / "a.xml")], catch_exceptions=False)
     for line, message in (
         ("heights: []", "heights"),
-        ("heights: [-40]", "heights"),
+        ("heights: [0, -40]", r"heights\.1: 0, or pixels between 8 and 1000, are wanted \(given: -40\)"),
+        ("seed: -1", "seed"),
         ("dropout: 1", "dropout"),
         ("hidden: 0", "hidden"),
     ):
