@@ -67,13 +67,14 @@ def evaluate(
     """
     from streampose.errors import UsageError
     from streampose.evaluate.set_files import archive_of, set_name
-    from streampose.sinks.paths import check_apart
+    from streampose.sinks.paths import check_apart, check_writable
 
     read = [*(data or []), *(path for path in (mot, result) if path is not None)]
     read += [each for path in data or [] for each in (path / "annotations.json", archive_of(path)[0])] + [Path(boxes)]
     for written in (json_file, sheet):
         if written is not None:
             check_apart(written, read)
+            check_writable(written)
     if mot is not None:
         if result is None or data:
             raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")
@@ -88,12 +89,13 @@ def evaluate(
         )
     asked = {"device": device, "runtime": runtime, "precision": precision}
     from streampose.evaluate.answers import labelled_boxes, read_detections
+    from streampose.evaluate.counting import coco_counting
     from streampose.evaluate.dataset import open_keypoint_set
     from streampose.evaluate.evaluate import evaluate as measure
     from streampose.evaluate.expect import check_expected
     from streampose.evaluate.selection import select
 
-    _need("faster_coco_eval", "faster-coco-eval")
+    coco_counting()
     with ExitStack() as open_files:
         estimator = _pose(model, flip_test, refiner, asked)
         open_files.callback(estimator.close)
@@ -142,9 +144,9 @@ def evaluate(
             "detector_threshold": None if finder is None else threshold,
             **_got(estimator),
         }
+        _show(found, settings)
         if json_file is not None:
             write_json(json_file, found.as_dict() | {"settings": settings})
-        _show(found, settings)
         if sheet is not None:
             from streampose.evaluate.contact_sheet import write_sheet
 
@@ -166,15 +168,6 @@ def _heights(text: str) -> list[int]:
     if any(not least <= height <= most for height in heights):
         raise UsageError(f"--person-height {text}: expected pixels between {least} and {most}, such as 96,64,40")
     return heights
-
-
-def _need(module: str, package: str) -> None:
-    from importlib.util import find_spec
-
-    from streampose.errors import UsageError
-
-    if find_spec(module) is None:
-        raise UsageError(f"evaluation needs {package}: pip install 'streampose[eval]'")
 
 
 def _pose(model: str | None, flip_test: bool, refined: bool, asked: dict[str, Any]) -> Any:

@@ -48,7 +48,7 @@ def train_detector_command(
     plan = plan.model_copy(update={"data": plan.data.model_copy(update=told)})
     console = Console()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -61,4 +61,7 @@ def train_detector_command(
             told = " ".join(f"{name} {value:.2f}" for name, value in parts.items())
             bar.update(task, completed=step, description=f"{plan.name} {told}")
 
-        train_detector(plan, resume=resume, say=lambda line: console.print(line, highlight=False), progress=progress)
+        def say(line: str) -> None:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        train_detector(plan, resume=resume, say=say, progress=progress)

@@ -58,7 +58,7 @@ def train_pose_command(
     console = Console()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     if export is not None:
         from streampose.train.pose_export import export_pose, start_licence, training_summary

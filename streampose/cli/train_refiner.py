@@ -35,7 +35,7 @@ def train_refiner_command(
     console = Console()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     result = train_refiner(read_refiner_recipe(recipe).model_copy(update=changes), say)
     for view, alone in result.alone.items():

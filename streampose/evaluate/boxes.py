@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import UsageError
+from streampose.evaluate.counting import coco_counting
 
 HEIGHTS_PX: dict[str, tuple[float, float]] = {
     "all": (0.0, 1e5),
@@ -89,10 +89,7 @@ def _average_precision(
     ranges: dict[str, tuple[float, float]],
 ) -> dict[str, BoxScore]:
     """COCO's counting with a size for every box, one array a picture, and a figure for each range of sizes."""
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        raise UsageError("evaluation needs faster-coco-eval: pip install 'streampose[eval]'") from None
+    COCO, COCOeval_faster = coco_counting()
     truth_rows = [
         _row(box, picture, size, iscrowd=int(ignored))
         for picture, (truth, sizes) in enumerate(zip(truths, truth_sizes, strict=True))

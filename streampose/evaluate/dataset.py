@@ -91,7 +91,15 @@ class KeypointSet:
 
     def read(self, image: LabelledImage) -> npt.NDArray[np.uint8]:
         """The picture (H, W, 3) BGR; raises DataError where it is missing or does not decode."""
+        return self._decoded(self.encoded(image), image)
+
+    def checked(self, image: LabelledImage) -> bytes:
+        """The picture's file as it lies there, of which `read` would make a picture; raises DataError as that does."""
         data = self.encoded(image)
+        self._decoded(data, image)
+        return data
+
+    def _decoded(self, data: bytes, image: LabelledImage) -> npt.NDArray[np.uint8]:
         picture = decode_picture(data, image, self.path)
         orientation = orientation_of(data)
         if UPRIGHT < orientation < SIDEWAYS or (orientation >= SIDEWAYS and image.width == image.height):
@@ -180,13 +188,18 @@ def open_keypoint_set(
             people = [_reordered(person, order) for person in people]
         if not people and not faults:
             faults.append("no annotated person in it")
-        if faults:
-            more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
-            raise DataError(*(f"{path}: {fault}" for fault in faults[:10] + more))
+        raise_faults([f"{path}: {fault}" for fault in faults])
     except BaseException:
         files.close()
         raise
     return KeypointSet(path, pictures, people, joints, files)
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """Raise DataError, a line for each of the first ten `faults`, where there are any."""
+    if faults:
+        more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
+        raise DataError(*faults[:10], *more)
 
 
 def _name_of(path: Path) -> str:

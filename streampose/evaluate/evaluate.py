@@ -60,8 +60,9 @@ class Verdict:
 
 @dataclass(slots=True, eq=False)
 class Evaluation:
-    """All figures of one run. `keypoints` is None for a set without labelled key points, `boxes` where the labelled
-    boxes were posed; `tall` counts people at least 64 px high alone; `far` is keyed by height in pixels."""
+    """All figures of one run. `people` are those with labelled key points, or all who are boxed where nobody has any;
+    `keypoints` is None for a set without labelled key points, `boxes` where the labelled boxes were posed; `tall` counts
+    people at least 64 px high alone; `far` is keyed by height in pixels."""
 
     pictures: int
     people: int
@@ -127,6 +128,7 @@ def evaluate(
     result = Evaluation(len(samples), posed)
     if not labelled:
         result.boxes = score_boxes(samples, found)
+        result.people = posed or result.boxes["all"].people
     if posed:
         result.keypoints = score(samples, found, skeleton)
         result.tall = score(samples, found, skeleton, least_height_px=TALL_PX)

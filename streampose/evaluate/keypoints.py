@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streampose.evaluate.counting import coco_counting
 from streampose.evaluate.dataset import KeypointSet, LabelledPerson
 from streampose.evaluate.reimage import reimage_person
 from streampose.models.manifest import InputSpec, OutputSpec
@@ -136,9 +137,11 @@ def score_keypoints(
     skeleton: Skeleton,
     box_scores: npt.NDArray[np.float32] | None = None,
 ) -> KeypointFigures:
-    """COCO figures of `keypoints` (N, K, 3), found in the images `image_ids` (N), against the labels of `people`."""
-    from faster_coco_eval import COCO, COCOeval_faster
+    """COCO figures of `keypoints` (N, K, 3), found in the images `image_ids` (N), against the labels of `people`.
 
+    Raises UsageError where faster-coco-eval is not installed.
+    """
+    COCO, COCOeval_faster = coco_counting()
     total = person_scores(keypoints) * (1.0 if box_scores is None else box_scores)
     truth = {
         "info": {},

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,11 +25,12 @@ from torch.utils.data import DataLoader
 
 from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
 from streampose.errors import DataError, UsageError, words_of
+from streampose.evaluate.counting import coco_counting
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
 from streampose.train.detector_augment import BytePicture, Sample
-from streampose.train.detector_batches import Batches, Pictures, complete_labels, start_worker
+from streampose.train.detector_batches import Batches, Pictures, TellingBatches, complete_labels, start_worker
 from streampose.train.detector_config import Recipe
 from streampose.train.detector_data import BoxPicture, read_set, split_held_out
 from streampose.train.detector_loss import DetectorLoss, floats
@@ -38,14 +39,19 @@ from streampose.train.detector_teacher import Teacher
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
 from streampose.train.precision import clock, pick_device, restore_buffers
-from streampose.train.run_folder import RunFolder, writing
+from streampose.train.run_folder import RunFolder, finite, replacing
 from streampose.train.schedule import warmup_cosine
 from streampose.train.weights_file import write_weights
 
 Say = Callable[[str], None]
 Progress = Callable[[int, dict[str, float]], None]
-FIXED = ("architecture", "batch", "seed", "canvases")
-"""What a recipe may not change between a run and its resumption."""
+KEPT: dict[str, type] = {
+    "recipe": dict, "best": float, "bf16": bool, "network": dict, "average": dict, "optimiser": dict,
+}  # fmt: skip
+"""What a checkpoint holds, besides the step."""
+FIXED = ("architecture", "batch", "seed", "canvases", "start_share", "teacher_share")
+FIXED_DATA = ("guess_sources", "guess_sure", "guess_doubt", "guess_background", "crowd_doubt")
+"""What a recipe, and its `data`, may not change between a run and its resumption."""
 
 
 def read_pictures(recipe: Recipe, say: Say) -> Pictures:
@@ -76,10 +82,12 @@ def read_pictures(recipe: Recipe, say: Say) -> Pictures:
 def _guesses(recipe: Recipe, pictures: Sequence[BoxPicture], say: Say) -> dict[str, npt.NDArray[np.floating]]:
     """What the start finds in `pictures`, by key: (N, 5) boxes xyxy and score.
 
-    It is kept in the run's folder and only what is new is looked at, so that a resumed run learns from the same labels.
+    It is kept in the run's folder, by the start and the size at which it looked, and only what is new is looked at, so that
+    a resumed run learns from the same labels.
     Raises DataError where that file is damaged, SinkError where it cannot be written.
     """
-    kept = Path(recipe.out) / "guesses.npz"
+    asked = sha256(f"{recipe.start_digest()} {recipe.size}".encode()).hexdigest()
+    kept = Path(recipe.out) / f"guesses-{asked[:12]}.npz"
     rows: dict[str, npt.NDArray[np.floating]] = {}
     if kept.is_file():
         try:
@@ -91,10 +99,8 @@ def _guesses(recipe: Recipe, pictures: Sequence[BoxPicture], say: Say) -> dict[s
         say(f"the start looks at {len(new)} pictures whose labels may be incomplete")
         found = find_people(start_network(recipe), new, recipe.size, 0.05, cpu_multiplies_bf16())
         rows |= {p.key: np.column_stack([boxes, scores]) for p, (boxes, scores) in zip(new, found, strict=True)}
-        part = kept.with_suffix(".part.npz")
-        with writing(kept):
+        with replacing(kept) as part:
             np.savez_compressed(part, allow_pickle=False, **rows)
-            os.replace(part, kept)
     return rows
 
 
@@ -121,6 +127,7 @@ class DetectorTraining:
         self.device = str(pick_device(recipe.device))
         self.network = start_network(recipe).to(self.device)
         self.start = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.start_digest = recipe.start_digest()
         self.average = WeightAverage(self.network, recipe.ema)
         self.loss = DetectorLoss(self.network.model)
         self.teacher = Teacher(copy.deepcopy(self.network), self.loss.strides) if recipe.teacher_share else None
@@ -230,7 +237,7 @@ class DetectorTraining:
                 scores = measure(network, pictures, size, self.bf16, self.device)
                 figures[f"{name}_ap"] = scores["all"].ap
                 figures |= {f"{name}_ap50_{people}": score.ap50 for people, score in scores.items()}
-        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if finite(value) is not None)
         self.say(f"step {self.step}: {told or 'nothing is held out to measure on'}")
         self.folder.log(step=self.step, **figures)
         write_weights(network.model.state_dict(), self.folder.path / "last.safetensors")
@@ -242,15 +249,14 @@ class DetectorTraining:
     def save_state(self) -> None:
         """Write everything a resumed run needs."""
         self.folder.save({
-            "recipe": self.recipe.model_dump(mode="json"), "step": self.step, "best": self.best, "bf16": self.bf16,
+            "recipe": self.recipe.model_dump(mode="json"), "start": self.start_digest,
+            "step": self.step, "best": self.best, "bf16": self.bf16,
             "network": self.network.model.state_dict(), "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
         })  # fmt: skip
 
-    def load_state(self) -> None:
-        """Go on where `save_state` left off; raises UsageError where that was another recipe."""
-        state = self.folder.load(recipe=dict, best=float, bf16=bool, network=dict, average=dict, optimiser=dict)
-        self.folder.same_recipe(state["recipe"], self.recipe.model_dump(mode="json"), FIXED)
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where `save_state` left off with `state`; raises DataError where that does not fit."""
         with self.folder.restoring(state["step"]):
             self.network.model.load_state_dict(state["network"])
             self.average.restore(state["average"])
@@ -260,9 +266,9 @@ class DetectorTraining:
     def run(self, progress: Progress) -> None:
         """Train to the recipe's last step; `progress` hears of every step."""
         recipe = self.recipe
-        batches: Iterator[list[Sample]] = iter(
+        batches: Iterator[list[Sample] | DataError] = iter(
             DataLoader(
-                Batches(self.pictures.training, recipe, self.step), batch_size=None, shuffle=False,
+                TellingBatches(Batches(self.pictures.training, recipe, self.step)), batch_size=None, shuffle=False,
                 num_workers=recipe.workers, worker_init_fn=start_worker, prefetch_factor=3 if recipe.workers else None,
             )
         )  # fmt: skip
@@ -271,6 +277,8 @@ class DetectorTraining:
         recent: list[dict[str, float]] = []
         start = time.perf_counter()
         for samples in batches:
+            if isinstance(samples, DataError):
+                raise samples
             rate = self.rate()
             recent.append(self.train_step(samples))
             progress(self.step, recent[-1])
@@ -288,10 +296,34 @@ class DetectorTraining:
                 start = time.perf_counter()
 
 
+def _going_on(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with the start of the run in `folder` where it names none, and what that run has saved.
+
+    Raises DataError where there is nothing to go on with, UsageError where it was another recipe or start.
+    """
+    state = folder.load(**KEPT)
+    made: Mapping[str, Any] = state["recipe"]
+    if recipe.init is None:
+        recipe = recipe.model_copy(update={"init": made.get("init")})
+    mine = recipe.model_dump(mode="json")
+    folder.same_recipe(made, mine, FIXED)
+    folder.same_recipe(made.get("data", {}), mine["data"], FIXED_DATA)
+    if "start" in state and state["start"] != recipe.start_digest():
+        told = made.get("init") or "none"
+        raise UsageError(
+            f"{folder.last}: was made with another start ({told}); leave --init out, or name another `out`"
+        )
+    return recipe, state
+
+
 def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
     """All of `streampose train detector`: data, precision, steps, curves. Raises a StreamposeError child, in one line."""
+    state: dict[str, Any] | None = None
+    if resume:
+        recipe, state = _going_on(recipe, RunFolder(recipe.out))
     if recipe.teacher_share and recipe.init is None:
         raise UsageError("teacher_share: the teacher is the start; name one by --init, or by `init` of the recipe")
+    coco_counting()
     folder = RunFolder(recipe.out)
     if not resume:
         folder.refuse_another_run()
@@ -299,8 +331,8 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
         torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(0)
     training = DetectorTraining(recipe, read_pictures(recipe, say), folder, say)
-    if resume:
-        training.load_state()
+    if state is not None:
+        training.load_state(state)
         say(f"going on at step {training.step} of {recipe.steps}")
     else:
         folder.start_fresh()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from streampose.errors import DataError
 from streampose.train.detector_augment import Sample, make_sample
 from streampose.train.detector_config import DataOptions, Recipe
 from streampose.train.detector_data import BoxPicture, with_guesses
@@ -45,6 +46,22 @@ class Batches:
             drawn = [self.pictures[k] for k in chosen]
             samples.append(make_sample(drawn, width, height, self.recipe.augment, rng, self.recipe.teacher_share > 0))
         return samples
+
+
+class TellingBatches:
+    """Batches of which a fault is given, not raised: out of another process it would come with that one's traceback."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> list[Sample] | DataError:
+        try:
+            return self._batches[index]
+        except DataError as fault:
+            return fault
 
 
 def start_worker(_: int) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from streampose.errors import ConfigError
+from streampose.models.manifest import sha256_of
 from streampose.train.detector_augment import AugmentOptions
 from streampose.train.ranges import Amount, Seed, Strict, Threads
 from streampose.train.run_folder import look_up, look_up_weights
@@ -100,6 +101,11 @@ class Recipe(Strict):
     def start_file(self) -> Path | None:
         """Where `init` lies: under the data's `root`, else in the working directory, else as a model of its name."""
         return None if self.init is None else look_up_weights(Path(self.init), Path(self.data.root), "detect")
+
+    def start_digest(self) -> str:
+        """SHA-256 of the file of `init`, "" without one. Raises ModelError where it cannot be read."""
+        file = self.start_file()
+        return "" if file is None else sha256_of(file)
 
 
 def read_recipe(path: str | Path) -> Recipe:

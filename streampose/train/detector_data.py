@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from streampose.errors import DataError
 from streampose.evaluate.dataset import (
     EDGE,
     KeypointSet,
@@ -17,6 +18,7 @@ from streampose.evaluate.dataset import (
     LabelledPerson,
     decode_picture,
     open_keypoint_set,
+    raise_faults,
 )
 from streampose.train.holdout import image_name, kept_images
 
@@ -62,7 +64,15 @@ def read_set(path: str | Path, images: str | Path | None = None) -> list[BoxPict
         people: dict[int, list[LabelledPerson]] = {number: [] for number in data.images}
         for person in data.people:
             people[person.image.id].append(person)
-        return [_picture(data, image, people[image.id]) for image in data.images.values()]
+        pictures: list[BoxPicture] = []
+        faults: list[str] = []
+        for image in data.images.values():
+            try:
+                pictures.append(_picture(data, image, people[image.id]))
+            except DataError as fault:
+                faults += fault.lines
+    raise_faults(faults)
+    return pictures
 
 
 def _picture(data: KeypointSet, image: LabelledImage, people: Sequence[LabelledPerson]) -> BoxPicture:
@@ -70,7 +80,7 @@ def _picture(data: KeypointSet, image: LabelledImage, people: Sequence[LabelledP
     boxes = np.clip(boxes, -EDGE, np.array([image.width, image.height] * 2, np.float32) - EDGE)
     crowd = np.array([person.crowd for person in people], bool)
     doubled = _doubled(boxes, np.array([person.proposed for person in people], bool))
-    return BoxPicture(data.path, image, data.encoded(image), boxes[~crowd & ~doubled], boxes[crowd])
+    return BoxPicture(data.path, image, data.checked(image), boxes[~crowd & ~doubled], boxes[crowd])
 
 
 def _doubled(boxes: FloatArray, teacher: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -97,9 +107,10 @@ def split_held_out(
 ) -> tuple[list[BoxPicture], list[BoxPicture], list[BoxPicture]]:
     """Pictures for training, those held out (`kept_images` of `source`), and those of `sources`, the unseen cameras."""
     kept = kept_images([[picture.image for picture in part] for part in sets], source, count, share, sources)
+    out = set().union(*kept)
     pictures = [picture for part in sets for picture in part]
-    training = [p for p in pictures if image_name(p.image) not in kept and p.source not in sources]
-    held = [p for p in pictures if image_name(p.image) in kept]
+    training = [p for p in pictures if image_name(p.image) not in out and p.source not in sources]
+    held = [p for part, names in zip(sets, kept, strict=True) for p in part if image_name(p.image) in names]
     return training, held, [p for p in pictures if p.source in sources]
 
 

@@ -13,13 +13,15 @@ from streampose.detect.network import PeopleNetwork
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 from streampose.train.detector_config import Recipe
+from streampose.train.run_folder import finite
 from streampose.train.weights_file import write_model
 
 
 def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, figures: Mapping[str, float]) -> None:
     """Write `NAME.safetensors` and `NAME.yaml`, as they can be copied into `weights/`. Raises SinkError.
 
-    The figures are rounded to three places and stand beside the command that makes them.
+    The figures are rounded to three places, null where nobody was there to be measured; beside them stands the command that
+    makes them.
     """
 
     def describe(weights: Path) -> Manifest:
@@ -45,7 +47,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
                 **cost_of(network, recipe.size, recipe.size),
                 "command": f"streampose train detector {recipe.file}",
                 "size": recipe.size,
-                **{name: round(float(value), 3) for name, value in figures.items()},
+                **{name: finite(round(float(value), 3)) for name, value in figures.items()},
             },
         )
 

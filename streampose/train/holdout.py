@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from streampose.errors import DataError
 from streampose.evaluate.dataset import LabelledImage
 from streampose.evaluate.selection import apportion
 
+log = logging.getLogger(__name__)
 ImageName = tuple[int, str, str]
 
 
@@ -18,26 +21,52 @@ def image_name(image: LabelledImage) -> ImageName:
 
 def kept_images(
     sets: Sequence[Sequence[LabelledImage]], source: str, count: int, share: float, unseen: Collection[str] = ()
-) -> set[ImageName]:
-    """The pictures kept for measuring, never of the sources `unseen`: `count`, or `share` of all where that is fewer.
+) -> list[set[ImageName]]:
+    """The pictures of each set kept for measuring, never of the sources `unseen`: `count` in all, or `share` of all where
+    that is fewer.
 
     Where `source` is named they are its pictures of highest id; where it is empty every set gives its part, in proportion
-    to its size: the pictures that `streampose eval --last` measures. Raises DataError where there is no picture of `source`,
-    or none of one of `unseen`.
+    to its size: the pictures that `streampose eval --last` measures, with `--split` where there is a `source`. A picture of
+    another set that has one name with them is neither kept nor to be trained on. Raises DataError where there is no picture
+    of `source`, or none of one of `unseen`.
     """
     known = {image.source for images in sets for image in images}
     _check(set(unseen) - known, "keeps out of the training", ("holdout.sources", "held_out_sources"), known)
     if source and count:
         _check({source} - (known - set(unseen)), "keeps for measuring", ("holdout.source", "held_out_source"), known)
-    everything = [{image_name(image): image for image in images if image.source not in unseen} for images in sets]
+    _say_what_is_one(sets)
+    wanted = [
+        sorted(
+            (image for image in images if image.source not in unseen and source in ("", image.source)),
+            key=lambda image: image.id,
+        )
+        for images in sets
+    ]
+    sizes = [len(images) for images in wanted]
+    count = min(count, int(share * sum(sizes)))
+    parts = apportion(count, sizes)
     if source:
-        pooled = {name: image for images in everything for name, image in images.items()}
-        everything = [{name: image for name, image in pooled.items() if image.source == source}]
-    sizes = [len(images) for images in everything]
-    kept: set[ImageName] = set()
-    for images, part in zip(everything, apportion(min(count, int(share * sum(sizes))), sizes), strict=True):
-        kept |= set(sorted(images, key=lambda name: images[name].id, reverse=True)[:part])
-    return kept
+        ranked = sorted((image.id, place) for place, images in enumerate(wanted) for image in images)
+        last = Counter(place for _, place in ranked[len(ranked) - count :])
+        parts = [last[place] for place in range(len(sets))]
+    return [
+        {image_name(image) for image in images[len(images) - part :]}
+        for images, part in zip(wanted, parts, strict=True)
+    ]
+
+
+def _say_what_is_one(sets: Sequence[Sequence[LabelledImage]]) -> None:
+    """Two exports of different recordings may give their pictures the same names."""
+    names = Counter(image_name(image) for images in sets for image in images)
+    twice = [name for name, times in names.items() if times > 1]
+    if twice:
+        sources = ", ".join(sorted({source for _, _, source in twice}))
+        log.warning(
+            "two sets are called %s and have %d pictures of one id and file name: they count as the same ones, and none is "
+            "trained on where its like is held out; give one JSON another name where they are not",
+            sources,
+            len(twice),
+        )
 
 
 def _check(lost: Collection[str], why: str, keys: tuple[str, str], known: Collection[str]) -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from streampose.evaluate.counting import coco_counting
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.network import build_pose_network
@@ -53,9 +54,10 @@ class TrainingResult:
 
 
 class PoseTraining:
-    """One training run; `run` goes on until all samples are seen."""
+    """One training run; `run` goes on until all samples are seen. Raises UsageError where nothing can be measured."""
 
     def __init__(self, recipe: PoseRecipe, say: Say, *, resume: bool = False) -> None:
+        coco_counting()
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         self.recipe, self.say = recipe, say

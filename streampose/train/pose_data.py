@@ -62,10 +62,15 @@ def split_people(
     """
     images = [list(data.images.values()) for data in sets]
     kept = kept_images(images, holdout.source, holdout.images, holdout.share, holdout.sources)
-    out = kept | {image_name(image) for part in images for image in part if image.source in holdout.sources}
+    out = set().union(*kept) | {
+        image_name(image) for part in images for image in part if image.source in holdout.sources
+    }
     labelled = [[person for person in data.people if not person.crowd and person.labelled] for data in sets]
     trained = [[person for person in part if image_name(person.image) not in out] for part in labelled]
-    measured = [[person for person in part if image_name(person.image) in kept] for part in labelled]
+    measured = [
+        [person for person in part if image_name(person.image) in names]
+        for part, names in zip(labelled, kept, strict=True)
+    ]
     if not any(trained):
         raise DataError("no labelled person is left to train on; hold out fewer pictures")
     return trained, measured

@@ -30,7 +30,7 @@ from streampose.train.augment import PersonBatch, Views, warp
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import PersonStore
 from streampose.train.precision import Arithmetic
-from streampose.train.run_folder import writing
+from streampose.train.run_folder import replacing
 
 AHEAD_AT_ONCE = 32
 ALIGNED_AT_ONCE = 256
@@ -106,8 +106,8 @@ class PoseTeacher:
         """
         path = folder / f"lessons-{self._name(store)}.npy"
         if not path.exists():
-            with writing(path):
-                self._write(store, arithmetic, path, progress)
+            with replacing(path) as part:
+                self._write(store, arithmetic, part, progress)
         self.lessons = torch.from_numpy(np.load(path)).to(store.crops.device)
         if self.recipe.teacher_aligned:
             self._align(store)
@@ -128,8 +128,7 @@ class PoseTeacher:
             self.lessons[rows] = moved.view_as(lessons).half()
 
     def _write(self, store: PersonStore, arithmetic: Arithmetic, path: Path, progress: Callable[[int], None]) -> None:
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:  # not mapped into memory: a full disk would then kill the process
+        with path.open("wb") as file:  # not mapped into memory: a full disk would then kill the process
             for start in range(0, len(store), AHEAD_AT_ONCE):
                 batch = store.batch(torch.arange(start, min(start + AHEAD_AT_ONCE, len(store))))
                 heat = self.look(batch, still_affine(batch, self.recipe), arithmetic).half().cpu().numpy()
@@ -140,7 +139,6 @@ class PoseTeacher:
                 progress(len(heat))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
 
     def _name(self, store: PersonStore) -> str:
         """A name for these answers: who was asked, how, about whom."""

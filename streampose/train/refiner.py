@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from streampose.detect.detector import Detector
 from streampose.errors import DataError, ModelError, SinkError
+from streampose.evaluate.counting import coco_counting
 from streampose.evaluate.dataset import KeypointSet, LabelledPerson
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, prepare_crops, score_keypoints
 from streampose.evaluate.set_files import set_name
@@ -82,6 +83,7 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     Raises ModelError for a model that is not of a pose network with a manifest, DataError for sets without people to learn
     from or to measure on, SinkError where it cannot be written.
     """
+    coco_counting()
     place, weights = _place(recipe.found_model)
     pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision, refined=False)
     network, skeleton = pose.networks[0], pose.skeleton

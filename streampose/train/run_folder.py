@@ -1,13 +1,14 @@
 """The folder of one training run: checkpoints written beside and renamed, a metrics file, and a plot of it.
 
 `last.pt` holds all that training needs to go on from its step; `metrics.jsonl` has one JSON object a line, each with
-`step`; `curves.png` is drawn from it. After a kill the lines beyond the checkpoint's step are cut, so that a resumed
-run writes the curve that an unbroken one would have.
+`step`, and null where nothing was there to be measured; `curves.png` is drawn from it. After a kill the lines beyond the
+checkpoint's step are cut, so that a resumed run writes the curve that an unbroken one would have.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import warnings
@@ -21,6 +22,20 @@ import torch
 from streampose.errors import DataError, SinkError, UsageError, words_of
 from streampose.evaluate.set_files import archive_of
 from streampose.models.resolve import Task, resolve
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what shall be `path`: a file of the same ending beside it, which takes its place when the block ends
+    well and is gone when it does not. Raises SinkError, in one line."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        with writing(path):
+            yield part
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -68,6 +83,15 @@ def look_up_weights(path: Path, root: Path, task: Task) -> Path:
         if not found.exists() and len(path.parts) == 1 and not path.suffix
         else found
     )
+
+
+def finite(value: Any) -> Any:
+    """`value`, or None where it is NaN or infinite: nobody was there to be measured, and JSON has no such numbers."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps({name: finite(value) for name, value in values.items()}, allow_nan=False) + "\n"
 
 
 class RunFolder:
@@ -142,7 +166,7 @@ class RunFolder:
     def log(self, **values: Any) -> None:
         """Append one line to the metrics."""
         with writing(self.metrics_file), self.metrics_file.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(_line(values))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All whole lines so far."""
@@ -160,10 +184,8 @@ class RunFolder:
         return lines
 
     def _write_lines(self, lines: Sequence[dict[str, Any]]) -> None:
-        part = self.metrics_file.with_suffix(".part")
-        with writing(self.metrics_file):
-            part.write_text("".join(json.dumps(line) + "\n" for line in lines))
-            os.replace(part, self.metrics_file)
+        with replacing(self.metrics_file) as part:
+            part.write_text("".join(map(_line, lines)))
 
     def plot(self, losses: Sequence[str], scores: Sequence[str], title: str) -> None:
         """Draw `curves.png`: the named losses left, the named scores (fractions) right, against the step."""
@@ -176,7 +198,7 @@ class RunFolder:
         figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.2), constrained_layout=True)
         for axis, names in zip(axes, (losses, scores), strict=True):
             for name in names:
-                points = [(line["step"], line[name]) for line in lines if name in line]
+                points = [(line["step"], line[name]) for line in lines if finite(line.get(name)) is not None]
                 if points:
                     axis.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else "", label=name)
             axis.set_xlabel("step")
@@ -184,10 +206,8 @@ class RunFolder:
             if axis.has_data():
                 axis.legend(fontsize=8)
         figure.suptitle(title)
-        part = self.path / "curves.part.png"
         try:
-            with writing(self.path / "curves.png"):
+            with replacing(self.path / "curves.png") as part:
                 figure.savefig(part, dpi=90)
-                os.replace(part, self.path / "curves.png")
         finally:
             pyplot.close(figure)

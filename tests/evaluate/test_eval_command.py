@@ -78,6 +78,28 @@ def test_a_sheet_that_cannot_be_written_leaves_the_one_before(
     assert sheet.read_bytes() == b"the one before"
 
 
+@pytest.mark.parametrize("option", ["--json", "--sheet"])
+def test_an_output_that_cannot_be_written_is_said_before_anything_runs(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, told, said = command("eval", "--data", folder, "--model", untrained, option, tmp_path / "file" / "out.png")
+    assert code == 6
+    assert "a part of that path is a file, not a folder" in said
+    assert told == ""
+
+
+def test_figures_that_cannot_be_written_have_been_shown(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "figures.json.part").mkdir()
+    asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--json", tmp_path / "figures.json"]
+    code, told, said = command(*asked)
+    assert code == 6
+    assert "figures.json: cannot be written (Is a directory)" in said
+    assert "key points" in told
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "set", labels(pictures=3))

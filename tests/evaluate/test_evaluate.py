@@ -27,7 +27,9 @@ from streampose.evaluate.oks import suppress_by_oks
 from streampose.evaluate.selection import Sample, apportion, select
 from streampose.messages import Array, Image
 from streampose.pose.skeleton import load_skeleton
-from streampose.train.holdout import kept_images
+from streampose.train.holdout import image_name, kept_images
+from streampose.train.pose_config import HoldoutSpec
+from streampose.train.pose_data import split_people
 from tests.evaluate.sets import LAYOUT, labels, person, write_folder, zip_folder
 
 SKELETON = load_skeleton("coco17")
@@ -251,9 +253,42 @@ def test_the_last_of_two_sets_are_those_that_a_training_keeps(tmp_path: Path) ->
         kept = kept_images([list(each.images.values()) for each in sets], "", 300, 0.2)
         chosen = select(sets, last=int(0.2 * 19))
         assert {(sample.image.file, sample.image.source) for sample in chosen} == {
-            (file, source) for _, file, source in kept
+            (file, source) for part in kept for _, file, source in part
         }
-        assert len(kept) == 3
+        assert [len(part) for part in kept] == [2, 1]
+
+
+@pytest.mark.parametrize("source", ["", "set"])
+def test_two_exports_of_one_name_give_what_is_measured_and_never_what_is_trained(
+    tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As CVAT exports each camera: `set` with pictures of the same names and ids from 1."""
+    sets = []
+    for camera, count in (("cam1", 10), ("cam2", 50)):
+        content = labels(count, people=1)
+        for image in content["images"]:
+            del image["split"]
+        sets.append(open_keypoint_set(write_folder(tmp_path / camera / "set", content), joints=17))
+    holdout = HoldoutSpec(source=source)
+    trained, measured = split_people(sets, holdout)
+    chosen = select(sets, split=source or None, last=12)
+    kept = kept_images([list(each.images.values()) for each in sets], source, 300, 0.2)
+    assert [(s.data.path, s.image.file) for s in chosen] == [
+        (data.path, image.file)
+        for data, part in zip(sets, kept, strict=True)
+        for image in data.images.values()
+        if image_name(image) in part
+    ]
+    labelled = [sum(bool(sample.posed) for sample in chosen if sample.data is data) for data in sets]
+    assert [len(part) for part in measured] == labelled
+    out = {image_name(person.image) for part in measured for person in part}
+    assert not out & {image_name(person.image) for part in trained for person in part}
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        len([line for line in said if line.startswith("two sets are called set and have 10 pictures of one id")]) == 2
+    )
+    for data in sets:
+        data.close()
 
 
 def test_a_zip_is_the_same_set(tmp_path: Path, truth: dict[str, Any]) -> None:
@@ -335,6 +370,7 @@ def test_boxes_alone_can_be_measured(tmp_path: Path) -> None:
         found = evaluate(chosen, Guess(0.0), SKELETON, boxes_of=lambda _, images: find_blocks(images))
     assert isinstance(found, Evaluation)
     assert found.keypoints is None
+    assert found.people == found.as_dict()["people"] == len(truth["annotations"])
     assert found.as_dict()["boxes"]["AP50"] > 0.9
 
 

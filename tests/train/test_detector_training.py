@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,21 @@ from streampose.detect.checkpoint import describe_checkpoint, load_checkpoint
 from streampose.detect.network import build
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ConfigError, DataError, ModelError, UsageError
+from streampose.evaluate.keypoints import score_keypoints
 from streampose.models.manifest import load, save
 from streampose.models.resolve import fetched_folder
+from streampose.pose.skeleton import load_skeleton
 from streampose.train.detector import DetectorTraining, read_pictures, start_network, train_detector
+from streampose.train.detector_batches import Pictures
 from streampose.train.detector_config import Recipe, read_recipe
+from streampose.train.pose import PoseTraining
 from streampose.train.precision import arithmetics, choose_arithmetic
+from streampose.train.refiner import train_refiner
+from streampose.train.refiner_config import read_refiner_recipe
 from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
 from tests.made_models import seeded_pose_network
+from tests.train.small_recipe import recipe_for
 
 
 def make_set(folder: Path, pictures: int = 6) -> None:
@@ -125,7 +135,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None
     changes: dict[str, Any] = {}
     if taught:
         write_weights(start_network(recipe(tmp_path)).model.state_dict(), tmp_path / "start.safetensors")
-        changes = {"init": "start.safetensors", "teacher_share": 0.5}
+        changes = {"init": "start.safetensors", "teacher_share": 0.5, "start_share": 0.5, "keep": "last"}
     plan = recipe(tmp_path, out=str(tmp_path / "whole"), **changes)
     whole = train_detector(plan, resume=False, say=quiet, progress=quiet)
 
@@ -140,11 +150,22 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None
     with pytest.raises(Killed):
         train_detector(cut, resume=False, say=quiet, progress=kill)
     seen: list[int] = []
+    for name, value in (("start_share", 0.1), ("teacher_share", 0.1), ("guess_sure", 0.9), ("guess_sources", ["a"])):
+        data = cut.data.model_copy(update={name: value})
+        other = cut.model_copy(update={"data": data} if "guess" in name else {name: value})
+        with pytest.raises(UsageError, match=f"was made with another `{name}`"):
+            train_detector(other, resume=True, say=quiet, progress=quiet)
+    if taught:
+        write_weights(start_network(recipe(tmp_path, seed=9)).model.state_dict(), tmp_path / "other.safetensors")
+        with pytest.raises(UsageError, match=r"was made with another start \(start\.safetensors\)"):
+            train_detector(cut.model_copy(update={"init": "other.safetensors"}), resume=True, say=quiet, progress=quiet)
+    cut = cut.model_copy(update={"init": None})  # as --resume without --init has it
     resumed = train_detector(cut, resume=True, say=quiet, progress=lambda step, _: seen.append(step))
     assert seen == [3, 4]
-    for one, other in ((whole.network, resumed.network), (whole.average.network, resumed.average.network)):
+    pairs = [(each.network, each.average.network, each.result()) for each in (whole, resumed)]
+    for one, again in zip(*pairs, strict=True):
         for name, tensor in one.state_dict().items():
-            assert torch.equal(tensor, other.state_dict()[name]), name
+            assert torch.equal(tensor, again.state_dict()[name]), name
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 4]
     assert ("lesson" in rows[1]) == taught
@@ -156,6 +177,44 @@ def test_a_run_resumed_with_fewer_steps_than_it_has_ends_as_it_is(tmp_path: Path
     whole = train_detector(recipe(tmp_path, steps=2), resume=False, say=quiet, progress=quiet)
     again = train_detector(recipe(tmp_path, steps=1), resume=True, say=quiet, progress=quiet)
     assert again.step == whole.step == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_while_samples_are_made_is_its_own_line(tmp_path: Path, workers: int) -> None:
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, workers=workers)
+    pictures = read_pictures(plan, quiet)
+    broken = [replace(picture, encoded=b"none") for picture in pictures.training]
+    training = DetectorTraining(plan, Pictures(broken, [], []), RunFolder(tmp_path / "run"), quiet)
+    with pytest.raises(DataError, match=r"^\S+set: image \d: \d\.png does not decode as a picture$"):
+        training.run(quiet)
+
+
+def test_pictures_that_cannot_be_used_are_all_named_before_a_step(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    (tmp_path / "set" / "1.png").write_bytes(b"\x89PNG broken")
+    cv2.imwrite(str(tmp_path / "set" / "4.png"), np.zeros((96, 90, 3), np.uint8))
+    with pytest.raises(DataError) as caught:
+        train_detector(recipe(tmp_path), resume=False, say=quiet, progress=quiet)
+    assert [line.split(": ", 1)[1] for line in caught.value.lines] == [
+        "image 1: 1.png does not decode as a picture",
+        "image 4: 4.png is 90x96, its annotation says 96x96",
+    ]
+
+
+def test_without_a_counter_no_training_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What measures comes with an extra; the work would be done before that is noticed."""
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    trainings: list[Callable[[], Any]] = [
+        lambda: train_detector(recipe(tmp_path), resume=False, say=quiet, progress=quiet),
+        lambda: PoseTraining(recipe_for(tmp_path), quiet),
+        lambda: train_refiner(read_refiner_recipe("configs/train/refiner.yaml"), quiet),
+        lambda: score_keypoints([], [], np.zeros((0, 17, 3), np.float32), load_skeleton("coco17")),
+    ]
+    for begin in trainings:
+        with pytest.raises(UsageError, match=r"needs faster-coco-eval: pip install 'streampose\[eval\]'"):
+            begin()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
@@ -224,15 +283,15 @@ def test_the_start_looks_only_at_pictures_that_are_new(tmp_path: Path) -> None:
     write_weights(start_network(recipe(tmp_path)).model.state_dict(), tmp_path / "start.safetensors")
     said: list[str] = []
 
-    def read(*sets: str) -> None:
+    def read(*sets: str, init: str = "start.safetensors") -> None:
         names = {"guess_sources": ["train2017", "one", "val2017"], "weights": {"val2017": 2.0, "two": 0.5}}
         data = {"root": str(tmp_path), "sets": list(sets), "held_out": 0, **names}
         said.clear()
-        read_pictures(recipe(tmp_path, init="start.safetensors", data=data), said.append)
+        read_pictures(recipe(tmp_path, init=init, data=data), said.append)
 
-    kept = tmp_path / "run" / "guesses.npz"
-    kept.parent.mkdir()
+    (tmp_path / "run").mkdir()
     read("one")
+    (kept,) = (tmp_path / "run").iterdir()
     assert said[0] == "no picture is of one, train2017, two, which `weights` or `guess_sources` of the recipe names"
     assert said[2] == "the start looks at 2 pictures whose labels may be incomplete"
     before = dict(np.load(kept))
@@ -243,8 +302,12 @@ def test_the_start_looks_only_at_pictures_that_are_new(tmp_path: Path) -> None:
     assert all(np.array_equal(after[key], rows) for key, rows in before.items())
     read("two")
     assert said[1:] == ["4 pictures to train on, 0 held out, 0 of unseen cameras"]
+    write_weights(start_network(recipe(tmp_path, seed=9)).model.state_dict(), tmp_path / "other.safetensors")
+    read("two", init="other.safetensors")  # another start has guesses of its own
+    assert said[2] == "the start looks at 4 pictures whose labels may be incomplete"
+    assert len(list((tmp_path / "run").glob("guesses-*.npz"))) == 2
     kept.write_bytes(kept.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"guesses\.npz: damaged .*; without it the start looks once more"):
+    with pytest.raises(DataError, match=r"guesses-\w+\.npz: damaged .*; without it the start looks once more"):
         read("one")
 
 

@@ -217,7 +217,9 @@ def test_lessons_that_cannot_be_kept_are_one_line(tmp_path: Path) -> None:
     training.teacher.study(training.store, training.arithmetic, tmp_path, lambda _: None)
     (kept,) = tmp_path.glob("lessons-*.npy")
     kept.unlink()
-    kept.with_suffix(".part").symlink_to("/dev/full")
+    part = kept.with_suffix(".part.npy")
+    part.symlink_to("/dev/full")
     with pytest.raises(SinkError, match=r"lessons-\w+\.npy: cannot be written \(No space left on device\)"):
         training.teacher.study(training.store, training.arithmetic, tmp_path, lambda _: None)
     assert not kept.exists()
+    assert not part.is_symlink()

@@ -247,6 +247,20 @@ def test_metrics_and_curves_that_cannot_be_written_are_one_line(tmp_path: Path) 
             folder.log(step=2)
 
 
+def test_a_figure_of_nobody_is_null_and_is_not_drawn(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics_file.write_text('{"step": 1, "score": NaN}\n')  # as it was written once
+    folder.log(step=2, loss=1.0, score=float("nan"))
+    folder.log(step=3, loss=float("inf"), score=0.5)
+    with folder.restoring(3):
+        assert len(folder.read_metrics()) == 3
+    lines = folder.metrics_file.read_text().splitlines()
+    assert lines[0] == '{"step": 1, "score": null}'
+    assert lines[1:] == ['{"step": 2, "loss": 1.0, "score": null}', '{"step": 3, "loss": null, "score": 0.5}']
+    folder.plot(("loss",), ("score",), "title")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
 def test_every_epoch_is_a_shuffle_of_all() -> None:
     seen = torch.cat([sample_index(10, 4, step, seed=3) for step in range(10)]).tolist()
     for epoch in range(4):

@@ -65,10 +65,13 @@ def test_a_pose_network_is_trained_on_the_set_that_is_named(
 
 
 def test_with_nobody_kept_the_last_weights_are_the_best(tmp_path: Path, layouts: dict[str, list[str | Path]]) -> None:
-    values = recipe_for(tmp_path, data=["mine.zip"], samples=16).model_dump(mode="json") | {"measure_trained": False}
+    out = tmp_path / "run[cam1]"
+    values = recipe_for(tmp_path, data=["mine.zip"], samples=16, out=out).model_dump(mode="json")
+    values["measure_trained"] = False
     told = train("pose", write_recipe(tmp_path / "recipe.yaml", values), *layouts["zip"])
     assert "nobody is kept to measure on, the last weights count as the best" in told
-    assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["step"] == 1
+    assert f"best weights: {out}/best.pt" in told
+    assert torch.load(out / "best.pt", weights_only=True)["step"] == 1
 
 
 @pytest.mark.parametrize(("keep", "step"), [("best", 0), ("last", 1)])
@@ -90,13 +93,15 @@ def test_a_detector_is_trained_on_the_set_that_is_named(
     tmp_path: Path, layouts: dict[str, list[str | Path]], layout: str
 ) -> None:
     values = {
-        "name": "mine", "out": str(tmp_path / "run"), "steps": 1, "batch": 2, "canvases": [[96, 96]], "size": 96,
+        "name": "mine[1]", "out": str(tmp_path / "run"), "steps": 1, "batch": 2, "canvases": [[96, 96]], "size": 96,
         "architecture": {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1},
         "data": {"root": ".", "sets": ["mine.zip"], "held_out_share": 0.25}, "workers": 0, "precision": "float32",
     }  # fmt: skip
     told = train("detector", write_recipe(tmp_path / "recipe.yaml", values), *layouts[layout])
     assert "6 pictures to train on, 2 held out" in told
-    assert (tmp_path / "run" / "mine.yaml").is_file()
+    assert "mine[1] box " in told
+    assert f"in {tmp_path}/run/mine[1].safetensors" in told
+    assert (tmp_path / "run" / "mine[1].yaml").is_file()
 
 
 @pytest.mark.parametrize("verb", ["pose", "detector"])
