@@ -174,7 +174,7 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         run(sources=["nowhere"])
     with pytest.raises(DataError, match="nobody is kept to measure on"):
         run(holdout={"images": 0})
-    told = run(lr=1.0, passes=3)  # so steep that it can only do harm
+    told = run(lr=100.0, passes=3)  # so steep that it can only do harm
     assert "not kept: the people kept to measure on gain nothing by it" in told
     assert {path.name: path.read_bytes() for path in model.parent.iterdir()} == before
 
