@@ -97,7 +97,7 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
         sweeper.end()
 
     stages = [("detect", detect.run), ("pose", pose.run), ("retention", sweeper.run)]
-    run = Run(group, stages, detect.add, no_more_cameras)
+    run = Run(group, stages, detect.add, no_more_cameras, (detect.asked, pose.asked))
     warm_up = WarmUp(list(models.detectors.values()))
     offline = config.smooth.offline
     display = None if offline else make_display(config, models)

@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 from streampose.messages import Array, Break, Control, Detections, Frame, Gap, Image
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.lane import Lane
+from streampose.pipeline.watchdog import Asked
 
 log = logging.getLogger(__name__)
 TOLD_EVERY_S = 10.0  # so often lost frames are told of while there is no result to tell of them
@@ -46,7 +47,7 @@ class DetectStage:
         self._lock = threading.Lock()  # guards _lanes and _finishing: lanes are added from the main thread
         self._finishing = False
         self._ready = threading.Event()
-        self.busy_s = 0.0
+        self.asked = Asked("detect")
 
     def add(self, lane: Lane) -> None:
         lane.frames.on_ready = self._ready.set
@@ -124,9 +125,8 @@ class DetectStage:
             chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and lane.effort.scale == scale]
             if chosen:
                 images = [item.image for i in chosen if isinstance(item := kept[i][1], Frame)]
-                start_s = time.perf_counter()
-                found.update(zip(chosen, detector(images), strict=True))
-                self.busy_s += time.perf_counter() - start_s
+                with self.asked.call():
+                    found.update(zip(chosen, detector(images), strict=True))
         for position, (lane, item) in enumerate(kept):
             if isinstance(item, Frame):
                 boxes, scores = found.get(position, (None, None))

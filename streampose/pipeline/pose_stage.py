@@ -16,6 +16,7 @@ from streampose.messages import Array, Break, Control, Detections, End, Gap, Ima
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected
 from streampose.pipeline.lane import Lane
+from streampose.pipeline.watchdog import Asked
 from streampose.track.tracker import CameraTracker
 
 
@@ -33,7 +34,7 @@ class PoseStage:
         self._inbox = inbox
         self._batch = batch
         self._lanes: set[Lane] = set()
-        self.busy_s = 0.0
+        self.asked = Asked("pose")
 
     def run(self) -> None:
         """The body of thread `pose`; ends with ChannelClosed when the detect stage has ended."""
@@ -67,9 +68,8 @@ class PoseStage:
         for lane, _ in round_:
             if lane.stills:
                 lane.tracker.reset()
-        start_s = time.perf_counter()
-        people = analyse(self._estimator, [(lane.tracker, detections) for lane, detections in round_])
-        self.busy_s += time.perf_counter() - start_s
+        with self.asked.call():
+            people = analyse(self._estimator, [(lane.tracker, detections) for lane, detections in round_])
         now_s = time.monotonic()
         for (lane, detections), found in zip(round_, people, strict=True):
             frame = detections.frame

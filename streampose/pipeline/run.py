@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from streampose.pipeline.lane import Lane
 from streampose.pipeline.main_stream import MainStream
 from streampose.pipeline.produce import Producer
 from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.watchdog import Asked, Watchdog
 from streampose.pipeline.workers import WorkerGroup
 
 log = logging.getLogger(__name__)
@@ -80,12 +81,13 @@ class _Next:
 @dataclass(slots=True, eq=False)
 class Run:
     """The threads of a run. `stages` are (thread name, body) of what all cameras share; `join_lane` hands a new camera
-    to them, `no_more_lanes` lets them end once the last camera has."""
+    to them, `no_more_lanes` lets them end once the last camera has. `asked`: what calls networks, and is to come back."""
 
     group: WorkerGroup
     stages: list[tuple[str, Callable[[], None]]]
     join_lane: Callable[[Lane], None]
     no_more_lanes: Callable[[], None]
+    asked: Sequence[Asked] = ()
     cameras: dict[str, CameraRun] = field(default_factory=dict)
     gone: list[CameraRun] = field(default_factory=list)
     _waiting: dict[str, _Next] = field(default_factory=dict)
@@ -181,12 +183,14 @@ class Run:
     def _run(self, tick: Callable[[], None], every_s: float) -> None:
         finishing = False
         over_s: float | None = None  # since when nothing more comes and nobody need be waited for
+        watchdog = Watchdog(self.asked)
         for name, body in self.stages:
             self.group.start(name, body)
         for camera in list(self.cameras.values()):
             self.add(camera)
         while not self.group.wait(every_s):
             tick()
+            watchdog.look()
             ending = self.group.stopping.is_set()  # a stop, or a stage that failed
             if not (finishing or ending):
                 self._let_in()

@@ -24,7 +24,6 @@ class SinkWorker:
         self.sink = sink
         self.inbox = inbox
         self.age = Meter()
-        self.busy_s = 0.0
         self.error: Exception | None = None
         self.ended = False
 
@@ -58,9 +57,7 @@ class SinkWorker:
                 message = self.inbox.get()
             except ChannelClosed:
                 return
-            start_s = time.perf_counter()
             self.sink.write(message)
-            self.busy_s += time.perf_counter() - start_s
             if isinstance(message, PoseResult):
                 frame = message.frame
                 self.age.add(time.monotonic() - (frame.arrival_s if frame.captured_s is None else frame.captured_s))

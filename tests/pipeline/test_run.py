@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import av
 import pytest
 
-from streampose.errors import PermanentSourceError
+from streampose.errors import ModelError, PermanentSourceError
 from streampose.messages import Array, Image, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected, DetectStage
@@ -22,6 +23,7 @@ from streampose.pipeline.pose_stage import EstimatesPose, PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.watchdog import Asked, Watchdog
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.remux import Remuxer
@@ -37,7 +39,8 @@ def make_run(estimator: EstimatesPose = centred_points) -> Run:
     between: Channel[Detected] = Channel("between", 2, "lossless")
     group.adopt(between)
     detect, pose = DetectStage({1.0: one_person}, between, 4), PoseStage(estimator, between, 4)
-    return Run(group, [("detect", detect.run), ("pose", pose.run)], detect.add, detect.finish)
+    stages = [("detect", detect.run), ("pose", pose.run)]
+    return Run(group, stages, detect.add, detect.finish, (detect.asked, pose.asked))
 
 
 def make_camera(run: Run, name: str, script: list[Any] | None = None) -> CameraRun:
@@ -220,6 +223,53 @@ def test_a_stage_that_hangs_while_another_fails_is_left_behind(
         run.execute(tick, 0.02)
     assert "left behind: pose" in caplog.text
     back.set()
+
+
+def test_a_network_that_does_not_answer_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("streampose.pipeline.watchdog.HUNG_S", 0.3)
+    back = threading.Event()
+
+    def hang(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        back.wait(2 * LIMIT_S)
+        return centred_points(images, boxes)
+
+    run = make_run(hang)
+    run.group.deadline_s = 0.3
+    run.cameras = {"gate": make_camera(run, "gate")}
+    until_s = time.monotonic() + LIMIT_S
+
+    def tick() -> None:
+        assert time.monotonic() < until_s, "the run does not end"
+
+    with pytest.raises(ModelError, match=r"^pose: its network has not answered for 0\.3 s"):
+        run.execute(tick, 0.02)
+    assert "left behind: pose" in caplog.text
+    back.set()
+
+
+def test_networks_that_answer_late_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is shorter than the limit, all of them together are longer; and nobody waits while a process is stopped."""
+    monkeypatch.setattr("streampose.pipeline.watchdog.HUNG_S", 10.0)
+    now_s = 0.0
+    monkeypatch.setattr("streampose.pipeline.watchdog.time", SimpleNamespace(monotonic=lambda: now_s))
+    asked = Asked("pose")
+    watchdog = Watchdog([asked])
+    for _ in range(3):
+        with asked.call():
+            for _ in range(9):
+                now_s += 1.0
+                watchdog.look()
+    with asked.call():
+        now_s += 3600.0
+        watchdog.look()
+        for _ in range(9):
+            now_s += 1.0
+            watchdog.look()
+        now_s += 1.0
+        with pytest.raises(ModelError, match="pose: its network has not answered for 10 s"):
+            watchdog.look()
 
 
 @pytest.mark.parametrize("failing", ["stage", "main thread"])
