@@ -20,6 +20,7 @@ from streampose.sources import libav, limits, probe
 from streampose.sources.base import Corrupt, Picture, SourceItem, check_there
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
+from streampose.sources.open import is_live
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -156,9 +157,11 @@ class VideoSource:
 
     def _ends(self, container: InputContainer, duration_s: float | None, segmented: bool) -> bool:
         """Whether what a URL names is a recording: its length is known, in seconds or in bytes (of a playlist those say
-        nothing)."""
+        nothing). A single picture is what a camera shows now, and is asked for again."""
         if libav.scheme_of(self._url) not in ("http", "https"):
             return False
+        if any(name == "image2" or name.endswith("_pipe") for name in container.format.name.split(",")):
+            return not is_live(self._url)
         return duration_s is not None or (not segmented and container.size > 0)
 
     def _with_first_picture(self, info: SourceInfo, began_s: float) -> SourceInfo:

@@ -281,6 +281,20 @@ def test_what_has_a_length_in_bytes_alone_is_a_recording(server: str, tmp_path: 
     source.close()
 
 
+@pytest.mark.parametrize("name", ["snapshot.jpg", "snapshot.cgi?ch=1"])
+def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(server: str, tmp_path: Path, name: str) -> None:
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), picture(7))
+    (tmp_path / "snapshot.jpg").rename(tmp_path / name.partition("?")[0])
+    source = VideoSource(f"http://{server}/{name}", QUICK)
+    info = source.open()
+    items: list[Picture | Corrupt] = []
+    with pytest.raises(TransientSourceError, match="ended"):
+        drain(source, items)
+    source.close()
+    assert (info.live, info.duration_s, info.frame_count) == (True, None, None)
+    assert numbers(items) == [7]
+
+
 def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path: Path) -> None:
     """Over TCP, joined in the middle of a group of pictures."""
     path = tmp_path / "clip.ts"
