@@ -107,6 +107,7 @@ class Producer:
         self._index = 0
         self._segment = -1
         self._offset_s: float | None = None  # time_s of the camera = time_s of the run + offset
+        self._begins = True  # the next picture is the first of its run
         self._break_for = "start"
         self._began = _Mark(0.0, time.monotonic(), None)
         self._last: _Mark | None = None  # the last frame
@@ -150,9 +151,7 @@ class Producer:
                 elif isinstance(event, Corrupt):
                     self._corrupt(event)
                 elif isinstance(event, Opened):
-                    self._info, self._live, self._offset_s = event.info, event.info.live, None
-                    if self._options.opened is not None:
-                        self._options.opened(event.info)
+                    self._open(event.info)
                 elif isinstance(event, Stalled):
                     self._say("stalled", f"no picture for {event.silence_s:.1f} s")
                 elif isinstance(event, Paused):
@@ -162,6 +161,13 @@ class Producer:
                     self._say("connecting", "its hours have begun")
                 else:
                     self._lost(event)
+
+    def _open(self, info: SourceInfo) -> None:
+        """A live source says with its first picture what its times mean; a recording begins now, after all that was told."""
+        self._info, self._live, self._begins = info, info.live, True
+        self._offset_s = None if info.live else self._goes_on_at(time.monotonic())
+        if self._options.opened is not None:
+            self._options.opened(info)
 
     def _tell(self, level: int, text: str, about: str = "") -> None:
         """Log what is wrong, unless this, or something `about` the same, was said before, as in a first reading."""
@@ -230,10 +236,9 @@ class Producer:
         height, width = picture.image.shape[:2]
         resized = (width, height) != (self._info.width, self._info.height)
         captured_s = picture.arrival_s if picture.captured_s is None else picture.captured_s
-        begins = self._offset_s is None
+        begins, self._begins = self._begins, False
         if self._offset_s is None:
-            told_s = self._unseen.start.time_s if self._unseen is not None else 0.0  # up to here all gaps are told
-            self._offset_s = max(self._time_at(captured_s), told_s) - picture.time_s if self._live else 0.0
+            self._offset_s = self._goes_on_at(captured_s) - picture.time_s
         time_s = picture.time_s + self._offset_s
         if self._last is not None:
             time_s = max(time_s, self._last.time_s + MIN_STEP_S)
@@ -261,15 +266,22 @@ class Producer:
         """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""
         if self._last is not None:
             return self._last.time_s + max(monotonic_s - self._last.monotonic_s, 0.0)
-        if self._unseen is not None and self._live:
+        if self._unseen is not None:
             return max(monotonic_s - self._began.monotonic_s, 0.0)
         return 0.0
 
+    def _goes_on_at(self, monotonic_s: float) -> float:
+        """`_time_at` of the first picture of a run, which no gap that was told reaches into."""
+        return max(self._time_at(monotonic_s), self._unseen.start.time_s if self._unseen is not None else 0.0)
+
     def _now(self) -> _Mark:
         now_s = time.monotonic()
-        if not self._live:
-            return _Mark(self._last.time_s if self._last else 0.0, now_s, None)
-        return _Mark(self._time_at(now_s), now_s, time.time())
+        if self._live:
+            return _Mark(self._time_at(now_s), now_s, time.time())
+        begins_s = self._offset_s or 0.0
+        if self._last is not None and self._last.time_s >= begins_s:
+            return self._last
+        return _Mark(begins_s, now_s, None)
 
     def _begin_gap(self, unseen: _Unseen) -> None:
         self._end_gap(unseen.start)
@@ -329,7 +341,7 @@ class Producer:
             self._note_outage(error or "stopped before a picture came")
         now = self._now()
         if not self._live:
-            now = (self._last or now).after(max(self._ends_s - now.time_s, 0.0))
+            now = now.after(max(self._ends_s - now.time_s, 0.0))
         self._end_gap(now)
         self._say("ended" if error is None else "failed", error or "", at=now)
         self._out.put(End(self.camera, self._ledger.counts, error))

@@ -85,6 +85,26 @@ def test_a_camera_absent_at_the_start_is_awaited_and_the_wait_is_a_gap() -> None
     assert states(said)[:3] == ["connecting", "reconnecting", "live"], "a state is said once, not once a try"
 
 
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize("damage", [[], [Corrupt("1 picture is damaged", 0.0)]])
+def test_a_camera_that_comes_back_as_a_recording_goes_on_after_the_outage(first: int, damage: list[Any]) -> None:
+    """A live playlist that got its end. The recording's own times begin at 0 again."""
+    live = ScriptedSource([6, TransientSourceError("rtsp://gate ended the stream", "ended")])
+    recorded = [picture(number) for number in range(first, first + 5)]
+    left = iter([live, ScriptedSource([*damage, *recorded], live=False)])
+    said, producer, _ = produce(lambda: next(left))
+    seen = frames(said)
+    assert producer.keeper.runs == 2
+    before, after = [[f.time_s for f in seen if f.segment == segment] for segment in (0, 1)]
+    np.testing.assert_allclose(np.diff(after), STEP_S, atol=1e-9)
+    away = gaps(said)
+    assert away[0].cause == "disconnected"
+    assert away[0].start_s == before[-1]
+    assert away[-1].end_s == after[0]
+    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(away))
+    assert after[0] - before[-1] >= first * STEP_S
+
+
 def test_a_stall_that_ends_in_a_loss_is_told_as_both() -> None:
     scripts = iter([ScriptedSource([3, 60.0]), ScriptedSource([3, 60.0])])
     said, _, _ = produce(lambda: next(scripts), until=lambda s: len(frames(s)) >= 6)
@@ -357,6 +377,19 @@ def test_outside_its_hours_a_camera_is_let_go_and_the_time_is_a_gap() -> None:
     missed_s = sum(gap.end_s - gap.start_s for gap in gaps(said))
     assert watched_s - missed_s == pytest.approx(8 * STEP_S, abs=1e-6), "frames seen + gaps = time watched"
     assert ledger.counts.decoded == len(seen)
+
+
+def test_a_recording_that_waited_for_its_hours_begins_after_them() -> None:
+    dial = Dial(8)
+    timer = threading.Timer(0.2, lambda: setattr(dial, "hour", 12))
+    keep = replace(FAST, hours=Hours.parse(["10:00-14:00"]), local_time=dial)
+    timer.start()
+    said, _, _ = produce(lambda: ScriptedSource([5], live=False), keep)
+    seen = [frame.time_s for frame in frames(said)]
+    paused, connecting = gaps(said)
+    assert (paused.cause, paused.start_s, connecting.cause) == ("paused", 0.0, "disconnected")
+    assert 0.0 < paused.end_s == connecting.start_s <= connecting.end_s == seen[0]
+    np.testing.assert_allclose(np.diff(seen), STEP_S, atol=1e-9)
 
 
 def test_a_camera_stopped_outside_its_hours_has_told_the_pause() -> None:
