@@ -10,8 +10,9 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
   below an hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
 * anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
-* a step back of less than a second, or none, is a stuttering stamp: it is bridged and time goes on until the stamps have
-  caught up; where they stood still or were set back for more than two pictures, they go on from there instead;
+* a step back of less than a second, or none, is a stuttering stamp: it is bridged, however late its picture comes by no more
+  than one and a half usual steps, and time goes on until the stamps have caught up; where they stood still or were set back
+  for more than two pictures, they go on from there instead;
 * anything else is a suspect: its picture is bridged. Where the next picture continues from the suspect, the source's
   clock was set: time is anchored anew to arrival and the break is told. Where it does not, the stamp was a single
   absurd one and nothing has happened.
@@ -42,6 +43,7 @@ RECORDING_STEP_S = 3600.0  # a recording may skip an hour (motion-triggered came
 RECORDING_STEPS = 100.0  # ... or this many usual steps (time lapse)
 WRAP_BITS = (32, 33)  # FLV and RTP count in 32 bits, MPEG-TS (ISO/IEC 13818-1, 2.4.3.7) in 33
 MIN_PERIOD_S = 3600.0  # no counter of any protocol wraps sooner; nanosecond time bases would seem to
+STUTTER_STEPS = 1.5  # usual steps that a stuttering stamp takes at most: what comes later than that was delayed
 STEPS_AHEAD = 2.0  # usual steps that bridged pictures may be ahead of stamps, which then catch up
 MIN_STEP_S = 1e-4  # two pictures never share a time
 BURST_PICTURES = 25  # what libav kept while it looked for the stream's facts comes at once, often unstamped
@@ -191,8 +193,8 @@ class SourceClock:
         lead_s = raw_s - self._begins_s
         return lead_s if 0.0 < lead_s <= RECORDING_STEP_S else 0.0
 
-    def _bridge(self, arrival_s: float) -> float:
-        """The time of a picture whose stamp says nothing."""
+    def _bridge(self, arrival_s: float, most_s: float = float("inf")) -> float:
+        """The time of a picture whose stamp says nothing: of a live source by arrival, at most `most_s` after the last."""
         if self._last is None:
             return 0.0
         self.bridged += 1
@@ -204,7 +206,7 @@ class SourceClock:
             self._usual_step_s += 0.05 * (passed_s - self._usual_step_s)
         if self._good is None and self._nominal_step_s is not None and self._between <= BURST_PICTURES:
             passed_s = max(passed_s, self._nominal_step_s)
-        return self._last[0] + passed_s
+        return self._last[0] + min(passed_s, most_s)
 
     def _absurd(self, pts: int, next_pts: int | None, tick_s: float) -> bool:
         """Whether the stamp leaps ahead and its successor is back where it should be."""
@@ -228,7 +230,7 @@ class SourceClock:
             return self._anchor(raw_s, self._bridge(arrival_s), arrival_s), ""
         if -STUTTER_S < step_s <= 0.0 and not self._young():
             self._suspect = None
-            return self._bridge(arrival_s), ""
+            return self._bridge(arrival_s, STUTTER_STEPS * self._usual_step_s), ""
         return self._doubt(raw_s, step_s, arrival_s)
 
     def _advance(self, pts_s: float, step_s: float, wrapped_s: float, arrival_s: float) -> float:

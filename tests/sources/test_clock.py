@@ -124,12 +124,20 @@ def test_repeated_stamps_of_a_variable_rate_do_not_add_up() -> None:
 
 @pytest.mark.parametrize("delay_s", [0.01, 0.1])
 def test_stamps_that_a_camera_repeats_now_and_then_leave_its_time_alone(delay_s: float) -> None:
-    """Ten minutes of 25 fps over a network that delays each picture by `delay_s` on average, a stamp repeated every 2 s."""
+    """Ten minutes of 25 fps over a network that delays each picture by `delay_s` on average, a stamp repeated every 2 s;
+    one picture whose stamp is repeated comes 0.9 s late, and those after it at once."""
     rng = np.random.default_rng(1)
     pts: list[int | None] = [3600 * (n - (n % 50 == 49)) for n in range(15_000)]
-    arrivals = np.maximum.accumulate(0.04 * np.arange(15_000) + rng.exponential(delay_s, 15_000))
+    late_s = rng.exponential(delay_s, 15_000)
+    late_s[7549] = 0.9
+    arrivals = np.maximum.accumulate(0.04 * np.arange(15_000) + late_s)
     stamps = run(SourceClock(live=True, nominal_step_s=0.04), pts, [float(arrival_s) for arrival_s in arrivals])
-    assert steps(stamps).min() > 0
+    taken = steps(stamps)
+    repeated = np.arange(1, 15_000) % 50 == 49
+    np.testing.assert_allclose(taken[~repeated & ~np.roll(repeated, 1)], 0.04, atol=1e-3)
+    assert taken[repeated].min() > 0
+    assert taken[repeated].max() < 0.0601
+    assert taken[np.roll(repeated, 1)].min() > 0.0199
     assert not any(stamp.jump for stamp in stamps)
     away_s = np.array([stamp.time_s for stamp in stamps]) - 0.04 * np.arange(15_000)
     np.testing.assert_allclose(away_s[np.arange(15_000) % 50 == 48], 0.0, atol=1e-3)
