@@ -258,9 +258,12 @@ def check_outputs(config: Config) -> None:
 def _pictures(camera: CameraConfig) -> list[Path]:
     """The picture that a camera reads, or those of a folder."""
     path = Path(address_of(camera.analysed_url))
-    if path.is_file():
+    if os.path.isfile(path):
         return [path] if kind_of(camera.analysed_url) == "images" else []
-    found = [file for file in path.glob("*") if file.suffix.lower() in PICTURE_SUFFIXES]
+    try:
+        found = [file for name in os.listdir(path) if (file := path / name).suffix.lower() in PICTURE_SUFFIXES]
+    except (OSError, ValueError):
+        return []  # no folder, or one that may not be read: whoever opens it says so
     return [file for file in found if camera.only is None or file.name in camera.only]
 
 

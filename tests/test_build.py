@@ -231,6 +231,12 @@ def test_nothing_that_is_read_is_an_output(
         check_outputs(config)
 
 
+def test_a_name_that_the_file_system_refuses_is_none_of_what_is_read(tmp_path: Path) -> None:
+    """As is a file below a folder that may not be entered: whoever opens it says so."""
+    sinks = [{"jsonl": {"path": f"{tmp_path}/{{camera}}.jsonl"}}]
+    check_outputs(validate({"cameras": {"a": {"url": f"{tmp_path}/{'long' * 100}.mp4"}}, "sinks": sinks}))
+
+
 @pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5)])
 def test_the_governor_takes_no_resolution_where_no_smaller_detector_is(
     scales: tuple[float, ...], caplog: pytest.LogCaptureFixture
