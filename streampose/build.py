@@ -256,6 +256,8 @@ def _camera(
     def opened(info: SourceInfo) -> None:
         if camera.policy == "auto" and policy == "latest" and not info.live:
             lane.keep_all(RECORDING_DEPTH)
+            if camera.max_age is not None:
+                log.warning("%s: is a recording: every frame of it is analysed, and max_age is not kept", name)
 
     def ages() -> dict[str, Any]:
         """For the footer: how old results were, from capture to each sink, in milliseconds."""

@@ -275,7 +275,9 @@ def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("name", ["play.m3u8", "clip", "long.webm"])
-def test_what_turns_out_to_be_a_recording_loses_no_frame(web: tuple[Path, str], name: str) -> None:
+def test_what_turns_out_to_be_a_recording_loses_no_frame(
+    web: tuple[Path, str], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its address speaks of a camera, it is read as fast as the disk can, and the networks are slow."""
     folder, address = web
     write_video(folder / "clip.ts", frames=60)
@@ -318,6 +320,8 @@ def test_what_turns_out_to_be_a_recording_loses_no_frame(web: tuple[Path, str], 
     assert not header["live"]
     assert (footer["decoded"], footer["written"], footer["dropped"]) == (60, 60, {})
     assert run.cameras["a"].lane.frames.policy == "lossless"
+    said = [text for text in caplog.messages if "max_age" in text]
+    assert said == ["a: is a recording: every frame of it is analysed, and max_age is not kept"] * ("max_age" in camera)
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ class DetectStage:
         due = [_is_due(lane, item) for lane, item in kept]
         found: dict[int, tuple[Array, Array]] = {}
         for scale, detector in self._detectors.items():
-            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and lane.effort.scale == scale]
+            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and lane.work.scale == scale]
             if chosen:
                 images = [item.image for i in chosen if isinstance(item := kept[i][1], Frame)]
                 with self.asked.call():
@@ -137,7 +137,7 @@ class DetectStage:
 
 def _is_wanted(lane: Lane, frame: Frame, now_s: float) -> bool:
     """Whether the frame is young enough and, under a governor's frame rate, due; what is not is dropped and counted."""
-    fps = lane.effort.fps
+    fps = lane.work.fps
     why = None
     if _is_too_old(lane, frame, now_s):
         why = "older than max_age"
@@ -197,7 +197,7 @@ def _is_due(lane: Lane, item: Frame | Control) -> bool:
         lane.since_detection = 0
     if not isinstance(item, Frame):
         return False
-    every = 1 if lane.stills else max(lane.detect_every, lane.effort.detect_every)
+    every = 1 if lane.stills else max(lane.detect_every, lane.work.detect_every)
     due = lane.since_detection % every == 0
     lane.since_detection = 1 if due else lane.since_detection + 1
     return due

@@ -120,8 +120,16 @@ class LoadGovernor:
             return self._leave(usual_s, time_s)
         return None
 
+    def away(self, length_s: float) -> None:
+        """No picture came for so long just now: that time is none in which results were late, or early."""
+        if self._late_since_s is not None:
+            self._late_since_s += length_s
+        if self._early_since_s is not None:
+            self._early_since_s += length_s
+        self._ages = deque((time_s + length_s, age_s) for time_s, age_s in self._ages)
+
     def forget(self) -> None:
-        """The camera was away: what was seen of it before says nothing of what comes now. The rung stays."""
+        """The camera begins anew: what was seen of it before says nothing of what comes now. The rung stays."""
         self._late_since_s = self._early_since_s = None
         self._ages.clear()
 

@@ -73,11 +73,11 @@ class Tally:
 class Lane:
     """One camera: its frames on the way in, its tracker, its results on the way out.
 
-    `frames` is written by the producer and read by the detect stage; `tracker` and `governor` belong to the pose stage;
-    `effort` is set by the pose stage and read by the detect stage, whole. Frames `begun` are counted by the detect stage,
-    those `done` by the pose stage. `outputs` lead to the sinks. The detect stage's own: the index of the last frame that
-    it took, index and `time_s` of the last that it handed on (`last_kept`), up to when it told of lost ones, since when
-    (monotonic) all are too old and whether it said so.
+    `frames` is written by the producer and read by the detect stage; `keeps_all` and `max_age_s` are set by the producer;
+    `tracker` and `governor` belong to the pose stage; `effort` is set by the pose stage and read by the detect stage, whole,
+    as `work`. Frames `begun` are counted by the detect stage, those `done` by the pose stage. `outputs` lead to the sinks.
+    The detect stage's own: the index of the last frame that it took, index and `time_s` of the last that it handed on
+    (`last_kept`), up to when it told of lost ones, since when (monotonic) all are too old and whether it said so.
     `stills`: the frames are pictures that have nothing to do with each other, so nobody is followed from one to the next.
     """
 
@@ -90,6 +90,7 @@ class Lane:
     max_age_s: float | None = None
     governor: LoadGovernor | None = None
     effort: Effort = field(default_factory=Effort)
+    keeps_all: bool = False
     stills: bool = False
     begun: int = 0
     done: int = 0
@@ -105,11 +106,16 @@ class Lane:
 
     def keep_all(self, depth: int) -> None:
         """Work as for a recording from now on: every frame, however old, up to `depth` of them waiting, and no sink is
-        passed over. For the producer, before the first of these frames."""
-        self.max_age_s, self.governor, self.effort = None, None, Effort()
+        passed over. For the producer, before the first of these frames; the pose stage follows at their `Break`."""
+        self.keeps_all, self.max_age_s = True, None
         for output in self.outputs:
             output.wait_for_it()
         self.frames.keep_all(depth)
+
+    @property
+    def work(self) -> Effort:
+        """How much work a frame gets now."""
+        return Effort() if self.keeps_all else self.effort
 
     def held(self) -> bool:
         """Whether the next frame must wait, for a sink that is waited for may have no room for its result: the lane waits,

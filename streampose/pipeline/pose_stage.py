@@ -15,6 +15,7 @@ from typing import Protocol
 from streampose.messages import Array, Break, Control, Detections, End, Gap, Image, Person, PoseResult
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.detect_stage import Detected
+from streampose.pipeline.governor import Effort
 from streampose.pipeline.lane import Lane
 from streampose.pipeline.watchdog import Asked
 from streampose.track.tracker import CameraTracker
@@ -89,12 +90,20 @@ class PoseStage:
             lane.done += 1
             lane.frames.on_ready()  # the next frame may have waited for this count
 
+    def _begin_segment(self, lane: Lane, segment: Break) -> None:
+        lane.tracker.reset()
+        if lane.keeps_all and not segment.info.live:
+            lane.governor, lane.effort = None, Effort()
+            lane.tracker.pose_every_at_least(1)
+        if lane.governor is not None:
+            lane.governor.forget()
+
     def _control(self, lane: Lane, message: Control) -> None:
         self._lanes.add(lane)
         if isinstance(message, Break):
-            lane.tracker.reset()
-        if lane.governor is not None and (isinstance(message, Break) or _is_stall(message)):
-            lane.governor.forget()
+            self._begin_segment(lane, message)
+        elif isinstance(message, Gap) and message.cause == "stalled" and lane.governor is not None:
+            lane.governor.away(message.end_s - message.start_s)
         if isinstance(message, End):
             for gap in lane.ledger.finish():
                 lane.put_out(gap)
@@ -104,10 +113,6 @@ class PoseStage:
             self._lanes.discard(lane)
         else:
             lane.put_out(message)
-
-
-def _is_stall(message: Control) -> bool:
-    return isinstance(message, Gap) and message.cause == "stalled"
 
 
 def analyse(estimator: EstimatesPose, frames: Sequence[tuple[CameraTracker, Detections]]) -> list[tuple[Person, ...]]:

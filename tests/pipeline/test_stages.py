@@ -131,19 +131,79 @@ def test_time_in_which_a_camera_was_away_is_no_proof_to_the_governor(word: str, 
 
     def feed_twice() -> None:
         lane.frames.put(Break("a", 0, INFO))
-        for n in range(18):
-            if n == 9:
-                lane.frames.put(Break("a", 1, INFO) if word == "break" else Gap("a", "stalled", 0.8, 60.9))
+        for n in range(12):
+            if n == 6:
+                lane.frames.put(Break("a", 1, INFO) if word == "break" else Gap("a", "stalled", 0.5, 60.6))
             frame = make_frame("a", n)
-            frame = replace(frame, time_s=frame.time_s + (60.0 if n >= 9 else 0.0))
+            frame = replace(frame, time_s=frame.time_s + (60.0 if n >= 6 else 0.0))
             lane.ledger.decoded(frame)
             lane.frames.put(frame)
         lane.frames.put(End("a", Counts()))
         lane.frames.close()
 
     run_stages([(lane, worker, feed_twice)])
-    assert len(sink.results) == 18
+    assert len(sink.results) == 12
     assert governor.step == step
+    assert not [message for message in sink.messages if isinstance(message, Degrade)]
+
+
+@pytest.mark.parametrize("ages", ["late", "early"])
+def test_small_holes_do_not_keep_the_governor_from_changing(ages: str) -> None:
+    """A camera that lacks half a second after every eight pictures."""
+    lane, _, worker = make_lane("a")
+    governor = LoadGovernor("a", 10.0 if ages == "early" else 1e-9)
+    if ages == "early":
+        assert any(governor.observe(100.0, -10.0 + n / 10) for n in range(100))
+        governor.forget()
+    step, lane.governor = governor.step, governor
+
+    def feed_with_holes() -> None:
+        lane.frames.put(Break("a", 0, INFO))
+        for n in range(300):
+            frame = make_frame("a", n)
+            frame = replace(frame, time_s=frame.time_s + 0.4 * (n // 8))
+            if n and n % 8 == 0:
+                lane.frames.put(Gap("a", "stalled", frame.time_s - 0.5, frame.time_s))
+            lane.ledger.decoded(frame)
+            lane.frames.put(frame)
+        lane.frames.put(End("a", Counts()))
+        lane.frames.close()
+
+    run_stages([(lane, worker, feed_with_holes)])
+    assert governor.step < step if ages == "early" else governor.step > step
+
+
+def test_what_goes_on_as_a_recording_gets_full_work_from_its_first_frame_on() -> None:
+    """The camera before it was too much for this machine: every fourth frame was detected and posed, once a second."""
+    lane, sink, worker = make_lane("a", detect_every=1)
+    posed: list[int] = []
+    lane.governor = LoadGovernor("a", 1e-9)
+    step = sum(lane.governor.observe(9.0, n / 10) is not None for n in range(600))
+    lane.effort = lane.governor.settings
+    lane.tracker.pose_every_at_least(lane.effort.pose_every)
+    assert (step, lane.effort.detect_every, lane.effort.pose_every, lane.effort.fps) == (8, 4, 4, 1.0)
+
+    def give() -> None:
+        lane.frames.put(Break("a", 0, replace(INFO, live=True)))
+        for n in range(60):
+            if n == 20:
+                lane.keep_all(8)
+                lane.frames.put(Break("a", 1, INFO))
+            frame = make_frame("a", n)
+            lane.ledger.decoded(frame)
+            lane.frames.put(frame)
+        lane.frames.put(End("a", Counts()))
+        lane.frames.close()
+
+    def estimator(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        posed.append(sum(len(own) for own in boxes))
+        return centred_points(images, boxes)
+
+    run_stages([(lane, worker, give)], estimator=estimator)
+    whole = [result for result in sink.results if result.frame.index >= 20]
+    assert [result.frame.index for result in whole] == list(range(20, 60))
+    assert all(result.detected for result in whole)
+    assert posed[-40:] == [1] * 40
     assert not [message for message in sink.messages if isinstance(message, Degrade)]
 
 
