@@ -73,10 +73,12 @@ class Findings:
     is made a picture. `jitter_ms` is the standard deviation of arrival against that
     clock. `drift_ppm` is how much faster the camera's clock runs than ours, `drift_sigma_ppm` the standard error of that;
     `wall_offset_ms` how far its wall clock (RTCP) is from ours when its least delayed picture was decoded: its error and
-    the delay of coding and network together. `loss` is the part of pictures damaged or missing. `people_px` are the 10th,
-    50th and 90th percentile of the heights of people seen; `needed_px` the height from which the pose network sees every
-    pixel it can use. `load` is the part of one second that a second of this camera costs the networks; `holdable_fps` the
-    rate at which it alone would fill them.
+    the delay of coding and network together. `loss` is the part of pictures damaged or missing. Of a `clockless` camera,
+    whose pictures are timed by their arrival, neither jitter nor drift nor a missing picture can be told.
+
+    `people_px` are the 10th, 50th and 90th percentile of the heights of people seen; `needed_px` the height from which the
+    pose network sees every pixel it can use. `load` is the part of one second that a second of this camera costs the
+    networks; `holdable_fps` the rate at which it alone would fill them.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Findings:
     width: int = 0
     height: int = 0
     live: bool = False
+    clockless: bool = False
     nominal_fps: float | None = None
     skips: bool = False
     frames: int = 0
@@ -225,7 +228,7 @@ def _watch(patient: Patient, seconds: float, found: Findings, noted: _Notes) -> 
 
 def _describe(found: Findings, info: SourceInfo) -> None:
     found.url, found.codec, found.live, found.nominal_fps = info.url, info.codec, info.live, info.nominal_fps
-    found.width, found.height = info.width, info.height
+    found.width, found.height, found.clockless = info.width, info.height, info.clockless
 
 
 def _note(item: SourceItem, noted: _Notes, seconds: float) -> None:
@@ -264,11 +267,11 @@ def _receive(found: Findings, noted: _Notes) -> None:
 
 def _pace(found: Findings, times: npt.NDArray[np.float64], arrivals: npt.NDArray[np.float64]) -> None:
     """Rate, what is missing in it, jitter and drift, of three pictures at least. Pictures that were skipped leave holes
-    that tell of nothing missing."""
+    that tell of nothing missing, and so do arrivals."""
     steps = np.diff(times)
     usual_s = float(np.median(steps))
     found.fps = (len(times) - 1) / float(times[-1] - times[0])
-    if found.live:
+    if found.live and not found.clockless:
         holes = steps[steps > HOLE_STEPS * usual_s]
         found.missing = 0 if found.skips else int(np.sum(np.round(holes / usual_s) - 1))
         _clock(found, times, arrivals)

@@ -36,7 +36,8 @@ class SourceInfo:
 
     `url` is free of credentials. `nominal_fps` and `duration_s` are None where the source does not know.
     `frame_count` is the container's promise, for progress bars only. `live` decides the default policy. `segmented`:
-    pictures come by the segment (HLS, DASH), and nothing between two.
+    pictures come by the segment (HLS, DASH), and nothing between two. `clockless`: the stream carries no times (MJPEG over
+    HTTP, bare H.264), so that those of its pictures are when they came.
     """
 
     url: str
@@ -49,6 +50,7 @@ class SourceInfo:
     duration_s: float | None = None
     frame_count: int | None = None
     segmented: bool = False
+    clockless: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

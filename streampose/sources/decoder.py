@@ -22,7 +22,7 @@ from streampose.messages import Image, SourceInfo
 from streampose.sources import probe
 from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.clock import SourceClock
-from streampose.sources.libav import CLOCKLESS, SEGMENTED, VideoOptions, detail_of
+from streampose.sources.libav import SEGMENTED, VideoOptions, detail_of
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -69,10 +69,9 @@ class PacketDecoder:
         self._matrix: probe.DisplayMatrix | None = None  # how the container wants its pictures turned or mirrored
         self._matrix_known = False
         formats = set(container.format.name.split(","))
-        self._clockless = info.live and bool(formats & CLOCKLESS)
         self.clock = SourceClock(
             live=info.live,
-            nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps and not self._clockless else None,
+            nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps else None,
             ahead_s=SEGMENTED_AHEAD_S if formats & SEGMENTED else 10.0,
             start_wall_s=None if info.live else probe.creation_s(container, stream),
         )
@@ -142,7 +141,7 @@ class PacketDecoder:
             if self._unordered and packet.pts is not None:
                 heapq.heappush(self._stamps, packet.pts)
         if self._tap is not None:
-            if self._clockless:
+            if self._info.clockless:
                 self._stamp_by_arrival(packet)
             self._tap(packet, self.stream)
         for frame in frames:
@@ -289,7 +288,7 @@ class PacketDecoder:
         elif self._info.live and arrival_s < self._doubtful_until_s:
             return Corrupt(f"{self._info.url}: a picture refers to a damaged one", self.clock.next_s)
         base = probe.exact(frame.time_base) or self._base
-        pts = None if self._clockless else frame.pts
+        pts = None if self._info.clockless else frame.pts
         try:
             image = self._upright(frame)
         except (av.error.FFmpegError, ValueError) as error:

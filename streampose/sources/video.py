@@ -138,8 +138,10 @@ class VideoSource:
 
     def _describe(self, container: InputContainer, stream: VideoStream) -> SourceInfo:
         duration_s = probe.duration_s(container, stream)
-        segmented = bool(libav.SEGMENTED & set(container.format.name.split(",")))
+        formats = set(container.format.name.split(","))
+        segmented = bool(libav.SEGMENTED & formats)
         live = self._webcam or (self._network and not self._ends(container, duration_s, segmented))
+        clockless = live and bool(libav.CLOCKLESS & formats)
         context = stream.codec_context
         width, height = probe.square_size(context.width, context.height, probe.pixel_ratio(stream))
         return SourceInfo(
@@ -148,11 +150,12 @@ class VideoSource:
             live=live,
             width=width,
             height=height,
-            nominal_fps=probe.nominal_fps(stream),
+            nominal_fps=None if clockless else probe.nominal_fps(stream),
             codec=stream.codec_context.codec.canonical_name,
             duration_s=None if live else duration_s,
             frame_count=None if live else stream.frames or None,
             segmented=segmented,
+            clockless=clockless,
         )
 
     def _ends(self, container: InputContainer, duration_s: float | None, segmented: bool) -> bool:

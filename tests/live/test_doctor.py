@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -23,7 +26,8 @@ from streampose.sources.libav import Skip
 from streampose.sources.open import open_source
 from tests.live.camera import CameraProcess
 from tests.live.proxy import Network
-from tests.media import write_video
+from tests.loopback import tcp_server
+from tests.media import picture, write_video
 from tests.pipeline.scripted import ScriptedSource
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -145,6 +149,29 @@ def test_a_camera_of_which_hardly_a_picture_is_whole_is_said_to_be_that() -> Non
     assert found.loss == pytest.approx(0.9)
     assert found.problems == ["90.0 % of the pictures are damaged or missing: look at the network, or use TCP"]
     assert exit_code([found]) == 1
+
+
+def bursts(connection: socket.socket) -> None:
+    """MJPEG over HTTP, three pictures at a time and none lost, for as long as somebody listens."""
+    connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n")
+    data = cv2.imencode(".jpg", picture(0))[1].tobytes()
+    for wait_s in cycle((0.02, 0.02, 0.2)):
+        head = f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data + b"\r\n")
+        time.sleep(wait_s)
+
+
+def test_of_a_camera_without_a_clock_nothing_is_said_that_only_a_clock_can_tell() -> None:
+    with tcp_server(bursts) as port:
+        url = f"http://127.0.0.1:{port}/"
+        (found,) = examine([Patient("gate", lambda tap: open_source(url, tap=tap, threads=1))], 2.0)
+    assert (found.codec, found.live, found.clockless, found.wall_source) == ("mjpeg", True, True, "arrival")
+    assert found.frames > 8
+    assert (found.missing, found.loss, found.jitter_ms, found.drift_ppm) == (0, 0.0, None, None)
+    assert found.nominal_fps is None, "it announced none"
+    assert found.problems == []
+    lines = {line.rsplit(maxsplit=1)[0].strip(): line.rsplit(maxsplit=1)[1] for line in table([found]).splitlines()[1:]}
+    assert [lines[name] for name in ("announced fps", "jitter ms", "clock drift ppm")] == ["-"] * 3
 
 
 @pytest.mark.parametrize("ppm", [-5000.0, 0.0, 300.0, 20_000.0])

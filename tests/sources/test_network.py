@@ -180,7 +180,8 @@ def test_mjpeg_is_live_and_timed_by_arrival(server: str) -> None:
         drain(source, items)
     source.close()
     assert caught.value.kind == "ended"
-    assert (info.live, info.codec) == (True, "mjpeg")
+    assert (info.live, info.codec, info.clockless) == (True, "mjpeg", True)
+    assert info.nominal_fps is None, "libav's 25 fps nobody has announced"
     assert numbers(items) == list(range(20))
     shown = [item for item in items if isinstance(item, Picture)]
     assert {item.wall_source for item in shown} == {"arrival"}
