@@ -382,7 +382,7 @@ def test_the_source_stream_of_a_recording_that_is_read_twice_is_recorded_once(sh
     second = second_reading(config, nobody(), first)
     second.run.execute(lambda: None)
     (path,) = tmp_path.rglob("*.mp4")
-    assert second.run.cameras["a"].outputs() == [str(path)]
+    assert second.run.cameras["a"].outputs() == [(str(path),)]
     with av.open(str(path)) as recorded:
         assert sum(bool(packet.size) for packet in recorded.demux(video=0)) == 20
 

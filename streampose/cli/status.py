@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from streampose.redact import one_line
 from streampose.units import count
 
 PLAIN_EVERY_S = 10.0  # where the output is a file, one line in ten seconds is enough
+NAMED_FILES = 8  # of more than these the report names the first and the last
 
 
 class Status:
@@ -103,10 +105,10 @@ class Status:
             if camera.name not in self._tasks:
                 name = f"{self._title}{camera.name}"
                 self._tasks[camera.name] = self._bar.add_task(name, total=info.duration_s, people=count(0, "person"))
-            done_s = info.duration_s if tally.state in ("ended", "failed") else tally.time_s
-            self._bar.update(
-                self._tasks[camera.name], completed=min(done_s, info.duration_s), people=count(tally.people, "person")
-            )
+            over = tally.state in ("ended", "failed")
+            done_s = info.duration_s if over else min(tally.time_s, info.duration_s)
+            people = "" if over else count(tally.people, "person")
+            self._bar.update(self._tasks[camera.name], completed=done_s, people=people)
 
     def _line(self, camera: CameraRun, now_s: float) -> None:
         tally = camera.lane.tally
@@ -114,23 +116,32 @@ class Status:
         put_now = camera.lane.frames.stats().frames
         span_s = max(now_s - before_s, 1e-3)
         self._seen[camera] = (now_s, put_now, tally.frames)
-        rate = (tally.frames - frames) / span_s
+        came = tally.frames - frames
+        people = f", {count(tally.people, 'person')}" if came else ""  # what was seen before the last line is over
         if tally.state in ("ended", "failed"):
             return  # it was said, and is in the report
         if tally.info is not None and not tally.info.live:
             whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
-            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {rate:.1f} fps, {count(tally.people, 'person')}")
+            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {came / span_s:.1f} fps{people}")
             return
+        age = f", age {camera.lane.age.last_s * 1e3:.0f} ms" if came else ""
         self._print(
-            f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {rate:.1f} fps out, "
-            f"{count(tally.people, 'person')}, age {camera.lane.age.last_s * 1e3:.0f} ms, {tally.dropped} dropped"
-            f"{behind(camera.lane.outputs, now_s)}"
+            f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {came / span_s:.1f} fps out"
+            f"{people}{age}, {tally.dropped} dropped{behind(camera.lane.outputs, now_s)}{broken(camera)}"
         )
+
+
+def broken(camera: CameraRun) -> str:
+    """The sinks that an error ended: `, record ended`, or nothing."""
+    names = [worker.sink.name for worker in camera.sinks if worker.error is not None]
+    if camera.tap is not None and camera.tap.error is not None:
+        names.append("source stream")
+    return "".join(f", {name} ended" for name in names)
 
 
 def behind(outputs: Sequence[Outlet], now_s: float) -> str:
     """The sinks that are passed over: `, record behind for 12 s (57 missed)`, or nothing. `now_s` is monotonic."""
-    passed_over = [(output, since_s) for output in outputs if (since_s := output.behind_since_s) is not None]
+    passed_over = [(o, since_s) for o in outputs if (since_s := o.behind_since_s) is not None and not o.closed]
     return "".join(f", {o.sink} behind for {now_s - since_s:.0f} s ({o.missed} missed)" for o, since_s in passed_over)
 
 
@@ -141,7 +152,7 @@ def how(tally: Tally) -> str:
 
 
 def report(cameras: Sequence[CameraRun]) -> str:
-    """The last words: for each camera what was seen, and where the files are."""
+    """The last words: for each camera what was seen, and where its files are, as far as they were kept."""
     lines = []
     for camera in cameras:
         tally = camera.lane.tally
@@ -152,7 +163,15 @@ def report(cameras: Sequence[CameraRun]) -> str:
         missed = "".join(f", {o.missed} missed by {o.sink}" for o in camera.lane.outputs if o.missed)
         lines.append(
             f"{camera.name}: {count(tally.frames, 'frame')}, {tally.time_s:.1f} s, "
-            f"{count(len(tally.ids), 'person')}{lost}{corrupt}{missed}{age}"
+            f"{count(len(tally.ids), 'person')}{lost}{corrupt}{missed}{age}{broken(camera)}"
         )
-        lines += [f"  {path}" for path in camera.outputs()]
+        lines += [f"  {line}" for paths in camera.outputs() for line in _files(paths, camera.closed())]
     return "\n".join(lines)
+
+
+def _files(paths: Sequence[str], closed: bool) -> list[str]:
+    """Those of a sink that are there. Where its disk may hang (not all is `closed`) it is not looked at."""
+    there = [path for path in paths if os.path.exists(path)] if closed else list(paths)
+    if len(there) <= NAMED_FILES:
+        return there
+    return [there[0], f"… {len(there) - 2} more", there[-1]]

@@ -64,9 +64,9 @@ class CameraRun:
                 words.append(f"{worker.sink.name} has not closed {(*worker.sink.outputs(), 'its file')[-1]}")
         return words
 
-    def outputs(self) -> list[str]:
-        tapped = () if self.tap is None else self.tap.outputs()
-        return [path for worker in self.sinks for path in worker.sink.outputs()] + list(tapped)
+    def outputs(self) -> list[tuple[str, ...]]:
+        """The files of each sink, and those of the source's own stream."""
+        return [worker.sink.outputs() for worker in self.sinks] + ([] if self.tap is None else [self.tap.outputs()])
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ from streampose.messages import Break, Control, Counts, End, Gap, PoseResult, So
 from streampose.sinks.ledger import Ledger
 from streampose.sinks.paths import Names, cannot_write, create, fill
 from streampose.sinks.records import SCHEMA, control_record, frame_record, rfc3339
-from streampose.sinks.roll import Roller, WallClock
+from streampose.sinks.roll import Roller, WallClock, forget_deleted
 
 # So many words of a source that only tries to connect are kept before the file is opened without a frame.
 _PATIENCE = 32
@@ -93,6 +93,7 @@ class JsonlSink:
         self._lines: _Lines | None = None
         self._names = names or Names()
         self._outputs: list[str] = []
+        self._part = 0
         self._info: SourceInfo | None = None
         self._ledger = Ledger()
         self._waiting: list[dict[str, Any]] = []
@@ -156,12 +157,13 @@ class JsonlSink:
         self._path = path
         self._lines = _Lines(path)
         self._outputs.append(str(path))
+        self._part += 1
         self._in_file = 0
         header: dict[str, Any] = {"type": "header", "schema": SCHEMA, "camera": self.camera, **self._header}
         header["started"] = rfc3339(self._clock())
         self._run = self._run or str(header["started"])
         header["run"] = self._run
-        header["part"] = len(self._outputs)
+        header["part"] = self._part
         info = self._info
         header.setdefault("source", None if info is None else info.url)
         header["width"] = None if info is None else info.width
@@ -175,9 +177,10 @@ class JsonlSink:
 
     def _roll(self, path: Path) -> None:
         if self._lines is not None:
-            footer = {"type": "footer", "camera": self.camera, "part": len(self._outputs), "last": False}
+            footer = {"type": "footer", "camera": self.camera, "part": self._part, "last": False}
             self._lines.write({**footer, "complete": True, "written_here": self._in_file})
             self._shut()
+        forget_deleted(self._outputs)
         self._open(self._names.claim(path))
 
     def _finish(self, counts: Counts | None, error: str | None) -> None:
@@ -211,7 +214,7 @@ class JsonlSink:
         return {
             "type": "footer",
             "camera": self.camera,
-            "part": len(self._outputs),
+            "part": self._part,
             "last": True,
             "complete": counts is not None and error is None,
             "error": error if counts is not None else "closed before the camera had ended",

@@ -14,7 +14,7 @@ from streampose.messages import Break, Control, End, Frame, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.paths import Names, check_apart, fill
 from streampose.sinks.retention import Retention
-from streampose.sinks.roll import Roller, WallClock
+from streampose.sinks.roll import Roller, WallClock, forget_deleted
 from streampose.sinks.video_file import MOST_SIDE, VideoFile, check_extension, describe
 
 _LEAST_SIDE = 16  # pixels
@@ -125,6 +125,8 @@ class RecordSink:
         self._path = path
         if self._retention is not None:
             self._retention.sweep(self._clock())
+        if self._roller is not None:
+            forget_deleted(self._outputs)
         self._source_size = (frame.width, frame.height)
         self._file = VideoFile(
             path,

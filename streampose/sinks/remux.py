@@ -21,7 +21,7 @@ import av
 from streampose.errors import SinkError
 from streampose.sinks.paths import Names, cannot_write, check_apart, fill
 from streampose.sinks.retention import Retention
-from streampose.sinks.roll import Roller
+from streampose.sinks.roll import Roller, forget_deleted
 from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
 
 log = logging.getLogger(__name__)
@@ -185,6 +185,8 @@ class Remuxer:
         self._path = path
         if self._retention is not None:
             self._retention.sweep(self._clock())
+        if self._roller is not None:
+            forget_deleted(self._outputs)
         self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name

@@ -1,8 +1,9 @@
-"""When a watch's files roll: at every multiple of the segment length of wall time. Pure; times in, decisions out."""
+"""When a watch's files roll: at every multiple of the segment length of wall time. Times in, decisions out."""
 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
 from streampose.messages import Frame
@@ -34,6 +35,13 @@ class Roller:
         """Begin the segment that holds `wall_s`; gives its start, which names the file."""
         self.start_s = math.floor(wall_s / self.segment_s) * self.segment_s
         return self.start_s
+
+
+def forget_deleted(paths: list[str]) -> None:
+    """Take from the front of `paths`, files that rolled, those that are there no more: retention deletes the oldest, and a
+    watch of months remembers no more than is kept."""
+    while paths and not os.path.exists(paths[0]):
+        del paths[0]
 
 
 @dataclass(slots=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from streampose.build import first_reading
 from streampose.cli import status
 from streampose.config import validate
-from streampose.messages import Break, CameraState, Counts, End, SourceInfo
-from tests.test_build import NEVER_ASKED
+from streampose.messages import Break, CameraState, Counts, End, PoseResult, SourceInfo
+from tests.pipeline.test_stages import make_frame
+from tests.test_build import NEVER_ASKED, nobody
 
 
 def test_what_failed_or_ended_is_not_said_again_and_again(
@@ -39,6 +41,65 @@ def test_a_camera_that_sent_nothing_has_no_frames_in(
     with status.Status(run.all_cameras) as line:
         line.tick()
     assert ", 0.0 fps in, 0.0 fps out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["paused", "stalled", "reconnecting"])
+def test_whom_a_camera_saw_before_it_was_away_is_not_said_of_it_now(
+    state: Literal["paused", "stalled", "reconnecting"],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
+    run = first_reading(validate({"cameras": {"gate": {"url": "rtsp://b/"}}, "sinks": []}), NEVER_ASKED).run
+    lane = run.cameras["gate"].lane
+    lane.tally.note(CameraState("gate", "live"))
+    lane.tally.note(PoseResult(make_frame("gate", 0)))
+    lane.age.add(0.1)
+    with status.Status(run.all_cameras) as line:
+        line.tick()
+        lane.tally.note(CameraState("gate", state))
+        line.tick()
+    seen, away = capsys.readouterr().err.splitlines()
+    assert seen.endswith("fps out, 0 people, age 100 ms, 0 dropped")
+    assert away == f"gate: {state}, 0.0 fps in, 0.0 fps out, 0 dropped"
+
+
+def test_a_sink_that_an_error_ended_is_named_while_its_camera_goes_on_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
+    sinks = [{"jsonl": {"path": "/dev/full"}}, {"record": {"path": f"{tmp_path}/gate.mp4"}}]
+    cameras = {"gate": {"url": "test:people?live=1&fps=10&people=0&size=160x120"}}
+    run = first_reading(validate({"cameras": cameras, "sinks": sinks}), nobody()).run
+    gate, said = run.cameras["gate"], ""
+    with status.Status(run.all_cameras) as line:
+
+        def tick() -> None:
+            nonlocal said
+            line.tick()
+            said += capsys.readouterr().err
+            if gate.lane.tally.frames >= 20:
+                run.stop()
+
+        run.execute(tick, 0.05)
+    assert "dropped, jsonl ended\n" in said
+    assert ", jsonl ended" in status.report(run.all_cameras()).splitlines()[0]
+
+
+def test_the_report_names_of_many_files_those_that_are_there_and_not_each(tmp_path: Path) -> None:
+    sinks = [{"jsonl": {"path": f"{tmp_path}/{{camera}}.jsonl", "segment": "1s"}}]
+    cameras = {
+        name: {"url": f"test:people?fps=5&people=0&seconds={s}&size=160x120"} for name, s in (("a", 3), ("b", 20))
+    }
+    run = first_reading(validate({"cameras": cameras, "sinks": sinks}), nobody()).run
+    run.execute(lambda: None)
+    few, many = (sorted((tmp_path / name).rglob("*.jsonl")) for name in cameras)
+    few.pop(1).unlink()
+    many.pop(0).unlink()
+    assert len(few) >= 2
+    lines = status.report(run.all_cameras()).splitlines()
+    assert lines[1 : 1 + len(few)] == [f"  {path}" for path in few]
+    assert lines[2 + len(few) :] == [f"  {many[0]}", f"  … {len(many) - 2} more", f"  {many[-1]}"]
 
 
 def test_a_log_that_cannot_be_written_ends_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:

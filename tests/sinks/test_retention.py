@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
@@ -172,7 +173,7 @@ def test_what_is_being_written_stays(tmp_path: Path, skeleton: DrawSkeleton) -> 
     existing = sorted(tmp_path.rglob("*.mp4"))
     assert existing == [open_file], "the three finished ones went"
     sink.close()
-    assert len(sink.outputs()) == 4
+    assert sink.outputs() == (str(open_file),), "nor are the others remembered"
     assert retention.sweep(1.8e9) == [open_file], "what is closed is protected no more"
 
 
@@ -184,7 +185,9 @@ def test_the_record_stays_while_it_is_written(tmp_path: Path, skeleton: DrawSkel
         sink.write(make_result(index, float(index), wall_s=1.8e9 + index))
         retention.sweep(1.8e9 + index)
         assert [str(p) for p in tmp_path.rglob("*.jsonl")] == [sink.outputs()[-1]]
+    assert len(sink.outputs()) == 2, "it is asked what is gone where it rolls"
     sink.close()
+    assert json.loads(Path(sink.outputs()[-1]).read_text().splitlines()[-1])["part"] == 4, "those that are gone count"
     assert retention.sweep(1.8e9) == [Path(sink.outputs()[-1])]
 
 
