@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from typer.main import get_command
 from streampose.cli.main import app
 from streampose.cli.reference import SECTIONS, page
 from streampose.config import SINKS, Section
+from streampose.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,6 +75,17 @@ def test_every_verb_of_the_readme_exists() -> None:
 def test_links_lead_to_files(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_unit_for_systemd_names_the_exit_codes_of_the_command() -> None:
+    """What a signal ends is no failure, and a wrong configuration is not tried again."""
+    unit = (ROOT / "docs" / "live.md").read_text().partition("```ini\n")[2].partition("```")[0]
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(unit)
+    service = parser["Service"]
+    assert service["SuccessExitStatus"].split() == [str(128 + number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert service["RestartPreventExitStatus"] == str(ConfigError("").exit_code)
+    assert "streampose run " in service["ExecStart"]
 
 
 def test_every_shipped_sample_and_weight_is_described() -> None:

@@ -280,6 +280,20 @@ def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:
     assert records(tmp_path / "two.jsonl")[-1]["type"] == "footer"
 
 
+def test_sighup_while_it_starts_ends_nothing(tmp_path: Path) -> None:
+    """It reads its configuration from a pipe, so that it is known how far it is."""
+    text = write_config(tmp_path, {"one": "test:people?seconds=1&size=160x120&people=0"}).read_text()
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    process = start(["run", str(pipe)])
+    with pipe.open("w") as file:  # opens when it reads
+        process.send_signal(signal.SIGHUP)
+        file.write(text)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert records(tmp_path / "one.jsonl")[-1]["complete"]
+
+
 def test_a_camera_that_is_changed_while_running_writes_over_nothing(tmp_path: Path) -> None:
     process = start(["run", str(write_config(tmp_path, {"one": LIVE}))])
     wait_for_frames(process, tmp_path / "one.jsonl", 5)

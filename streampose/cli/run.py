@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,10 @@ Settings = Annotated[
 
 def run(config: ConfigPath, settings: Settings = None) -> None:
     """Watch the cameras of CONFIG until they end (recordings) or Ctrl-C (cameras)."""
+    if hasattr(
+        signal, "SIGHUP"
+    ):  # asks for a reload, which is too early until `Signals` hears it, and no reason to end
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from streampose.cli.execute import execute
 
     execute(lambda: read_config(config, settings)[0])
