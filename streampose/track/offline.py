@@ -36,21 +36,24 @@ def smooth_track(
     boxes: npt.NDArray[Any],
     options: SmoothOptions,
     sigmas: npt.NDArray[Any],
+    asked: Bools | None = None,
 ) -> tuple[Floats, Floats]:
     """The points of one person as seen from before and after: key points (T, K, 3) and their std (T, K) px per axis.
 
     `times_s` (T,) grows strictly, `raw` (T, K, 3) holds x, y, score, NaN where nothing was measured, `used` (T, K) says
-    which measurements count, `boxes` (T, 4) xyxy px hold the body, `sigmas` (K,) are the OKS's. A joint hidden for long
-    goes with the box. Where it is never measured its position is NaN and its std infinite. The score of a bridged point
-    falls with the time to the nearest measurement, to 0 at `coast_s`.
+    which measurements count, `boxes` (T, 4) xyxy px hold the body, `sigmas` (K,) are the OKS's, `asked` (T,) says in
+    which frames the body was looked for, None for all. A joint hidden for long goes with the box. Where it is never
+    measured its position is NaN and its std infinite. The score of a bridged point falls with the time to the nearest
+    measurement, to 0 at `coast_s`.
     """
     times_s, boxes = np.asarray(times_s, np.float64), np.asarray(boxes, np.float64)
     sizes = _heights(boxes)
     raw = np.asarray(raw, np.float64)
     used = used & np.isfinite(raw).all(axis=2)
+    asked = np.ones(len(times_s), np.bool_) if asked is None else asked
     score = np.where(used, np.clip(np.nan_to_num(raw[..., 2]), 0.0, 1.0), 0.0)
     r = noise_var(score, sizes[:, None], joint_spread(sigmas), options)
-    steps = _Steps(times_s, used, boxes, options)
+    steps = _Steps(times_s, asked, used, boxes, options)
     mean, cov = _forward(steps, raw[..., :2], used, r)
     smooth_mean, smooth_cov = _backward(steps, mean, cov)
     points = np.concatenate((smooth_mean[:, :, 0, :], _bridged_score(times_s, score, used, options)[..., None]), axis=2)
@@ -67,16 +70,18 @@ def _heights(boxes: Floats) -> Floats:
 
 class _Steps:
     """How the K joints of a body move between T frames: evenly, but one hidden for longer than `coast_s`, or not seen
-    before or after, takes the velocity of its body, as in live filtering."""
+    before or after, takes the velocity of its body, as in live filtering. Hidden is what was looked for in a frame and
+    not found; frames that were not `asked` hide nothing."""
 
-    def __init__(self, times_s: Floats, used: Bools, boxes: Floats, options: SmoothOptions) -> None:
+    def __init__(self, times_s: Floats, asked: Bools, used: Bools, boxes: Floats, options: SmoothOptions) -> None:
         self.sizes = _heights(boxes)
         self._dt = np.diff(times_s)
         self._q = process_noise(self.sizes, options)
         self._drift = np.diff((boxes[:, :2] + boxes[:, 2:]) / 2, axis=0) / self._dt[:, None]
-        last_s = np.maximum.accumulate(np.where(used, times_s[:, None], -np.inf))[:-1]
-        next_s = np.minimum.accumulate(np.where(used, times_s[:, None], np.inf)[::-1])[::-1][1:]
-        hidden = ~(used[:-1] & used[1:]) & (next_s - last_s > options.coast_s)
+        last_s, next_s = _around(times_s, used)
+        last_missed_s, next_missed_s = _around(times_s, asked[:, None] & ~used)
+        missed = (last_missed_s > last_s) | (next_missed_s < next_s) | np.isinf(next_s - last_s)
+        hidden = ~(used[:-1] & used[1:]) & (next_s - last_s > options.coast_s) & missed
         self._decay = np.where(hidden, COAST_DECAY, 0.0)
         settled_var = self._q[0] / (2 * COAST_DECAY)  # of a velocity that decays: what is added is what is lost
         self.first_velocity_var = np.where(used[0], (2 * VELOCITY_STD * self.sizes[0]) ** 2, settled_var)
@@ -90,6 +95,14 @@ class _Steps:
         """Frame t, filtered, once the next is smoothed."""
         ahead = self.predict(t, mean, cov)
         return kalman.smooth_step(mean, cov, *ahead, next_mean, next_cov, float(self._dt[t]), self._decay[t])
+
+
+def _around(times_s: Floats, true: Bools) -> tuple[Floats, Floats]:
+    """For each of the T - 1 steps between frames the time of the last frame up to it, and of the first after it, in which
+    `true` (T, K) is; infinite where there is none."""
+    last_s = np.maximum.accumulate(np.where(true, times_s[:, None], -np.inf))[:-1]
+    next_s = np.minimum.accumulate(np.where(true, times_s[:, None], np.inf)[::-1])[::-1][1:]
+    return last_s, next_s
 
 
 def _forward(steps: _Steps, z: Floats, used: Bools, r: Floats) -> tuple[Floats, Floats]:
@@ -185,10 +198,11 @@ def _smooth_person(
     blank = np.full(people[0].keypoints.shape, np.nan)
     raw = np.array([blank if person.raw is None else person.raw for person in people], np.float64)
     used = np.array([[word == MEASURED for word in person.joint_state] for person in people])
+    asked = np.array([person.raw is not None or person.state == "coasting" for person in people])
     r = noise_var(np.nan_to_num(raw[..., 2]), _heights(boxes)[:, None], joint_spread(sigmas), options)
-    points, std = smooth_track(times, raw, used, boxes, options, sigmas)
+    points, std = smooth_track(times, raw, used, boxes, options, sigmas, asked)
     used = reconsider(raw, used, points, std, r, options)
-    points, std = smooth_track(times, raw, used, boxes, options, sigmas)
+    points, std = smooth_track(times, raw, used, boxes, options, sigmas, asked)
     usable = np.nan_to_num(raw[..., 2]) >= options.min_score
     words = np.where(used, "measured", np.where(usable, "rejected", "coasted"))
     state: TrackState = "confirmed" if confirmed else "tentative"

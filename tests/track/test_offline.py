@@ -131,6 +131,31 @@ def test_a_joint_hidden_for_long_stays_with_its_body(first: int, last: int, spee
         assert error(smooth) <= error(moments)
 
 
+@pytest.mark.parametrize("hides", [False, True])
+def test_a_pose_that_was_not_asked_for_hides_no_joint(hides: bool) -> None:
+    """Detected at 10 fps, posed on every eighth frame, swaying: what is smoothed is what it is where nothing decays, unless
+    the poses between lack the legs."""
+    tracker, moments = make(pose_every=8), []
+    for n in range(63):  # the last of them is posed
+
+        def look(of: np.ndarray, n: int = n) -> np.ndarray:
+            found = pose(box(300 + 30 * np.sin(0.25 * n), 300))
+            found[11:, 2] = 0.03 if hides and 10 < n < 50 else 0.9
+            return found
+
+        moments.append((n, n / 10, step(tracker, n / 10, [box(300, 300)], look=look)))
+    posed = [n for n, moment in enumerate(moments) if only(moment).raw is not None]
+    assert np.diff(posed).max() == 8
+    assert (posed[0], posed[-1]) == (0, 62)
+    smooth, even = (
+        [only(moment) for moment in smooth_recording(moments, options, SIGMAS)]
+        for options in (OPTIONS, replace(OPTIONS, coast_s=np.inf))
+    )
+    away = np.array([a.keypoints[:, :2] - b.keypoints[:, :2] for a, b in zip(smooth, even, strict=True)])
+    assert np.abs(away[:, :11]).max() < 1e-3
+    assert (np.abs(away[:, 11:]).max() > 1) == hides
+
+
 def record(frames: int, seen: list[tuple[int, int]], noise: float = 0.0) -> list[Moment]:
     """A walk at 10 fps, seen in the spans of frames `seen`, as the tracker tells it."""
     tracker, rng, moments = make(), np.random.default_rng(1), []
