@@ -31,6 +31,8 @@ _STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may
 # only the picture after it tells an absurd stamp from a clock that was set
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
+_HOLE_S = 0.3  # a step that is longer, and so many times the usual one, has a gap, too, unless it is the first one
+_HOLE_STEPS = 4.0
 _SAME_RUN_S = 60.0  # wall and camera time of one run stray less from each other; another run began at another time
 _KEEPS = ("keep", "keep_bytes", "min_free")
 
@@ -237,8 +239,8 @@ def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
 
 
 def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:
-    """Every frame lies outside the gaps, and what lies between frames too far apart is told by them, but for what the frame
-    before may cover: a silence that needs no gap, or where frames are missing about a step at each end."""
+    """Every frame lies outside the gaps, and what lies between frames too far apart is told by them, but for a silence that
+    needs no gap; where frames are missing, for the step of the frame before, and about as much as two steps elsewhere."""
     name, spans = watch.camera, merge(watch.gaps)
     for start, end in merge(watch.gaps, touching=False):
         inside = np.flatnonzero((times > start + _EXACT_S) & (times < end - _EXACT_S))
@@ -250,13 +252,20 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     steps = np.diff(times)
     live = any(reader.header.get("live") for _, reader in watch.parts)
     silence_s = max(_SILENCE_S, _SILENCE_STEPS * float(np.median(steps))) if live else float("inf")
-    missing = np.diff(indices) > 1
+    missing, begins = np.diff(indices) > 1, np.diff(watch.segments, prepend=-1) != 0
     step_s = max(float(np.median(steps)), float(steps[~missing & (steps <= silence_s)].max(initial=0.0)))
+    usual_s = step_s
     for place in np.flatnonzero(missing | (steps > silence_s)):
         start, end = times[place], times[place + 1]
-        covered = sum(max(0.0, min(end, b) - max(start, a)) for a, b in spans)
-        left_s = end - start - covered
-        if covered <= 0 or left_s > (2 * step_s if missing[place] else silence_s):
+        told = [(max(start, a), min(end, b)) for a, b in spans if a < end and b > start]
+        left_s = end - start - sum(b - a for a, b in told)
+        fits = left_s <= silence_s
+        if missing[place] and told:
+            front_s = told[0][0] - start
+            hole_s = min(silence_s, max(_HOLE_S, _HOLE_STEPS * usual_s)) if live and not begins[place] else silence_s
+            fits = front_s <= hole_s + _EXACT_S and left_s - front_s <= 2 * step_s
+            usual_s = max(usual_s, front_s) if fits else usual_s
+        if not told or not fits:
             what = f"{indices[place + 1] - indices[place] - 1} frames" if missing[place] else f"{left_s:.1f} s"
             yield f"{name}: {what} between {start:.3f} and {end:.3f} s are in neither the frames nor the gaps"
 

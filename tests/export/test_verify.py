@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_results import make_info, make_person, make_result
 
@@ -19,7 +20,9 @@ from streampose.export.video_times import read_video
 from streampose.messages import Break, Counts, End, Gap
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.lane import Result
+from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.outlet import Outlet
+from streampose.pipeline.produce import HOLE_S, HOLE_STEPS
 from streampose.pose.skeleton import load_skeleton
 from streampose.sinks.draw import DrawOptions, DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
@@ -157,17 +160,27 @@ def test_a_frame_exactly_between_two_gaps_lies_in_neither(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("missing", "gap"), [(True, (0.4, 0.5)), (True, (2.0, 4.0)), (False, (0.4, 0.7)), (False, (2.0, 36.0))]
+    ("missing", "live", "gap"),
+    [
+        (True, True, (0.4, 0.5)),
+        (True, True, (2.0, 4.0)),
+        (True, True, (0.7, 4.0)),
+        (True, True, (0.4, 3.9)),
+        (True, False, (0.4, 0.5)),
+        (True, False, (2.0, 3.9)),
+        (False, True, (0.4, 0.7)),
+        (False, True, (2.0, 36.0)),
+    ],
 )
 def test_a_gap_that_covers_a_part_alone_leaves_the_rest_untold(
-    missing: bool, gap: tuple[float, float], tmp_path: Path
+    missing: bool, live: bool, gap: tuple[float, float], tmp_path: Path
 ) -> None:
     """Frames 10 to 99 are missing, or the camera was silent; each of 4 seconds or 40."""
     path = tmp_path / "gate.jsonl"
     end_s = 4.0 if missing else 40.0
     for number, told in enumerate([(0.4, end_s), gap]):
         sink = JsonlSink(path, "gate", HEADER)
-        sink.write(Break("gate", 0, make_info(live=True)))
+        sink.write(Break("gate", 0, make_info(live=live)))
         for index in range(10):
             sink.write(make_result(index, index / 25))
         sink.write(Gap("gate", "dropped" if missing else "stalled", *told, frames=90 if missing else None))
@@ -178,6 +191,43 @@ def test_a_gap_that_covers_a_part_alone_leaves_the_rest_untold(
         lines = verify_folder(tmp_path).disagreements
         assert len(lines) == number, lines
         assert all("s are in neither the frames nor the gaps" in line for line in lines)
+
+
+STUTTER_S = HOLE_S - 0.01
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "dropped", "live"),
+    [
+        ([0.04] * 99 + [STUTTER_S] + [0.04] * 400, range(100, 102), True),
+        ([0.04] * 99 + [STUTTER_S] + [0.04] * 400, [i for i in range(100, 500) if i % 3], True),
+        ([0.2] * 99 + [HOLE_STEPS * 0.2 - 0.01] + [0.2] * 400, range(100, 101), True),
+        ([1.9] + [0.04] * 500, range(1, 3), True),
+        ([1.9] + [0.04] * 9 + [0.9] + [0.04] * 500, [1, 2, 3, 11], True),
+        ([0.04] * 9 + [60.0] + [0.04] * 50, range(10, 11), False),
+    ],
+)
+def test_a_picture_that_is_dropped_after_a_stutter_is_no_disagreement(
+    steps_s: list[float], dropped: Sequence[int], live: bool, tmp_path: Path
+) -> None:
+    """A step that the producer takes for no hole has no gap: up to its limits, the first one, and all of a recording."""
+    sink, ledger = JsonlSink(tmp_path / "gate.jsonl", "gate", HEADER), CameraLedger("gate")
+    sink.write(Break("gate", 0, make_info(live=live)))
+    results = [make_result(index, float(time_s)) for index, time_s in enumerate(np.cumsum([0.0, *steps_s]))]
+    for result in results:
+        ledger.decoded(result.frame)
+    for result in results:
+        if result.frame.index in dropped:
+            ledger.drop(result.frame)
+            continue
+        for gap in ledger.settle(result.frame):
+            sink.write(gap)
+        sink.write(result)
+    for gap in ledger.finish():
+        sink.write(gap)
+    sink.write(End("gate", ledger.counts))
+    sink.close()
+    assert verify_folder(tmp_path).disagreements == ()
 
 
 def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -> None:
