@@ -37,7 +37,7 @@ def train_detector_command(
     from streampose.train.detector import train_detector
     from streampose.train.detector_config import read_recipe
 
-    if init is not None and init.exists():
+    if init is not None and init.is_file():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
     changes = {"init": init and str(init), "out": out and str(out), "steps": steps, "trust": trust or None}
     plan = read_recipe(recipe).model_copy(update={key: value for key, value in changes.items() if value is not None})

@@ -47,7 +47,7 @@ def train_pose_command(
 
     from streampose.train.pose_config import read_recipe
 
-    if init is not None and init.exists():
+    if init is not None and init.is_file():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
     root, sets = root_and_sets(data, images)
     changes: dict[str, Any] = {"out": out, "root": root, "samples": samples, "subset": subset, "init": init}

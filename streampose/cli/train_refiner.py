@@ -25,7 +25,7 @@ def train_refiner_command(
     from streampose.train.refiner import train_refiner
     from streampose.train.refiner_config import read_refiner_recipe
 
-    if model is not None and model.exists():
+    if model is not None and model.is_file():
         model = model.absolute()
     root, sets = root_and_sets(data, images)
     changes: dict[str, Any] = {"root": root, "model": model}

@@ -49,6 +49,11 @@ def local_models() -> dict[str, Path]:
     return found
 
 
+def is_name(ref: str | Path) -> bool:
+    """Whether `ref` is the name of a model, which may have a dot; not a file, though a folder may be called the same."""
+    return Path(ref).suffix not in SUFFIXES and "/" not in str(ref) and not os.path.isfile(ref)
+
+
 def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool = True) -> tuple[Manifest, Path]:
     """Manifest and weights of `ref`, verified by sha256; its refiner too, but without `refined`.
 
@@ -57,7 +62,7 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool =
     itself comes with its whole path. Raises ModelError saying what to do.
     """
     path = Path(ref)
-    if path.suffix not in SUFFIXES and not os.path.isfile(path) and "/" not in str(ref):
+    if is_name(ref):
         path = _by_name(str(ref))
     if path.suffix in (".yaml", ".yml"):
         found = manifests.load(path, refined=refined)

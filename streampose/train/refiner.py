@@ -27,7 +27,7 @@ from streampose.messages import Array
 from streampose.models import manifest as manifests
 from streampose.models.load import load_detector, load_pose
 from streampose.models.manifest import sha256_of
-from streampose.models.resolve import FOREIGN, local_models, resolve
+from streampose.models.resolve import FOREIGN, is_name, local_models, resolve
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.estimator import PoseNetwork, look
 from streampose.pose.refiner import CELLS, OUTPUTS, Refiner, features, load_refiner, mirror_points
@@ -163,7 +163,7 @@ def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
 def _place(ref: str | Path) -> tuple[Path, Path]:
     """Manifest and weights of the pose model `ref`; raises ModelError where it has not both."""
     _, weights = resolve(ref, "pose", refined=False)
-    path = Path(ref) if Path(ref).exists() else local_models().get(str(ref), Path(ref))
+    path = local_models()[str(ref)] if is_name(ref) else Path(ref)
     place = path if path.suffix in (".yaml", ".yml") else path.with_suffix(".yaml")
     if weights.suffix in FOREIGN or not place.is_file():
         raise ModelError(f"{path}: a refiner is trained for weights (.safetensors) that have a manifest beside them")

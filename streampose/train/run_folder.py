@@ -21,7 +21,7 @@ import torch
 
 from streampose.errors import DataError, SinkError, UsageError, words_of
 from streampose.evaluate.set_files import archive_of
-from streampose.models.resolve import Task, resolve
+from streampose.models.resolve import Task, is_name, resolve
 
 
 @contextmanager
@@ -76,13 +76,13 @@ def look_up(path: Path, root: Path) -> Path:
 
 
 def look_up_weights(path: Path, root: Path, task: Task) -> Path:
-    """The same for weights, which may be named as a model of this machine, too. Raises ModelError."""
-    found = look_up(path, root)
-    return (
-        resolve(path, task, refined=False)[1]
-        if not found.exists() and len(path.parts) == 1 and not path.suffix
-        else found
-    )
+    """The same for the file of weights, which may be named as a model of this machine, too. Raises ModelError."""
+    under = root / path
+    if os.path.isfile(under):
+        return under
+    if is_name(path):
+        return resolve(path, task, refined=False)[1]
+    return path if os.path.isfile(path) else under
 
 
 def finite(value: Any) -> Any:

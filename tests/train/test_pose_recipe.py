@@ -13,7 +13,7 @@ from streampose.errors import ConfigError, ModelError
 from streampose.train.pose import PoseTraining
 from streampose.train.pose_config import read_recipe
 from streampose.train.precision import pick_device
-from tests.made_models import write_pose_model
+from tests.made_models import write_detector, write_pose_model
 from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set
 
@@ -117,6 +117,34 @@ def test_a_start_named_on_the_command_line_is_looked_for_here_then_in_the_datas_
                 catch_exceptions=False,
             )
         assert str(caught.value).startswith(f"{folder / 'start.safetensors'}: not a ")
+
+
+@pytest.mark.parametrize("verb", ["pose", "detector", "refiner"])
+def test_a_folder_called_as_a_model_does_not_hide_it_nor_does_a_dot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """What is found is damaged, and the message says which."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMPOSE_WEIGHTS", str(tmp_path / "weights"))
+    write = write_detector if verb == "detector" else write_pose_model
+    weights = write(tmp_path / "weights", "yard-1.2").with_suffix(".safetensors")
+    weights.write_bytes(weights.read_bytes() + b"damage")
+    for folder in (tmp_path, tmp_path / "data"):
+        (folder / "yard-1.2").mkdir(parents=True)
+    stick_set(tmp_path / "data" / "set", 2)
+    recipes = {
+        "pose": recipe_for(tmp_path, data=["set"]).model_dump(mode="json"),
+        "detector": {"name": "a", "out": "run", "steps": 1, "data": {"sets": ["set"]}},
+        "refiner": {"model": "none", "data": ["set"]},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipes[verb]))
+    option = "--model" if verb == "refiner" else "--init"
+    with pytest.raises(ModelError, match=r"weights/yard-1\.2\.safetensors: sha256 is"):
+        CliRunner().invoke(
+            app,
+            ["train", verb, "recipe.yaml", option, "yard-1.2", "--data", str(tmp_path / "data")],
+            catch_exceptions=False,
+        )
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"])

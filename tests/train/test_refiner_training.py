@@ -22,7 +22,7 @@ from streampose.pose.refiner import CELLS, Refiner
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose import PoseTraining
 from streampose.train.pose_export import export_pose
-from streampose.train.refiner import Answers, _put, answers_of, fit, owners_of, refiner_loss
+from streampose.train.refiner import Answers, _place, _put, answers_of, fit, owners_of, refiner_loss
 from streampose.train.refiner_config import RefinerRecipe, read_refiner_recipe
 from tests.made_models import write_pose_model
 from tests.train.small_recipe import quiet, recipe_for
@@ -125,6 +125,19 @@ def test_in_a_box_of_nobody_no_joint_is_labelled() -> None:
     surer = told.clone()
     surer[1, :, 2:] = -4.0
     assert refiner_loss(surer, got, cell) < refiner_loss(told, got, cell)
+
+
+@pytest.mark.parametrize("name", ["tiny", "yard-1.2"])
+def test_a_refiner_goes_beside_the_model_of_that_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder called the same does not hide it."""
+    monkeypatch.setenv("STREAMPOSE_WEIGHTS", str(tmp_path / "weights"))
+    path = write_pose_model(tmp_path / "weights", name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for ref in (name, path, path.with_name(f"{name}.safetensors")):
+        assert _place(ref) == (path, path.with_name(f"{name}.safetensors"))
 
 
 def test_a_manifest_that_cannot_be_written_leaves_all_as_it_was(tmp_path: Path) -> None:
