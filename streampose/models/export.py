@@ -107,15 +107,18 @@ def output_at(manifest: Manifest, width: int, height: int) -> OutputSpec:
     """What the manifest says of its output, for an input of `width` x `height` pixels.
 
     The last cell of a heatmap keeps its place before the last pixel. So plain strides stay, and UDP's, of which the first
-    and the last cell lie on the first and the last pixel, change. Blur is a matter of what it was trained with.
+    and the last cell lie on the first and the last pixel, change. A shift is a part of the body, so it grows with the
+    input. Blur is a matter of what it was trained with.
     """
-    output = manifest.output
+    output, size = manifest.output, (manifest.input.width, manifest.input.height)
+    if output.shift is not None:
+        across, down = width / size[0], height / size[1]
+        shift = tuple((across * x, down * y) for x, y in output.shift)
+        output = output.model_copy(update={"shift": shift})
     if output.kind != "heatmap":
         return output
     strides = []
-    for before, now, stride in zip(
-        (manifest.input.width, manifest.input.height), (width, height), output.strides, strict=True
-    ):
+    for before, now, stride in zip(size, (width, height), output.strides, strict=True):
         last = stride * (before // CELL - 1)
         strides.append((now - before + last) / (now // CELL - 1))
     across, down = strides

@@ -68,21 +68,25 @@ def test_a_detector_at_another_size(tmp_path: Path) -> None:
     assert "(1, 5, 252)" in facts["gives"]
 
 
+@pytest.mark.parametrize("shift", [None, (4.0, -3.0)])
 @pytest.mark.parametrize(("name", "size"), [("plain", (96, 128)), ("udp", (96, 128)), ("udp", (32, 160))])
 def test_at_another_size_the_cells_of_a_heatmap_lie_where_they_lay(
-    name: str, size: tuple[int, int], tmp_path: Path
+    name: str, size: tuple[int, int], shift: tuple[float, float] | None, tmp_path: Path
 ) -> None:
-    """UDP's last cells lie on the last pixels, so the strides are others; at the old ones an ankle was pixels off."""
+    """UDP's last cells lie on the last pixels, so the strides are others; at the old ones an ankle was pixels off. Joints
+    are shifted by the same part of the input, which is 64 x 96."""
     manifest, weights = manifests.load(write_pose_model(tmp_path))
     said = published_output(name, manifest.input.width, manifest.input.height, 17)
+    said = said.model_copy(update={"shift": shift and (shift,) * 17})
     record = export(manifest.model_copy(update={"output": said}), weights, "openvino", tmp_path / "out", size)
     assert record["max_relative_difference"] <= exporting.TOLERANCE
     exported = manifests.load(tmp_path / "out" / f"tiny-{size[0]}x{size[1]}-openvino.yaml")[0]
     wanted = published_output(name, *size, 17)
     assert exported.output.strides == pytest.approx(wanted.strides, rel=1e-12)
     assert (exported.output.stride_y is None) == (wanted.stride_y is None)
+    wanted_shift = shift and ((size[0] / 64 * shift[0], size[1] / 96 * shift[1]),) * 17
     assert exported.output.model_copy(update={"stride": 4.0, "stride_y": None}) == said.model_copy(
-        update={"stride": 4.0, "stride_y": None}
+        update={"stride": 4.0, "stride_y": None, "shift": wanted_shift}
     )
 
 
