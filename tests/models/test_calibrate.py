@@ -136,6 +136,14 @@ def test_a_long_video_is_seen_evenly_to_its_end(suffix: str, gop: int, seen: lis
     np.testing.assert_allclose([second_of(frame) for frame in frames], seen, atol=3)  # AVI has no times of B frames
 
 
+@pytest.mark.parametrize(("frames", "count", "seen"), [(280, 200, 200), (230, 50, 46), (7, 10, 7), (14, 10, 10)])
+def test_a_short_video_is_seen_evenly_to_its_end(frames: int, count: int, seen: int, tmp_path: Path) -> None:
+    """With the step rounded down, of 280 frames the last 80 were never looked at."""
+    found = list(spread_frames([write_counting(tmp_path / "short.mp4", frames, 90)], count))
+    assert len(found) == seen
+    np.testing.assert_allclose([second_of(frame) for frame in found], np.arange(seen) * frames / seen, atol=3)
+
+
 def test_of_many_videos_some_are_seen(tmp_path: Path) -> None:
     """However many there are; each gave a frame at least, and all were decoded to their ends."""
     videos = [write_counting(tmp_path / f"{number:02}.mp4", 30 * number + 1, 10) for number in range(20)]
