@@ -57,8 +57,9 @@ class SourceInfo:
 class Frame:
     """One decoded picture with its times.
 
-    `index` counts the decoded frames of the camera from 0 and never restarts; `segment` grows at every break (reconnect,
-    resolution or codec change, clock jump). `pts` in `time_base` is what the source said, None where it said nothing;
+    `index` counts the frames of the camera from 0, those too that cannot be decoded, and never restarts; `segment` grows at
+    every break (reconnect, resolution or codec change, clock jump). `pts` in `time_base` is what the source said, None where
+    it said nothing;
     `pts_s` the same in seconds. `time_s` starts near 0 and is monotone over all segments of the camera.
     `wall_s` is the capture time in seconds since the Unix epoch (UTC), None with `wall_source` "none";
     `wall_uncertainty_s` its one-sigma uncertainty. `arrival_s` is `time.monotonic()` when the frame was decoded: ages

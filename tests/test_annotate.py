@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from streampose.annotate import jobs_for
 from streampose.build_sinks import check_outputs
 from streampose.cli.main import app
 from streampose.errors import PermanentSourceError, SinkError, StreamposeError, UsageError
+from streampose.export.verify import verify_folder
 from streampose.pose.skeleton import load_skeleton
 from streampose.sources.open import kind_of
 from streampose.track.offline import smooth_track
@@ -151,6 +153,32 @@ def test_a_folder_gives_one_record_and_a_picture_each(tmp_path: Path, pictures: 
         assert cv2.imread(str(drawn[0])) is not None
     footer = json.loads((tmp_path / "yard.jsonl").read_text().splitlines()[-1])
     assert footer["corrupt"] == 1
+
+
+@pytest.mark.parametrize(("codec", "suffix", "b_frames"), [("mjpeg", "avi", 0), ("h264", "mp4", 2)])
+def test_frames_after_one_that_is_damaged_keep_their_number(
+    codec: str, suffix: str, b_frames: int, tmp_path: Path
+) -> None:
+    """What goes by frame numbers (MOT, recordings of several cameras side by side) counts as the recording does."""
+    whole, damaged = tmp_path / f"whole.{suffix}", tmp_path / f"hurt.{suffix}"
+    write_video(whole, codec=codec, b_frames=b_frames, time_base=Fraction(1, 12), pts=range(24))
+    with av.open(str(whole)) as source, av.open(str(damaged), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            data = bytes(packet)
+            torn = av.Packet((data[: len(data) // 3] if codec == "h264" else b"").ljust(len(data), b"\0"))
+            hurt = torn if number in (5, 14) else packet
+            hurt.pts, hurt.dts, hurt.time_base, hurt.stream = packet.pts, packet.dts, packet.time_base, stream
+            hurt.is_keyframe = packet.is_keyframe
+            if data:
+                target.mux(hurt)
+    annotate(str(damaged), "--out", str(tmp_path / "out"))
+    frames = frames_of(tmp_path / "out" / "hurt.jsonl")
+    assert len(frames) == 22
+    assert [frame["index"] for frame in frames][-1] == 23
+    if not b_frames:  # else pictures before the damage come out after it was found, and are one too far
+        assert [frame["index"] for frame in frames] == [frame["pts"] for frame in frames]
+    assert verify_folder(tmp_path / "out").disagreements == ()
 
 
 def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -> None:

@@ -257,7 +257,7 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     usual_s = step_s
     for place in np.flatnonzero(missing | (steps > silence_s)):
         start, end = times[place], times[place + 1]
-        told = [(max(start, a), min(end, b)) for a, b in spans if a < end and b > start]
+        told = [(max(start, a), min(end, b)) for a, b in spans if (a < end and b > start) or start <= a == b <= end]
         left_s = end - start - sum(b - a for a, b in told)
         fits = left_s <= silence_s
         if missing[place] and told:
@@ -287,8 +287,8 @@ def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDAr
         dropped = sum(footer.get("dropped", {}).values())
         if decoded != count + dropped + corrupt:
             yield f"{name}: decoded {decoded} is not written {count} + dropped {dropped} + corrupt {corrupt}"
-        if len(indices) and indices[-1] >= decoded - corrupt:
-            yield f"{name}: frame {indices[-1]} cannot be among {decoded - corrupt} decoded"
+        if len(indices) and indices[-1] >= decoded:
+            yield f"{name}: frame {indices[-1]} cannot be among {decoded} decoded"
     unwritten, told = footer.get("dropped", {}).get("unwritten", 0), sum(gap.frames for gap in watch.unwritten)
     if decoded is not None and _differs(watch, unwritten, told):
         yield f"{name}: the footer counts {unwritten} frames that were not written, the gaps tell of {told}"

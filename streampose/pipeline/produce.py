@@ -177,6 +177,7 @@ class Producer:
 
     def _corrupt(self, corrupt: Corrupt) -> None:
         self._ledger.corrupt(corrupt.frames)
+        self._index += corrupt.frames
         if corrupt.until_s is not None:
             self._ends_s = corrupt.until_s + (self._offset_s or 0.0)
         if not self._live:

@@ -128,7 +128,7 @@ def without(kind: str) -> Callable[[list[dict[str, Any]]], None]:
         (without("gap"), "gap_s is 3.4 in the footer and 0.000000 by its lines"),
         (without("footer"), "no footer: the run was cut short; its counts cannot be proven"),
         (put(-1, decoded=113), "decoded 113 is not written 100 + dropped 10 + corrupt 2"),
-        (put(-2, index=200), "frame 200 cannot be among 110 decoded"),
+        (put(-2, index=200), "frame 200 cannot be among 112 decoded"),
         (put(-1, complete=False, error="killed"), "the record says it is not complete: killed"),
         (put(-1, watched_s=8.0), "watched_s is 8.0 in the footer and 7.360000"),
         (put(52, start=1.0), "lies in the gap 1.000 to 2.400 s"),
