@@ -22,7 +22,7 @@ from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules, Sweeper
 from streampose.sinks.video_file import check_extension, check_preset
-from streampose.sources.open import PICTURE_SUFFIXES, address_of, kind_of
+from streampose.sources.open import address_of, kind_of, pictures_in
 
 log = logging.getLogger(__name__)
 SHORTEST_SEGMENT_S = 1.0
@@ -261,10 +261,9 @@ def _pictures(camera: CameraConfig) -> list[Path]:
     if os.path.isfile(path):
         return [path] if kind_of(camera.analysed_url) == "images" else []
     try:
-        found = [file for name in os.listdir(path) if (file := path / name).suffix.lower() in PICTURE_SUFFIXES]
+        return pictures_in(path, camera.only)
     except (OSError, ValueError):
         return []  # no folder, or one that may not be read: whoever opens it says so
-    return [file for file in found if camera.only is None or file.name in camera.only]
 
 
 def _sources(config: Config) -> list[Path]:

@@ -20,7 +20,7 @@ import numpy as np
 from streampose.errors import PermanentSourceError
 from streampose.messages import Image, SourceInfo
 from streampose.sources.base import Corrupt, Picture, check_there
-from streampose.sources.open import PICTURE_SUFFIXES
+from streampose.sources.open import pictures_in
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ _SUBSEC_TIME_ORIGINAL = 0x9291
 class ImageSource:
     """A picture, or the pictures in a folder (not those of folders in it): `time_s` is the index, `file` the name.
 
-    `only` names the pictures of the folder that are wanted, letter by letter; what is not there is said. What does not
-    decode is a `Corrupt` and keeps its place in time; the others come all the same.
+    `only` names the pictures of the folder that are wanted, letter by letter; what is not there is said. Without it, hidden
+    files are left out. What does not decode is a `Corrupt` and keeps its place in time; the others come all the same. Of a
+    file of several pictures the first is taken, which is said at the end.
     """
 
     def __init__(self, path: str | Path, only: Collection[str] | None = None) -> None:
@@ -81,16 +82,17 @@ class ImageSource:
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         """Every picture in natural order (picture 2 before picture 10)."""
         before: tuple[int, ...] | None = None
+        several: list[tuple[Path, str]] = []
         for index, file in enumerate(self._files):
             if stopped():
-                return
+                break
             try:
                 image, taken_s = read_picture(file)
             except ValueError as error:
                 yield Corrupt(f"{file.name} cannot be decoded ({error})", float(index))
                 continue
-            if self._only is not None or self._path.is_file():
-                _say_what_is_left_out(file)
+            if left_out := _left_out(file):
+                several.append((file, left_out))
             jump = "" if before is None or before == image.shape else "the pictures differ in size"
             before = image.shape
             yield Picture(
@@ -105,6 +107,11 @@ class ImageSource:
                 file=file.name,
                 jump=jump,
             )
+        if len(several) == 1:
+            say_once(f"{several[0][0]}: {several[0][1]}")
+        elif several:
+            first, more = several[0][0].name, len(several) - 1
+            say_once(f"{self._path}: {first} and {more} more hold several pictures; the first of each is taken")
 
     def close(self) -> None:
         self._files = []
@@ -114,11 +121,9 @@ class ImageSource:
         if self._path.is_file():
             return [self._path]
         try:
-            names = [entry for entry in self._path.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES]
-            wanted = [entry for entry in names if entry.is_file() and (self._only is None or entry.name in self._only)]
+            files = sorted(pictures_in(self._path, self._only), key=natural_order)
         except PermissionError:
             raise PermanentSourceError(f"{self._path} may not be read; check its permissions", kind="auth") from None
-        files = sorted(wanted, key=natural_order)
         missing = ", ".join(sorted((self._only or set()) - {entry.name for entry in files}))
         if missing and not files:
             raise PermanentSourceError(f"{self._path} holds none of the pictures {missing}", kind="not_found")
@@ -132,20 +137,19 @@ class ImageSource:
         return files
 
 
-def _say_what_is_left_out(path: Path) -> None:
-    """A picture that was given by its name may be one that moves, or many pages."""
+def _left_out(path: Path) -> str:
+    """What is not taken of a file that moves, or has many pages; nothing of others."""
     import PIL.Image
 
     with PIL.Image.open(path) as opened:
         if opened.format == "MPO":  # a phone's, with what it needs itself
-            return
+            return ""
         try:
             pictures = getattr(opened, "n_frames", 1)
         except Exception:  # noqa: BLE001  (damage behind the first, which was read)
-            return
-    if pictures > 1:
-        more = "; under a name with .apng it is a video" if opened.format == "PNG" else ""
-        say_once(f"{path}: {pictures} pictures in it; the first is taken{more}")
+            return ""
+    video = {"PNG": "; under a name with .apng it is a video", "GIF": "; given by its name it is a video"}
+    return f"{pictures} pictures in it; the first is taken{video.get(opened.format or '', '')}" if pictures > 1 else ""
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:
@@ -156,6 +160,7 @@ def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:
 
 def read_picture(path: Path) -> tuple[Image, float | None]:
     """(H, W, 3) BGR uint8, turned as its EXIF orientation says, and when it was taken (Unix seconds) if EXIF says.
+    What is transparent shows white.
 
     Raises ValueError, in one line, where the file cannot be read, is no picture, or is damaged or cut off.
     """
@@ -207,6 +212,8 @@ def orientation_of(data: bytes) -> int:
 
 
 def _bgr(picture: PillowImage) -> Image:
+    import PIL.Image
+
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):  # Pillow would clip 16 bits, not scale them
         values = np.asarray(picture, np.float64)
         top = float(values.max(initial=0, where=np.isfinite(values)))
@@ -217,6 +224,10 @@ def _bgr(picture: PillowImage) -> Image:
             np.uint8
         )
         return np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+    if picture.has_transparency_data:  # the colours below it are whatever the program left there
+        white_below = PIL.Image.new("RGBA", picture.size, "white")
+        white_below.alpha_composite(picture.convert("RGBA"))
+        picture = white_below
     rgb = np.asarray(picture.convert("RGB"), np.uint8)
     return np.ascontiguousarray(rgb[:, :, ::-1])
 

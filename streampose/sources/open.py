@@ -43,8 +43,27 @@ PICTURE_SUFFIXES = frozenset(
         ".ico",
     }
 )
-MOVING = frozenset({".gif", ".apng"})  # alone they are videos, in a folder pictures
+MOVING = frozenset({".gif", ".apng"})  # in a folder they are pictures, alone videos where they move
 RECORDED = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv", ".gif"})
+VIDEO_SUFFIXES = (RECORDED - PICTURE_SUFFIXES) | {".ts", ".mts", ".m2ts", ".flv", ".asf", ".mjpeg", ".mjpg"}
+UNREAD_SUFFIXES = frozenset(  # of pictures: libav shows a tile or the thumbnail in them as a video of one frame
+    {
+        ".heic",
+        ".heif",
+        ".hif",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+        ".orf",
+        ".rw2",
+        ".pef",
+        ".srw",
+    }
+)
+_STILL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # those with a signature
 
 
 def address_of(url: str | int) -> str:
@@ -63,7 +82,8 @@ def address_of(url: str | int) -> str:
 
 
 def kind_of(url: str | int) -> Kind:
-    """What `url` names. Raises PermanentSourceError for a scheme that nothing here reads."""
+    """What `url` names; a file whose suffix does not tell is a picture where it holds one that does not move. Raises
+    PermanentSourceError for a scheme and for a format of pictures that nothing here reads."""
     text = address_of(url)
     if text.startswith("test:"):
         return "synthetic"
@@ -80,7 +100,34 @@ def kind_of(url: str | int) -> Kind:
     suffix = Path(text).suffix.lower()
     if os.path.isdir(text) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
         return "images"
-    return "video"
+    if suffix in UNREAD_SUFFIXES:
+        raise PermanentSourceError(f"{text}: {suffix} is not read; convert it to JPEG", kind="usage")
+    return "images" if suffix not in VIDEO_SUFFIXES and _is_still(text) else "video"
+
+
+def _is_still(path: str) -> bool:
+    """Whether the file `path` is a picture by its content, and not one that moves."""
+    if not os.path.isfile(path):
+        return False
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path, formats=_STILL_FORMATS) as opened:
+            return opened.format not in ("GIF", "PNG") or not getattr(opened, "is_animated", False)
+    except Exception:  # noqa: BLE001  (damage, over which Pillow's readers stumble in every way that Python knows)
+        return False
+
+
+def pictures_in(folder: Path, only: Collection[str] | None = None) -> list[Path]:
+    """The pictures of `folder` in any order: those with the suffix of one, hidden ones left out, or those that `only`
+    names, letter by letter. Raises OSError."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if (not file.name.startswith(".") if only is None else file.name in only)
+        and (file.suffix.lower() in PICTURE_SUFFIXES or (only is not None and _is_still(str(file))))
+    ]
+    return [file for file in files if file.is_file()]
 
 
 def is_live(url: str | int) -> bool:

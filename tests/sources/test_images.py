@@ -239,23 +239,66 @@ def test_floating_point_is_scaled_to_its_range(tmp_path: Path, white: float) -> 
     [
         ("webp", "the first is taken"),
         ("png", "the first is taken; under a name with .apng it is a video"),
+        ("gif", "the first is taken; given by its name it is a video"),
         ("tif", "taken"),
     ],
 )
-def test_a_picture_that_moves_is_said_where_it_is_given_by_its_name(
+def test_a_file_of_several_pictures_is_said(
     tmp_path: Path, suffix: str, said: str, alone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "streampose")
     path = tmp_path / f"x.{suffix}"
     first, *others = (PIL.Image.fromarray(picture(number)[:, :, ::-1]) for number in range(3))
     first.save(path, save_all=True, append_images=others)
-    assert len(watch(tmp_path)) == 1
-    assert caplog.messages == []
+    save(tmp_path / "z.png", 4)
     for _ in range(2):
-        watch(*((path, None) if alone else (tmp_path, [path.name])))
+        watch(path if alone else tmp_path)
+        watch(tmp_path, [path.name])
     (line,) = caplog.messages
     assert line.startswith(f"{path}: 3 pictures in it")
     assert line.endswith(said)
+
+
+def test_many_files_of_several_pictures_are_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streampose")
+    first, *others = (PIL.Image.fromarray(picture(number)[:, :, ::-1]) for number in range(3))
+    for name in ("x.gif", "y.tif", "z.webp"):
+        first.save(tmp_path / name, save_all=True, append_images=others)
+    save(tmp_path / "a.png", 1)
+    assert len(watch(tmp_path)) == 4
+    assert caplog.messages == [f"{tmp_path}: x.gif and 2 more hold several pictures; the first of each is taken"]
+
+
+def test_hidden_files_are_left_out_unless_they_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", 1)
+    save(tmp_path / ".b.jpg", 2)
+    (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")  # AppleDouble
+    assert [item.file for item in watch(tmp_path) if isinstance(item, Picture)] == ["a.jpg"]
+    assert len(watch(tmp_path)) == 1
+    assert [item.file for item in watch(tmp_path, [".b.jpg"]) if isinstance(item, Picture)] == [".b.jpg"]
+
+
+def test_a_picture_without_a_suffix_is_taken_where_it_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg", 1)
+    save(tmp_path / "photo", 2, format="PNG")
+    assert [item.file for item in watch(tmp_path, ["photo"]) if isinstance(item, Picture)] == ["photo"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [("png", "RGBA"), ("png", "LA"), ("png", "P"), ("png", "RGB"), ("webp", "RGBA"), ("tif", "RGBA"), ("gif", "RGBA")],
+)
+def test_what_is_transparent_shows_white(tmp_path: Path, suffix: str, mode: str) -> None:
+    """Only the left half is opaque."""
+    stored = PIL.Image.new("RGBA", (64, 32), (10, 10, 10, 0))
+    stored.paste((40, 40, 40, 255), (0, 0, 32, 32))
+    if mode == "RGB":  # one colour stands for what is transparent
+        stored.convert(mode).save(tmp_path / f"x.{suffix}", transparency=(10, 10, 10))
+    else:
+        (stored.quantize(4) if mode == "P" else stored.convert(mode)).save(tmp_path / f"x.{suffix}", lossless=True)
+    image, _ = read_picture(tmp_path / f"x.{suffix}")
+    assert np.abs(image[:, :32].astype(int) - 40).max() <= 2
+    assert (image[:, 32:] == 255).all()
 
 
 def test_a_tiff_torn_behind_its_first_page_is_a_picture(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import urllib.parse
 from pathlib import Path
 
@@ -88,6 +89,50 @@ def test_a_file_goes_before_what_its_name_could_mean(
     source.close()
     with pytest.raises(PermanentSourceError, match="not known"):
         kind_of("foo://a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "pictures", "kind"),
+    [
+        ("one.gif", "GIF", 1, "images"), ("moving.GIF", "GIF", 3, "video"),
+        ("one.apng", "PNG", 1, "images"), ("moving.apng", "PNG", 3, "video"),
+        ("photo", "JPEG", 1, "images"), ("photo.png~", "PNG", 1, "images"), ("scan.2024", "TIFF", 3, "images"),
+        ("moving", "GIF", 3, "video"), ("moving.webp", "WEBP", 3, "images"),
+    ],
+)  # fmt: skip
+def test_a_picture_that_does_not_move_is_none_of_the_videos(
+    name: str, form: str, pictures: int, kind: str, tmp_path: Path
+) -> None:
+    first, *others = (PIL.Image.new("RGB", (64, 48), colour) for colour in ("red", "green", "blue")[:pictures])
+    more = {"save_all": True, "append_images": others} if others else {}
+    first.save(tmp_path / name, form, **more)
+    assert kind_of(str(tmp_path / name)) == kind
+    source = open_source(str(tmp_path / name))
+    info = source.open()
+    source.close()
+    assert (info.kind, info.width, info.height) == (kind, 64, 48)
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.rec", "clip.mjpeg"])
+def test_a_video_is_one_whatever_its_name(name: str, tmp_path: Path) -> None:
+    if name.endswith(".mjpeg"):  # one picture after the other
+        PIL.Image.new("RGB", (64, 48)).save(tmp_path / "one.jpg")
+        (tmp_path / name).write_bytes((tmp_path / "one.jpg").read_bytes() * 3)
+    else:
+        write_video(tmp_path / "a.mp4", frames=3)
+        (tmp_path / "a.mp4").rename(tmp_path / name)
+    assert kind_of(str(tmp_path / name)) == "video"
+
+
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "b.dng", "c.Cr2"])
+def test_a_picture_of_a_format_that_is_not_read_is_no_video_of_one_frame(name: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", frames=1)
+    path = (tmp_path / "a.mp4").rename(tmp_path / name)
+    said = f"{path}: {path.suffix.lower()} is not read; convert it to JPEG"
+    with pytest.raises(PermanentSourceError, match=f"^{re.escape(said)}$"):
+        open_source(str(path))
+    (tmp_path / "folder.heic").mkdir()
+    assert kind_of(str(tmp_path / "folder.heic")) == "images"
 
 
 def test_a_folder_goes_before_a_webcam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
