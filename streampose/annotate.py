@@ -23,11 +23,10 @@ from streampose.redact import redact_url
 from streampose.sinks.paths import fill
 from streampose.sinks.pictures import annotated_name
 from streampose.sources.base import check_there
-from streampose.sources.open import PICTURE_SUFFIXES, RECORDED, address_of, kind_of
+from streampose.sources.open import UNREAD_SUFFIXES, VIDEO_SUFFIXES, address_of, kind_of, pictures_in
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_VIDEOS = (RECORDED - PICTURE_SUFFIXES) | {".ts", ".mts", ".m2ts", ".flv", ".asf"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +55,61 @@ def recorded(text: str | Path) -> Path:
     return path
 
 
+def check_printable(paths: Sequence[Path]) -> None:
+    """Say which of `paths` hold nobody who could be printed; raises UsageError where none does."""
+    if videos := [path for path in paths if kind_of(str(path)) == "video"]:
+        said = f"--print: {_first_of(videos)}: no picture; the people of a recording are in its JSONL"
+        if len(videos) == len(paths):
+            raise UsageError(said)
+        log.warning("%s", said)
+
+
 def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Sequence[str]) -> list[Job]:
-    """A job for each video and for each folder of pictures; raises UsageError where two results collide. Says which videos
-    of a folder are left out."""
+    """A job for each video and for each folder of pictures, under a camera's name of its own; raises UsageError where two
+    results collide. Says what of a folder is left out."""
     grouped: dict[Path, list[Path]] = {}
     jobs: list[Job] = []
     taken: dict[str, Path] = {}
+    cameras: set[str] = set()
+
+    def add(stem: str, path: Path, only: Sequence[str] | None = None) -> None:
+        stem = _claim(stem, path, taken)
+        name = camera_name(stem)
+        camera = next(n for n in (name, *(f"{name}-{i + 2}" for i in range(len(cameras)))) if n not in cameras)
+        cameras.add(camera)
+        jobs.append(_job(stem, camera, path, out, only, overlay, settings))
+
     for path in paths:
         if path.is_dir():
-            _say_left_out(path)
-            jobs.append(_job(_claim(path.resolve().name, path, taken), path, out, None, overlay, settings))
+            _say_left_out(path, out)
+            add(path.resolve().name, path)
         elif kind_of(str(path)) == "images":
             grouped.setdefault(path.parent, []).append(path)
         else:
-            jobs.append(_job(_claim(path.stem, path, taken), path, out, None, overlay, settings))
+            add(path.stem, path)
     for folder, files in grouped.items():
-        stem = _claim(folder.resolve().name or "pictures", folder, taken)
-        jobs.append(_job(stem, folder, out, [file.name for file in files], overlay, settings))
+        add(folder.resolve().name or "pictures", folder, [file.name for file in files])
     if overlay:
         _check_pictures(jobs, out)
     return jobs
 
 
-def _say_left_out(folder: Path) -> None:
-    videos = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in _VIDEOS)
-    if videos:
-        more = f" and {len(videos) - 1} more" if len(videos) > 1 else ""
+def _say_left_out(folder: Path, out: Path) -> None:
+    """What a folder holds beside its pictures that may have been meant, hidden files and the folder of the results aside."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    if videos := [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES]:
         log.warning(
-            "%s: of a folder pictures are taken; %s%s left out, name videos one by one", folder, videos[0], more
+            "%s: of a folder pictures are taken; %s left out, name videos one by one", folder, _first_of(videos)
         )
+    if unread := [entry for entry in entries if entry.suffix.lower() in UNREAD_SUFFIXES]:
+        log.warning("%s: %s left out, of a format that is not read; convert to JPEG", folder, _first_of(unread))
+    inner = [entry for entry in entries if entry.is_dir() and entry.resolve() != out.resolve()]
+    if inner := [entry for entry in inner if os.access(entry, os.R_OK | os.X_OK) and pictures_in(entry)]:
+        log.warning("%s: pictures in folders inside it are left out (%s); name those, too", folder, _first_of(inner))
+
+
+def _first_of(entries: Sequence[Path]) -> str:
+    return entries[0].name + (f" and {len(entries) - 1} more" if len(entries) > 1 else "")
 
 
 def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
@@ -119,7 +144,15 @@ def _claim(stem: str, path: Path, taken: dict[str, Path]) -> str:
     return stem
 
 
-def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: bool, settings: Sequence[str]) -> Job:
+def _job(
+    stem: str,
+    camera: str,
+    path: Path,
+    out: Path,
+    only: Sequence[str] | None,
+    overlay: bool,
+    settings: Sequence[str],
+) -> Job:
     jsonl = out / f"{stem}.jsonl"
     pictures = path.is_dir()
     sinks: list[dict[str, Any]] = [{"jsonl": {"path": _literal(jsonl)}}]
@@ -127,7 +160,6 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
         sinks.append({"pictures": {"path": _literal(out)}})
     elif overlay:
         sinks.append({"record": {"path": _literal(out / f"{stem}.mp4")}})
-    camera = camera_name(stem)
     data: dict[str, Any] = {
         "cameras": {camera: {"url": _literal(path), "only": only and [*map(_literal, only)], "policy": "lossless"}},
         "smooth": {"offline": not pictures, "enabled": not pictures},
@@ -136,8 +168,7 @@ def _job(stem: str, path: Path, out: Path, only: Sequence[str] | None, overlay: 
     apply_overrides(data, settings)
     if pictures and isinstance(data["smooth"], dict):
         data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
-    names = only if only is not None else sorted(p.name for p in path.iterdir()) if pictures else ()
-    files = tuple(path / name for name in dict.fromkeys(names) if Path(name).suffix.lower() in PICTURE_SUFFIXES)
+    files = tuple(sorted(pictures_in(path, only))) if pictures else ()
     config = validate(expand(data))
     records = [fill(options.path, camera) for _, options in config.sinks if isinstance(options, JsonlConfig)]
     return Job(config, records[0] if records else None, path if pictures else None, files)

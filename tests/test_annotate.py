@@ -11,6 +11,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
@@ -282,18 +283,68 @@ def test_a_path_that_is_not_there_is_said_before_anything_is_loaded(tmp_path: Pa
         annotate("rtsp://me:secret@cam/1", "--out", str(tmp_path))
 
 
-def test_videos_in_a_folder_of_pictures_are_said_to_be_left_out(
+def test_what_a_folder_holds_beside_its_pictures_is_said_to_be_left_out(
     tmp_path: Path, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs_for([pictures], tmp_path / "out", overlay=True, settings=[])
     assert caplog.messages == []
     folder = tmp_path / "mixed"
-    folder.mkdir()
-    for name in ("b.MP4", "a.mkv", "one.jpg", "moving.gif"):
+    for name in ("b.MP4", "a.mkv", "one.jpg", "moving.gif", "._a.mkv", "._c.HEIC", "d.HEIC", "c.dng", "e.nef"):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"")
-    jobs_for([folder], tmp_path / "out", overlay=True, settings=[])
-    (said,) = caplog.messages
-    assert said == f"{folder}: of a folder pictures are taken; a.mkv and 1 more left out, name videos one by one"
+    for inner in ("100", "101", "out", ".thumbs", "notes"):
+        (folder / inner).mkdir()
+        (folder / inner / ("a.txt" if inner == "notes" else "a.jpg")).write_bytes(b"")
+    (job,) = jobs_for([folder], folder / "out", overlay=True, settings=[])
+    assert caplog.messages == [
+        f"{folder}: of a folder pictures are taken; a.mkv and 1 more left out, name videos one by one",
+        f"{folder}: c.dng and 2 more left out, of a format that is not read; convert to JPEG",
+        f"{folder}: pictures in folders inside it are left out (100 and 1 more); name those, too",
+    ]
+    assert [file.name for file in job.files] == ["moving.gif", "one.jpg"]
+
+
+def test_a_photograph_that_cannot_be_read_is_no_video_of_nobody(tmp_path: Path, pictures: Path) -> None:
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes((pictures / "one.jpg").read_bytes())
+    with pytest.raises(PermanentSourceError, match=r"IMG_1\.HEIC: \.heic is not read; convert it to JPEG$"):
+        annotate(str(path), "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_still_picture_keeps_its_people_whatever_its_name(tmp_path: Path, pictures: Path) -> None:
+    with PIL.Image.open(pictures / "one.jpg") as whole:
+        whole.save(tmp_path / "still.gif")
+        whole.save(tmp_path / "photo", "PNG")
+    printed = json.loads(
+        annotate(*(str(tmp_path / n) for n in ("still.gif", "photo")), "-o", str(tmp_path / "out"), "--print")
+    )
+    assert printed.keys() == {"still.gif", "photo"}
+    assert all(people["bounding_box"] for people in printed.values())
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".jsonl", ".png", ".png"]
+    assert not (tmp_path / "out" / "photo").exists()
+
+
+def test_of_a_recording_nobody_is_printed_and_that_is_said(
+    tmp_path: Path, short_clip: Path, pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = f"--print: {short_clip.name}: no picture; the people of a recording are in its JSONL"
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"):
+        annotate(str(short_clip), "--out", str(tmp_path / "out"), "--print")
+    assert not (tmp_path / "out").exists()
+    both = [str(short_clip), str(pictures / "one.jpg"), "--out", str(tmp_path / "out"), "--no-overlay", "--print"]
+    assert json.loads(annotate(*both)).keys() == {"one.jpg"}
+    assert said in caplog.messages
+
+
+def test_recordings_of_like_names_are_cameras_apart(tmp_path: Path, short_clip: Path) -> None:
+    paths = [tmp_path / name for name in ("a.mp4", "_a.mp4", "a-2.mp4")]
+    for path in paths:
+        path.write_bytes(short_clip.read_bytes())
+    template = f"sinks.jsonl.path={tmp_path}/out/{{camera}}.jsonl"
+    jobs = jobs_for(paths, tmp_path / "out", overlay=True, settings=[template])
+    assert [[*job.config.cameras] for job in jobs] == [["a"], ["a-2"], ["a-2-2"]]
+    assert [job.jsonl and job.jsonl.name for job in jobs] == ["a.jsonl", "a-2.jsonl", "a-2-2.jsonl"]
 
 
 def test_the_second_file_of_a_recording_is_not_that_of_another(tmp_path: Path) -> None:
@@ -329,12 +380,11 @@ def test_what_cannot_be_opened_is_said_once_and_costs_no_earlier_result(
     for path in earlier:
         path.write_text("made before")
     for source in (torn, empty):
-        done = CliRunner().invoke(
-            app, ["annotate", str(source), "--out", str(tmp_path / "out"), "--print", *FAST, *more]
-        )
+        print_ = ["--print"] if source == empty else []
+        done = CliRunner().invoke(app, ["annotate", str(source), "--out", str(tmp_path / "out"), *print_, *FAST, *more])
         assert isinstance(done.exception, StreamposeError)
         assert (str(done.exception), done.exception.exit_code) == ("1 source failed, as said above", 3)
-        assert done.stdout.splitlines() == ["{}"]
+        assert done.stdout.splitlines() == (["{}"] if print_ else [])
     said = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert [next(source for source in (torn, empty) if str(source) in line) for line in said] == [torn, empty]
     assert [path.read_text() for path in earlier] == ["made before"] * 3

@@ -36,7 +36,7 @@ def annotate(
     A video gives OUT/<stem>.jsonl and OUT/<stem>.mp4, smoothed without lag (--set smooth.offline=false turns that off).
     Pictures and folders give one OUT/<folder>.jsonl and a picture each.
     """
-    from streampose.annotate import by_name, jobs_for, people_of_pictures, recorded
+    from streampose.annotate import by_name, check_printable, jobs_for, people_of_pictures, recorded
     from streampose.build import check_recordings
     from streampose.build_models import load_models
     from streampose.build_sinks import check_outputs, first_files
@@ -46,7 +46,10 @@ def annotate(
     if {"{", "}"} & set(str(out)):
         raise UsageError(f"--out {out}: a brace in it would make it a template; name a folder without one")
     started_s = time.monotonic()
-    jobs = jobs_for([recorded(path) for path in paths], out, overlay=overlay, settings=settings or [])
+    inputs = [recorded(path) for path in paths]
+    if print_:
+        check_printable(inputs)
+    jobs = jobs_for(inputs, out, overlay=overlay, settings=settings or [])
     for job in jobs:
         check_outputs(job.config)
     begun = frozenset(path for job in jobs for path in first_files(job.config))
