@@ -188,18 +188,18 @@ def open_keypoint_set(
             people = [_reordered(person, order) for person in people]
         if not people and not faults:
             faults.append("no annotated person in it")
-        raise_faults([f"{path}: {fault}" for fault in faults])
+        raise_faults(faults, f"{path}: ")
     except BaseException:
         files.close()
         raise
     return KeypointSet(path, pictures, people, joints, files)
 
 
-def raise_faults(faults: Sequence[str]) -> None:
-    """Raise DataError, a line for each of the first ten `faults`, where there are any."""
+def raise_faults(faults: Sequence[str], where: str = "") -> None:
+    """Raise DataError, a line that begins with `where` for each of the first ten `faults`, where there are any."""
     if faults:
         more = [f"... and {len(faults) - 10} more"] if len(faults) > 10 else []
-        raise DataError(*faults[:10], *more)
+        raise DataError(*(where + line for line in [*faults[:10], *more]))
 
 
 def _name_of(path: Path) -> str:

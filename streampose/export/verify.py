@@ -8,9 +8,11 @@ What retention took from the beginning, and what a run that goes on has not clos
 from __future__ import annotations
 
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ _SILENCE_STEPS = 10.0
 _HOLE_S = 0.3  # a step that is longer, and so many times the usual one, has a gap, too, unless it is the first one
 _HOLE_STEPS = 4.0
 _SAME_RUN_S = 60.0  # wall and camera time of one run stray less from each other; another run began at another time
+_start, _end = itemgetter(0), itemgetter(1)
 _KEEPS = ("keep", "keep_bytes", "min_free")
 
 
@@ -242,10 +245,12 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     """Every frame lies outside the gaps, and what lies between frames too far apart is told by them, but for a silence that
     needs no gap; where frames are missing, for the step of the frame before, and about as much as two steps elsewhere."""
     name, spans = watch.camera, merge(watch.gaps)
+    instants = sorted(
+        start for start, end in watch.gaps if start == end
+    )  # a damaged frame between two that follow closely
     for start, end in merge(watch.gaps, touching=False):
-        inside = np.flatnonzero((times > start + _EXACT_S) & (times < end - _EXACT_S))
-        if len(inside):
-            first = inside[0]
+        first = int(np.searchsorted(times, start + _EXACT_S, "right"))
+        if first < len(times) and times[first] < end - _EXACT_S:
             yield f"{name}: frame {indices[first]} at {times[first]:.3f} s lies in the gap {start:.3f} to {end:.3f} s"
     if len(times) < 2:
         return
@@ -257,7 +262,9 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     usual_s = step_s
     for place in np.flatnonzero(missing | (steps > silence_s)):
         start, end = times[place], times[place + 1]
-        told = [(max(start, a), min(end, b)) for a, b in spans if (a < end and b > start) or start <= a == b <= end]
+        near = spans[bisect_right(spans, start, key=_end) : bisect_left(spans, end, key=_start)]
+        told = [(max(start, a), min(end, b)) for a, b in near]
+        told = told or [(at, at) for at in instants[bisect_left(instants, start) : bisect_right(instants, end)][:1]]
         left_s = end - start - sum(b - a for a, b in told)
         fits = left_s <= silence_s
         if missing[place] and told:

@@ -159,6 +159,24 @@ def test_a_frame_exactly_between_two_gaps_lies_in_neither(tmp_path: Path) -> Non
     assert "gate: frame 1 at 1.500 s lies in the gap 0.000 to 3.000 s" in lines
 
 
+def test_a_damaged_frame_between_two_that_follow_closely_is_told_by_a_gap_without_length(tmp_path: Path) -> None:
+    """A decoder that holds pictures back finds the damage before it gives those in front of it."""
+    path = tmp_path / "gate.jsonl"
+    sink = JsonlSink(path, "gate", HEADER)
+    sink.write(Break("gate", 0, make_info()))
+    for index in (0, 1, 3, 4, 6):
+        if index == 3:
+            sink.write(Gap("gate", "corrupt", 0.08, 0.08, 1))
+        if index == 6:
+            sink.write(Gap("gate", "corrupt", 0.16, 0.2, 1))
+        sink.write(make_result(index, {3: 0.08, 4: 0.12, 6: 0.2}.get(index, index / 25)))
+    sink.write(End("gate", Counts(decoded=7, corrupt=2)))
+    assert verify_folder(tmp_path).disagreements == ()
+    edit(path, lambda records: records.remove(next(record for record in records if record["type"] == "gap")))
+    lines = verify_folder(tmp_path).disagreements
+    assert "gate: 1 frames between 0.040 and 0.080 s are in neither the frames nor the gaps" in lines
+
+
 @pytest.mark.parametrize(
     ("missing", "live", "gap"),
     [
