@@ -11,6 +11,7 @@ import errno
 import glob
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,6 +20,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from streampose.errors import ConfigError, SinkError
+from streampose.sinks.write_lock import is_locked_elsewhere, lock
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _KNOWN = ("camera", "date", "time")
@@ -146,7 +148,7 @@ class Names:
 
     def claim(self, first: Path) -> Path:
         """A rolled file to write, until `release`: `first`, or the next of its name (see `numbered`) that is neither there
-        nor another's. Rolled files never overwrite one another."""
+        nor another's. It is made, empty, so that no other run takes it at the same moment. Raises SinkError."""
         return next(path for path in names_of(first) if self._claimed(path, path == first))
 
     def _claimed(self, path: Path, is_first: bool) -> bool:
@@ -154,10 +156,13 @@ class Names:
             if path in self._writing:
                 return False
             self._writing.add(path)  # before the look, so that no two find the same one free
-        if os.path.exists(path) or (not is_first and self.is_first(path)):
-            self.release(path)
-            return False
-        return True
+        claimed = False
+        try:
+            claimed = (is_first or not self.is_first(path)) and _make_new(path)
+        finally:
+            if not claimed:
+                self.release(path)
+        return claimed
 
     def release(self, path: Path) -> None:
         """The file is closed; one that was not claimed may be released, too."""
@@ -181,22 +186,50 @@ def make_folder(path: Path) -> None:
 
 
 def create(path: Path) -> int:
-    """Make an empty file, and the folder that it lies in; gives its descriptor, for writing. Raises SinkError.
+    """Make an empty file, and the folder that it lies in; gives its descriptor, for writing. It is locked until that is
+    closed (`write_lock.py`). Raises SinkError, also where another run has it locked."""
+    return _create(path, 0)
 
-    A retention may take the folder, or those above it, in between, for they are empty.
-    """
+
+def _make_new(path: Path) -> bool:
+    """Make an empty file, unless there is one; whether there was none."""
+    try:
+        os.close(_create(path, os.O_EXCL))
+    except SinkError as error:
+        if isinstance(error.__cause__, FileExistsError) and os.path.lexists(path):
+            return False
+        raise
+    return True
+
+
+def _create(path: Path, flags: int) -> int:
+    """As `create`. A retention may take the folder, or those above it, in between, for they are empty."""
     tries = 0
     while True:
         tries += 1
         try:
             make_folder(path)
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            return _emptied(path, flags)
         except SinkError as error:
             if not isinstance(error.__cause__, FileNotFoundError | FileExistsError) or tries == _TRIES:
                 raise
         except OSError as error:
             if not isinstance(error, FileNotFoundError) or tries == _TRIES:
                 raise cannot_write(path, error) from error
+
+
+def _emptied(path: Path, flags: int) -> int:
+    """The descriptor of a file that is made, or emptied once nobody else is known to write it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe or device is whatever it is
+            if not lock(fd):
+                raise _written_elsewhere(path)
+            os.ftruncate(fd, 0)
+    except (OSError, SinkError):
+        os.close(fd)
+        raise
+    return fd
 
 
 def check_apart(path: Path, sources: Iterable[Path]) -> None:
@@ -208,16 +241,26 @@ def check_apart(path: Path, sources: Iterable[Path]) -> None:
 def check_writable(path: Path) -> None:
     """Make the folder of `path` and see that a file can be written there, leaving what is in it as it is.
 
-    Raises SinkError, one line, so that a run need not find out at its first frame.
+    Raises SinkError, one line, so that a run need not find out at its first frame. What this process writes itself (a reload
+    asks again) it may go on writing.
     """
     make_folder(path)
     try:
         if path.is_file():
-            os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                if is_locked_elsewhere(fd):
+                    raise _written_elsewhere(path)
+            finally:
+                os.close(fd)
         elif not path.exists():  # a device or pipe is whatever it is
             tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _written_elsewhere(path: Path) -> SinkError:
+    return SinkError(f"{path}: is being written by another run; end that one or choose another path")
 
 
 def cannot_write(path: Path | str, error: OSError) -> SinkError:

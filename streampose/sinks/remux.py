@@ -22,7 +22,7 @@ from streampose.errors import SinkError
 from streampose.sinks.paths import Names, cannot_write, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, forget_deleted
-from streampose.sinks.video_file import check_extension, close_container, describe, open_container, release
+from streampose.sinks.video_file import OpenVideo, check_extension, describe
 
 log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
@@ -94,7 +94,7 @@ class Remuxer:
         self._given_up = given_up
         self._clock = clock
         self._lock = threading.Lock()  # held by the reader that writes; nobody waits for it, since it may be stuck
-        self._container: av.container.OutputContainer | None = None
+        self._file: OpenVideo | None = None
         self._path = Path()
         self._codec = ""
         self._source: av.VideoStream | None = None
@@ -137,7 +137,7 @@ class Remuxer:
         if dts is None or packet.time_base is None:
             return  # a packet without any time cannot be placed; the next key frame begins anew
         set_back = not self._held and self._clock_set(dts, packet.time_base)
-        other = self._container is None or stream is not self._source or set_back
+        other = self._file is None or stream is not self._source or set_back
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
         if packet.is_keyframe and (other or resized or (self._roller is not None and self._roller.due(wall_s))):
             self._finish()
@@ -163,12 +163,12 @@ class Remuxer:
 
     def _mux(self, copy: av.Packet[av.stream.Stream], dts: int) -> None:
         """Write a packet of our own, its times counted from the file's beginning."""
-        assert self._container is not None
+        assert self._file is not None
         if self._last_dts < 0:
             self._first_dts = dts
         copy.dts = dts - self._first_dts
         copy.pts = copy.dts if copy.pts is None else max(copy.pts - self._first_dts, copy.dts)
-        self._container.mux(copy)
+        self._file.container.mux(copy)
         self._last_dts = dts - self._first_dts
 
     def _clock_set(self, dts: int, time_base: Fraction) -> bool:
@@ -187,14 +187,14 @@ class Remuxer:
             self._retention.sweep(self._clock())
         if self._roller is not None:
             forget_deleted(self._outputs)
-        self._container = open_container(path, describe(self.camera, 0.0, wall_s, "source"))
+        self._file = OpenVideo(path, describe(self.camera, 0.0, wall_s, "source"))
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context
         self._source, self._last_dts = stream, -1
         self._size = (context.width, context.height)
         try:
-            self._target = self._container.add_stream_from_template(stream)
+            self._target = self._file.container.add_stream_from_template(stream)
         except ValueError as error:
             raise self._unfit() from error
         sets = parameter_sets(packet, context.name, context.extradata)
@@ -218,23 +218,23 @@ class Remuxer:
 
     def _finish(self) -> None:
         self._release_held(None)
-        container, self._container = self._container, None
+        file, self._file = self._file, None
         self._source = self._target = None
-        if container is None:
+        if file is None:
             return
-        close_container(container, self._path)
+        file.close()
         self._names.release(self._path)
 
     def _fail(self, error: SinkError | av.error.FFmpegError) -> None:
         self._held = []
-        container, self._container = self._container, None
+        file, self._file = self._file, None
         if isinstance(error, SinkError):
             self.error = error
         else:
             self.error = cannot_write(self._path, OSError(error.errno, str(error)))
             if self._last_dts < 0 and error.errno == errno.EINVAL:
                 self.error = self._unfit()
-        if container is not None:
-            release(container, self._path)
+        if file is not None:
+            file.release()
         self._names.release(self._path)
         log.error("recording of the source stream of %s ended: %s", self.camera, self.error)

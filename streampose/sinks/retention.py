@@ -15,6 +15,7 @@ from pathlib import Path
 
 from streampose.errors import words_of
 from streampose.sinks.paths import Names, Rolled
+from streampose.sinks.write_lock import is_being_written
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,8 @@ def decide(files: Iterable[Kept], rules: Rules, now_s: float, free: int, writing
 class Retention:
     """Deletes the oldest recordings of `places`, whose videos and records may share one, so that they go together.
 
-    What is being written (`names` are those of the run) and what is another camera's stays. What it cannot delete it says
-    once and leaves. Any thread may sweep; while one does, another leaves it to that one.
+    What is being written (`names` are those of the run; other runs lock theirs) and what is another camera's stays. What it
+    cannot delete it says once and leaves. Any thread may sweep; while one does, another leaves it to that one.
     """
 
     def __init__(self, places: Sequence[Rolled], rules: Rules, names: Names) -> None:
@@ -106,7 +107,7 @@ class Retention:
 
     def _sweep(self, now_s: float) -> list[Path]:
         self._last_sweep_s = now_s
-        doomed = decide(self._find(), self._rules, now_s, self._free(), self._names.writing())
+        doomed = self._doomed(now_s)
         if not doomed:
             return []
         if not self._announced:
@@ -116,6 +117,19 @@ class Retention:
         size = _size(sum(kept.size for kept in doomed))
         log.warning("retention: deleting %d recordings, %s, oldest first from %s", len(doomed), size, doomed[0].path)
         return [kept.path for kept in doomed if self._delete(kept.path)]
+
+    def _doomed(self, now_s: float) -> list[Kept]:
+        """What the rules say, without what another run is writing; only files whose turn it is are looked at for that."""
+        files, free = self._find(), self._free()
+        writing, seen = set(self._names.writing()), set[Path]()
+        while True:
+            doomed = decide(files, self._rules, now_s, free, writing)
+            unseen = [kept.path for kept in doomed if kept.path not in seen]
+            busy = [path for path in unseen if is_being_written(path)]
+            if not busy:
+                return doomed
+            writing.update(busy)
+            seen.update(unseen)
 
     def _find(self) -> list[Kept]:
         found: dict[Path, Kept] = {}

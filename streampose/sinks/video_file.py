@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import weakref
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -56,17 +57,38 @@ def check_preset(preset: str) -> None:
         raise ConfigError(f'record.preset: "{preset}" is none of x264\'s; known are {", ".join(PRESETS)}')
 
 
-def open_container(path: Path, metadata: Mapping[str, str]) -> av.container.OutputContainer:
-    """A new container with `metadata`; raises SinkError where it cannot be made."""
-    os.close(create(path))
-    try:
-        container = av.open(
-            str(path), "w", format=FORMATS[check_extension(path).suffix.lower()], options=container_options(path)
-        )
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    container.metadata.update(metadata)
-    return container
+class OpenVideo:
+    """A new container with `metadata`, and the lock on its file. Raises SinkError where it cannot be made."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
+        self.path = path
+        self._fd = create(path)
+        self._unlock = weakref.finalize(self, os.close, self._fd)
+        try:
+            self.container = av.open(
+                str(path), "w", format=FORMATS[check_extension(path).suffix.lower()], options=container_options(path)
+            )
+        except OSError as error:
+            self._unlock()
+            raise cannot_write(path, error) from error
+        self.container.metadata.update(metadata)
+
+    def close(self) -> None:
+        """Finish the file; raises SinkError where its end does not fit, after taking back what is half written."""
+        try:
+            self.container.close()
+        except av.error.FFmpegError as error:
+            self.release()
+            raise cannot_write(self.path, OSError(error.errno, str(error))) from error
+        self._unlock()
+
+    def release(self) -> None:
+        """Let go of a file that cannot be written on, as far as it plays."""
+        with contextlib.suppress(av.error.FFmpegError):  # the end does not fit either; that the disk said no is known
+            self.container.close()
+        with contextlib.suppress(OSError):  # trimming is a kindness to strict players, most stop at the half fragment
+            trim_to_whole_fragments(self.path)
+        self._unlock()
 
 
 def describe(camera: str, start_s: float, wall_s: float | None, mode: str) -> dict[str, str]:
@@ -107,7 +129,7 @@ class VideoFile:
                 f"{path}: pictures of {size[0]}x{size[1]} are too large for H.264, which has {MOST_SIDE} pixels a side; "
                 "give the video a `size`"
             )
-        self._container: av.container.OutputContainer | None = open_container(path, metadata)
+        self._file: OpenVideo | None = OpenVideo(path, metadata)
         width, height = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._padded = (height - size[1], width - size[0])
         self._planes = np.empty((height + height // 2, width), np.uint8)
@@ -115,7 +137,7 @@ class VideoFile:
         self._frame_of = av.VideoFrame.from_ndarray if height % 4 else av.VideoFrame.from_numpy_buffer
         rate = Fraction(fps if fps and fps > 0 else 25).limit_denominator(1001)
         options = _encoder_options(crf, preset, float(rate))
-        stream = self._container.add_stream("libx264", rate=rate, options=options)
+        stream = self._file.container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = TIME_BASE
         context = stream.codec_context
@@ -147,39 +169,21 @@ class VideoFile:
 
     def close(self) -> None:
         """Flush the encoder and finish the file; may be called twice. Raises SinkError where the rest does not fit."""
-        if self._container is None:
+        if self._file is None:
             return
         self._encode(None)
-        container, self._container = self._container, None
-        close_container(container, self.path)
+        file, self._file = self._file, None
+        file.close()
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
-        assert self._container is not None
+        assert self._file is not None
         try:
             for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+                self._file.container.mux(packet)
         except av.error.FFmpegError as error:
-            container, self._container = self._container, None
-            if container is not None:
-                release(container, self.path)
+            file, self._file = self._file, None
+            file.release()
             raise cannot_write(self.path, OSError(error.errno, str(error))) from error
-
-
-def close_container(container: av.container.OutputContainer, path: Path) -> None:
-    """Finish a file; raises SinkError where its end does not fit, after taking back what is half written."""
-    try:
-        container.close()
-    except av.error.FFmpegError as error:
-        release(container, path)
-        raise cannot_write(path, OSError(error.errno, str(error))) from error
-
-
-def release(container: av.container.OutputContainer, path: Path) -> None:
-    """Let go of a file that cannot be written on, as far as it plays."""
-    with contextlib.suppress(av.error.FFmpegError):  # the end does not fit either; that the disk said no is known
-        container.close()
-    with contextlib.suppress(OSError):  # trimming is a kindness to strict players, most stop at the half fragment
-        trim_to_whole_fragments(path)
 
 
 def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from made_results import make_result
 
 from streampose.build_sinks import check_outputs, first_files
 from streampose.config import validate
-from streampose.errors import SinkError
+from streampose.errors import ConfigError, SinkError
+from streampose.sinks.base import Sink
+from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
-from streampose.sinks.paths import Names, check_writable, numbered
+from streampose.sinks.paths import Names, check_writable, create, numbered
+from streampose.sinks.record import RecordSink
+from streampose.sinks.video_file import VideoFile
 
 
 def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -147,3 +156,94 @@ def test_what_is_read_is_not_written_over(
         return
     with pytest.raises(SinkError, match="this is what is read, and would be lost"):
         check_outputs(config)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from made_results import make_result
+from streampose.pose.skeleton import load_skeleton
+from streampose.sinks.draw import DrawSkeleton
+from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.record import RecordSink
+coco, path = load_skeleton("coco17"), sys.argv[1]
+if path.endswith(".jsonl"):
+    sink = JsonlSink(path, "gate", {})
+else:
+    sink = RecordSink(path, "gate", DrawSkeleton(coco.sides, coco.edges))
+sink.write(make_result(0, 0.0))
+print("begun", flush=True)
+sys.stdin.read()
+sink.close()
+"""
+
+
+@contextmanager
+def another_run(path: Path) -> Iterator[None]:
+    """Another process that has begun to write the record or video `path`."""
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])])}
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+@pytest.mark.parametrize("name", ["gate.jsonl", "gate.mp4", "gate.mkv"])
+def test_what_another_run_is_writing_is_refused_and_left_alone(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    config = validate({"cameras": {"gate": {"url": "test:people"}}, "sinks": [{sink_of(path): {"path": str(path)}}]})
+    with another_run(path):
+        before = path.read_bytes()
+        for attempt in (lambda: check_outputs(config), lambda: create(path)):
+            with pytest.raises(SinkError, match=rf"{name}: is being written by another run"):
+                attempt()
+        assert path.read_bytes() == before
+    check_outputs(config)
+    os.close(create(path))
+    assert path.stat().st_size == 0
+
+
+def sink_of(path: Path) -> str:
+    return "jsonl" if path.suffix == ".jsonl" else "record"
+
+
+@pytest.mark.parametrize("name", ["gate.jsonl", "gate.mp4"])
+def test_a_reload_may_ask_for_what_this_run_is_writing(name: str, tmp_path: Path, skeleton: DrawSkeleton) -> None:
+    path = tmp_path / name
+    sink: Sink = JsonlSink(path, "gate", {}) if path.suffix == ".jsonl" else RecordSink(path, "gate", skeleton)
+    sink.write(make_result(0, 0.0))
+    check_writable(path)
+    sink.close()
+
+
+def test_devices_and_pipes_are_written_by_as_many_as_like(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for path in (Path("/dev/null"), tmp_path / "pipe"):
+        for fd in (create(path), create(path)):
+            os.close(fd)
+    os.close(reader)
+
+
+def test_a_video_that_cannot_be_begun_leaves_its_file_free(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        VideoFile(tmp_path / "gate.mp4", (64, 48), start_s=0.0, metadata={}, preset="fastest")
+    os.close(create(tmp_path / "gate.mp4"))
+
+
+def test_two_runs_that_roll_at_one_moment_take_two_files(tmp_path: Path) -> None:
+    """Each has names of its own, and neither has begun to write."""
+    first = tmp_path / "deep" / "02-30-00.mp4"
+    assert [Names().claim(first).name for _ in range(3)] == ["02-30-00.mp4", "02-30-00-2.mp4", "02-30-00-3.mp4"]
+    (tmp_path / "file").touch()
+    names = Names()
+    with pytest.raises(SinkError, match="a part of that path is a file"):
+        names.claim(tmp_path / "file" / "02-30-00.mp4")
+    assert not names.writing()

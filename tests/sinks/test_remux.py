@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streampose.sinks import remux
 from streampose.sinks.remux import Remuxer, dts_before, source_template
+from streampose.sinks.video_file import OpenVideo
 
 
 def make_video(path: Path, codec: str = "libx264", frames: int = 120, noise: bool = False, **options: str) -> None:
@@ -231,13 +231,13 @@ def test_a_reader_that_is_given_up_while_it_closes_a_file_begins_no_other(
     gone: list[Path] = []
     remuxer = Remuxer(tmp_path / "out.mp4", "gate", given_up=lambda: bool(gone))
     feed(tmp_path / "source.mp4", remuxer)
-    close = remux.close_container
+    close = OpenVideo.close
 
-    def late(container: av.container.OutputContainer, path: Path) -> None:
-        close(container, path)
-        gone.append(path)
+    def late(file: OpenVideo) -> None:
+        close(file)
+        gone.append(file.path)
 
-    monkeypatch.setattr(remux, "close_container", late)
+    monkeypatch.setattr(OpenVideo, "close", late)
     assert feed(tmp_path / "source.mp4", remuxer) == 50
     assert gone == [tmp_path / "out.mp4"]
     assert remuxer.outputs() == (str(tmp_path / "out.mp4"),)

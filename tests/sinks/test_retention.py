@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -304,3 +305,18 @@ def test_a_file_is_begun_in_a_folder_that_is_taken_away_meanwhile(
         os.close(create(path))
         assert path.is_file()
         assert len(made) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_another_run_is_writing_stays_and_counts(tmp_path: Path) -> None:
+    """`create` locks what it makes; the names of this run do not know of it."""
+    files = [make_file(fill(f"{tmp_path}/{{camera}}.mp4", "gate", 1.79e9 + age), age) for age in (300, 200, 100)]
+    oldest = create(files[0])
+    os.write(oldest, b"x" * 1000)
+    os.utime(files[0], (1.8e9 - 300, 1.8e9 - 300))
+    names = Names()
+    retention = Retention([names.roll(f"{tmp_path}/{{camera}}.mp4", "gate")], Rules(keep_bytes=2000), names)
+    assert retention.sweep(1.8e9) == files[1:2]
+    os.close(oldest)
+    assert retention.sweep(1.8e9) == []
+    assert Retention(retention.places, Rules(keep_s=0.0), names).sweep(1.8e9) == [files[0], files[2]]

@@ -1,0 +1,76 @@
+"""The lock on a file that is written: by it other runs know not to empty or delete it.
+
+It is an open file description lock of Linux on one byte far behind every end. A lock of the whole file (`flock`) would, on
+an SMB share, keep readers from it, and the muxer that writes through a descriptor of its own. Where there are no such locks
+nobody knows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+from pathlib import Path
+
+if sys.platform == "linux":
+    import fcntl
+
+_FLOCK = struct.Struct("hhqqi0q")  # type, whence, start, length, pid: struct flock of fcntl(2)
+_BYTE = 1 << 62
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+def lock(fd: int) -> bool:
+    """Lock the file of `fd`, which is open for writing, until it is closed; False where it is locked through another
+    descriptor."""
+    if sys.platform == "linux":
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            if error.errno not in _NO_LOCKS:
+                raise
+    return True
+
+
+def is_locked(fd: int) -> bool:
+    """Whether the file of `fd` is locked through another descriptor, of whichever process."""
+    if sys.platform != "linux":
+        return False
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))
+    except OSError:
+        return False  # no locks there
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def is_locked_elsewhere(fd: int) -> bool:
+    """Whether another process has locked the file of `fd`."""
+    return is_locked(fd) and not _is_written_here(fd)
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether somebody has locked the file `path`; one that cannot be opened is taken for free."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return is_locked(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_written_here(fd: int) -> bool:
+    """Whether this process has the file of `fd` open for writing elsewhere, too; the lock does not tell whose it is."""
+    status = os.fstat(fd)
+    for other in (int(name) for name in os.listdir("/proc/self/fd")):
+        try:
+            same = other != fd and os.path.samestat(status, os.fstat(other))
+            if same and fcntl.fcntl(other, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+                return True
+        except OSError:  # closed since the listing
+            continue
+    return False
