@@ -85,9 +85,13 @@ class DataError(StreamposeError):
 
 
 class SinkError(StreamposeError):
-    """An output cannot be written."""
+    """An output cannot be written. `lost`: so many of the results that were taken before are not in it after all."""
 
     exit_code = 6
+
+    def __init__(self, message: str, lost: int = 0) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class InterruptedRun(StreamposeError):

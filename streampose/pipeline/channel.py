@@ -61,6 +61,7 @@ class Channel(Generic[T]):
         self._readable = threading.Condition(self._lock)
         self._writable = threading.Condition(self._lock)
         self._closed = False
+        self._unused: int | None = None
         self._put = self._frames_put = self._got = self._dropped = self._peak = 0
         self._taken_s = time.monotonic()  # when the reader last took something, or could have first
 
@@ -111,6 +112,11 @@ class Channel(Generic[T]):
                 raise ChannelClosed(self.name)
             return self.capacity if self.policy == "latest" else self.capacity - self._frames
 
+    def unused(self) -> int | None:
+        """Of how many of the frames, the last that were put, the reader made nothing; None before an abort."""
+        with self._lock:
+            return self._unused
+
     def idle_s(self) -> float:
         """Seconds since the reader took something, or since the first of what waits came if that is later."""
         with self._lock:
@@ -151,10 +157,12 @@ class Channel(Generic[T]):
             self._writable.notify_all()
         self.on_ready()
 
-    def abort(self) -> None:
-        """End now: what waits is dropped (and counted), every blocked put and get wakes with ChannelClosed."""
+    def abort(self, lost: int = 0) -> None:
+        """End now: what waits is dropped (and counted), every blocked put and get wakes with ChannelClosed. `lost`: of so
+        many frames that it took last the reader has made nothing."""
         with self._lock:
             self._dropped += len(self._items)
+            self._unused = (self._unused or 0) + self._frames + lost
             self._items.clear()
             self._frames = 0
             self._closed = True

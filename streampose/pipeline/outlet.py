@@ -3,13 +3,15 @@
 A recording waits, for nothing of it may be lost. A live camera gives a sink that has no room `PATIENCE_S` seconds to take
 something; then its results are passed over until it does. What it misses is a gap of its record with the cause
 `unwritten`, so that the record still adds up, and a `Missed` for the other sinks of the camera. Nobody waits for it again
-until it has caught up, so that one which takes a result now and then does not slow the cameras down.
+until it has caught up, so that one which takes a result now and then does not slow the cameras down. A sink that has ended
+(its disk is full) misses the rest, and what it took and made nothing of.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,6 +20,7 @@ from streampose.pipeline.channel import Channel, ChannelClosed
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 1.0  # a sink of a live camera that takes nothing for so long is passed over
+_REMEMBERED = 256  # results: what waits in front of a sink, and what an encoder and a fragment of a video hold
 UNWRITTEN: GapCause = "unwritten"  # the cause of the gaps, and the word by which the counts tell of their results
 
 
@@ -35,8 +38,9 @@ class _Stretch:
 class Outlet:
     """Hands the results and words of one camera to one sink. Written by one thread; others may read the attributes.
 
-    `patience_s` None: the sink is waited for. `missed` counts the results that it was not given; `behind_since_s` is the
-    monotonic time since when it is passed over, None while it keeps up. `closed`: it takes nothing more.
+    `patience_s` None: the sink is waited for. `missed` counts the results that it was not given, or made nothing of before
+    it ended; `behind_since_s` is the monotonic time since when it is passed over, None while it keeps up. `closed`: it takes
+    nothing more.
     """
 
     def __init__(
@@ -53,12 +57,14 @@ class Outlet:
         self._admitted = True
         self._stretch: _Stretch | None = None
         self._missed_before = 0  # when it was last passed over
+        self._recent: deque[tuple[float, float | None]] = deque(maxlen=_REMEMBERED)  # the times of what it was given
 
     def admit(self, message: PoseResult | Control) -> Missed | None:
         """See whether the sink gets `message`, waiting for room where it is waited for; `put` follows. Gives what it missed
-        before, for the other sinks, where that ends here: with a result that it gets, a gap, or the end."""
-        if self.closed:
-            return None
+        before, for the other sinks, where that ends here: with a result that it gets, a gap, or the end; where it has ended,
+        with the end alone."""
+        if self._channel.unused() is not None:
+            self._end()
         if isinstance(message, PoseResult):
             frame = message.frame
             self._admitted = self._has_room()
@@ -67,7 +73,7 @@ class Outlet:
                 return None
             return self._told(frame.time_s, frame.wall_s)
         stretch = self._stretch
-        if isinstance(message, Gap) and stretch is not None and message.start_s >= stretch.last_s:
+        if isinstance(message, Gap) and stretch is not None and not self.closed and message.start_s >= stretch.last_s:
             return self._told(message.start_s, message.wall_start_s)
         if isinstance(message, End):
             self._caught_up("had not caught up when the camera ended")
@@ -85,7 +91,12 @@ class Outlet:
         try:
             self._channel.put(message)
         except ChannelClosed:
-            self.closed = True
+            self._end()
+            if isinstance(message, PoseResult):
+                self._miss(message.frame)
+            return
+        if isinstance(message, PoseResult):
+            self._recent.append((message.frame.time_s, message.frame.wall_s))
 
     def holds(self, frames: int) -> bool:
         """Whether the sink is waited for and has no room for so many results; a `latest` channel takes all. Any thread may
@@ -112,20 +123,37 @@ class Outlet:
         """Nothing more comes; the sink takes what waits and ends."""
         self._channel.close()
 
+    def _end(self) -> None:
+        """The sink has ended. Of what it was given last it made nothing, which came before anything that it was not given
+        and has not been told of yet."""
+        if self.closed:
+            return
+        self.closed, self.behind_since_s = True, None
+        unused = self._channel.unused() or 0
+        lost = list(self._recent)[-unused:] if unused else []
+        for time_s, wall_s in reversed(lost if self._records() else []):
+            self._lack(time_s, wall_s)
+
+    def _records(self) -> bool:
+        """Whether it lacks what it was not given; to a window nothing but the newest matters."""
+        return self._channel.policy != "latest"
+
     def _has_room(self) -> bool:
+        if self.closed:
+            return False
         try:
             room = self._channel.room(self._patience_s if self.behind_since_s is None else 0.0)
         except ChannelClosed:
-            self.closed = True
+            self._end()
             return False
         if room == self._channel.capacity:
             self._caught_up("has caught up")
         return room > 0
 
     def _miss(self, frame: Frame) -> None:
-        if self.closed:
+        if not self._records():
             return
-        if self.behind_since_s is None:
+        if self.behind_since_s is None and not self.closed:
             idle_s = self._channel.idle_s()
             self.behind_since_s = time.monotonic() - idle_s
             self._missed_before = self.missed
@@ -133,13 +161,20 @@ class Outlet:
                 "%s of %s: has taken nothing for %.1f s; results go on without it until it does: see to the disk",
                 self.sink, self.camera, idle_s,
             )  # fmt: skip
+        self._lack(frame.time_s, frame.wall_s)
+
+    def _lack(self, time_s: float, wall_s: float | None) -> None:
+        """Count a result, which comes before or after all those that were not told of yet."""
         self.missed += 1
         stretch = self._stretch
         if stretch is None:
-            self._stretch = _Stretch(frame.time_s, frame.wall_s, frame.time_s, frame.wall_s, 1)
+            self._stretch = _Stretch(time_s, wall_s, time_s, wall_s, 1)
+            return
+        if time_s < stretch.start_s:
+            stretch.start_s, stretch.wall_start_s = time_s, wall_s
         else:
-            stretch.last_s, stretch.wall_last_s = frame.time_s, frame.wall_s
-            stretch.frames += 1
+            stretch.last_s, stretch.wall_last_s = time_s, wall_s
+        stretch.frames += 1
 
     def _caught_up(self, how: str) -> None:
         if self.behind_since_s is not None:

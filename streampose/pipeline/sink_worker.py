@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from streampose.errors import StreamposeError
+from streampose.errors import SinkError, StreamposeError
 from streampose.messages import PoseResult
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.lane import Result
@@ -26,6 +26,7 @@ class SinkWorker:
         self.age = Meter()
         self.error: Exception | None = None
         self.ended = False
+        self._lost = 0
 
     def run(self) -> None:
         try:
@@ -33,7 +34,7 @@ class SinkWorker:
         except Exception as error:  # noqa: BLE001  (a worker boundary: one sink ends, the others go on)
             self._fail(error)
         finally:
-            self.inbox.abort()
+            self.inbox.abort(self._lost)
             try:
                 self.sink.close()
             except Exception as error:  # noqa: BLE001  (as above)
@@ -57,7 +58,11 @@ class SinkWorker:
                 message = self.inbox.get()
             except ChannelClosed:
                 return
-            self.sink.write(message)
+            try:
+                self.sink.write(message)
+            except Exception as error:
+                self._lost = isinstance(message, PoseResult) + (error.lost if isinstance(error, SinkError) else 0)
+                raise
             if isinstance(message, PoseResult):
                 frame = message.frame
                 self.age.add(time.monotonic() - (frame.arrival_s if frame.captured_s is None else frame.captured_s))

@@ -263,8 +263,8 @@ def _written_elsewhere(path: Path) -> SinkError:
     return SinkError(f"{path}: is being written by another run; end that one or choose another path")
 
 
-def cannot_write(path: Path | str, error: OSError) -> SinkError:
-    """The one line for an output that cannot be written: what, why, and what would be right."""
+def cannot_write(path: Path | str, error: OSError, lost: int = 0) -> SinkError:
+    """The one line for an output that cannot be written: what, why, and what would be right. `lost` as in SinkError."""
     advice = {
         errno.ENOSPC: "the disk is full; free some space or write elsewhere",
         errno.EDQUOT: "the disk quota is used up; free some space or write elsewhere",
@@ -281,4 +281,4 @@ def cannot_write(path: Path | str, error: OSError) -> SinkError:
     why = advice.get(error.errno or 0)
     if why is None:
         why = (os.strerror(error.errno) if error.errno else str(error)) + "; choose a path that can be written"
-    return SinkError(f"{path}: cannot be written: {why}")
+    return SinkError(f"{path}: cannot be written: {why}", lost)

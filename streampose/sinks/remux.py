@@ -168,7 +168,7 @@ class Remuxer:
             self._first_dts = dts
         copy.dts = dts - self._first_dts
         copy.pts = copy.dts if copy.pts is None else max(copy.pts - self._first_dts, copy.dts)
-        self._file.container.mux(copy)
+        self._file.mux(copy)
         self._last_dts = dts - self._first_dts
 
     def _clock_set(self, dts: int, time_base: Fraction) -> bool:

@@ -58,7 +58,11 @@ def check_preset(preset: str) -> None:
 
 
 class OpenVideo:
-    """A new container with `metadata`, and the lock on its file. Raises SinkError where it cannot be made."""
+    """A new container with `metadata`, and the lock on its file. Raises SinkError where it cannot be made.
+
+    `muxed` counts the packets; the first `whole` of them are in the file, whatever becomes of it: the muxer keeps a fragment
+    or cluster until a packet begins the next.
+    """
 
     def __init__(self, path: Path, metadata: Mapping[str, str]) -> None:
         self.path = path
@@ -72,6 +76,16 @@ class OpenVideo:
             self._unlock()
             raise cannot_write(path, error) from error
         self.container.metadata.update(metadata)
+        self.muxed = self.whole = 0
+        self._size = 0
+
+    def mux(self, packet: av.Packet[av.stream.Stream]) -> None:
+        """Hand a packet to the muxer."""
+        self.container.mux(packet)
+        size = os.fstat(self._fd).st_size
+        if size > self._size:
+            self._size, self.whole = size, self.muxed
+        self.muxed += 1
 
     def close(self) -> None:
         """Finish the file; raises SinkError where its end does not fit, after taking back what is half written."""
@@ -79,7 +93,7 @@ class OpenVideo:
             self.container.close()
         except av.error.FFmpegError as error:
             self.release()
-            raise cannot_write(self.path, OSError(error.errno, str(error))) from error
+            raise cannot_write(self.path, OSError(error.errno, str(error)), self.muxed - self.whole) from error
         self._unlock()
 
     def release(self) -> None:
@@ -179,11 +193,11 @@ class VideoFile:
         assert self._file is not None
         try:
             for packet in self._stream.encode(frame):
-                self._file.container.mux(packet)
+                self._file.mux(packet)
         except av.error.FFmpegError as error:
             file, self._file = self._file, None
             file.release()
-            raise cannot_write(self.path, OSError(error.errno, str(error))) from error
+            raise cannot_write(self.path, OSError(error.errno, str(error)), self.frames - file.whole) from error
 
 
 def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:

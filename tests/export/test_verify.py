@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from streampose.pipeline.lane import Result
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.outlet import Outlet
 from streampose.pipeline.produce import HOLE_S, HOLE_STEPS
+from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.workers import WorkerGroup
 from streampose.pose.skeleton import load_skeleton
 from streampose.sinks.draw import DrawOptions, DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
@@ -583,3 +587,54 @@ def test_what_a_sink_that_hung_lacks_must_be_told(
     edit(hung / "gate.jsonl", change)
     lines = verify_folder(hung).disagreements
     assert any(words in line for line in lines), lines
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk on which no file grows beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_what_a_sink_that_ended_on_a_full_disk_lacks_is_told(
+    ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also what waited before it, what the encoder held, and the half fragment that was taken back."""
+    coco = load_skeleton("coco17")
+    video = tmp_path / f"gate.{ending}"
+    workers = [
+        SinkWorker("gate", sink, Channel[Result](sink.name, 8, "lossless"))
+        for sink in (
+            JsonlSink(tmp_path / "gate.jsonl", "gate", HEADER),
+            RecordSink(video, "gate", DrawSkeleton(coco.sides, coco.edges)),
+        )
+    ]
+    lane, _, _ = make_lane("gate")
+    lane.outputs[:] = [Outlet("gate", worker.sink.name, worker.inbox) for worker in workers]
+    noise = np.random.default_rng(0)
+    with largest_file(1_000_000), WorkerGroup() as group:
+        for worker in workers:
+            group.start(worker.sink.name, worker.run)
+        lane.put_out(Break("gate", 0, make_info()))
+        for index in range(150):
+            image = noise.integers(0, 255, (120, 160, 3)).astype(np.uint8)
+            lane.put_out(make_result(index, image=image))
+        lane.put_out(End("gate", Counts(decoded=150)))
+        for output in lane.outputs:
+            output.close()
+    assert "record of gate ended" in caplog.text
+    missed = [json.loads(line) for line in (tmp_path / "gate.jsonl").read_text().splitlines() if '"missed"' in line]
+    written = read_video(video)
+    assert written is not None
+    lacking = sum(line["frames"] for line in missed)
+    held = 0 if ending == "mp4" else 25  # nobody knows how much of a second of Matroska was written
+    assert 150 - len(written.times_s) <= lacking <= 150 - len(written.times_s) + held
+    assert 25 <= len(written.times_s) < 125
+    verdict = verify_folder(tmp_path)
+    assert verdict.disagreements == ()
+    assert "150 frames in 1 record" in verdict.facts[0]

@@ -171,12 +171,41 @@ def test_who_has_taken_nothing_for_long_is_passed_over_at_once() -> None:
     assert time.monotonic() - outlet.behind_since_s >= FOR_EVER_S
 
 
-def test_a_sink_that_has_ended_is_left_alone() -> None:
-    outlet, channel = make(0.0, 1)
-    for index in range(3):
+def test_what_a_sink_that_has_ended_lacks_is_told_once_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Of what it took last it made nothing, what waited is lost, and what it missed before and since."""
+    outlet, channel = make(0.0, 2)
+    for index in range(2):
         tell(outlet, result(index, index))
-    channel.abort()
-    assert tell(outlet, result(3, 3)) == []
-    assert outlet.closed
-    assert tell(outlet, End("gate", Counts(4))) == []
+    channel.get_batch(2)
+    for index in range(2, 6):  # there is room for two
+        tell(outlet, result(index, index))
     assert outlet.missed == 2
+    channel.abort(1)
+    assert tell(outlet, Gap("gate", "dropped", 7, 9)) == [], "cameras drop frames for weeks"
+    assert outlet.closed
+    assert outlet.behind_since_s is None
+    for index in range(9, 12):
+        assert tell(outlet, result(index, index)) == []
+    told = tell(outlet, End("gate", Counts(12)))
+    assert told == [Missed("jsonl", Gap("gate", "unwritten", 1, 11, 8, 1e9 + 1, 1e9 + 11, "jsonl took nothing"))]
+    assert outlet.missed == 8
+    assert len(caplog.records) == 1, "nobody waits for it, and that it ended is said by itself"
+
+
+def test_a_sink_that_ends_after_the_last_result_lacks_what_waited() -> None:
+    outlet, channel = make(0.0, 2)
+    tell(outlet, result(0, 0))
+    channel.get()
+    tell(outlet, result(1, 1))
+    channel.abort()
+    (missed,) = tell(outlet, End("gate", Counts(2)))
+    assert (missed.gap.start_s, missed.gap.end_s, missed.gap.frames) == (1, 1, 1)
+
+
+def test_a_window_that_is_closed_lacks_nothing() -> None:
+    channel: Channel[Result] = Channel("display:gate", 1, "latest")
+    outlet = Outlet("gate", "display", channel)
+    tell(outlet, result(0, 0))
+    channel.abort()
+    assert tell(outlet, result(1, 1)) == tell(outlet, End("gate", Counts(2))) == []
+    assert outlet.missed == 0
