@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import av
@@ -19,7 +18,6 @@ import pytest
 
 from streampose.errors import PermanentSourceError, SourceError, TransientSourceError
 from streampose.sinks.remux import Remuxer
-from streampose.sources import decoder, libav
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
@@ -442,25 +440,3 @@ def test_a_secure_scheme_to_a_plain_server_is_a_tls_failure_where_libav_says_so(
         av.logging.set_level(None)
     assert error.kind == kind
     assert isinstance(error, TransientSourceError)
-
-
-def test_an_input_device_is_a_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No webcam is at hand: another of libav's input devices, which paints, goes the same way as V4L2."""
-    monkeypatch.setattr(libav, "WEBCAM_DEVICE", "lavfi")
-    monkeypatch.setattr(decoder, "KEY_WAIT_S", 0.1)  # it marks no key frames, for which five seconds would be waited
-    source = VideoSource("testsrc=size=320x240:rate=25,realtime", QUICK, webcam=True)
-    info = source.open()
-    assert (info.kind, info.live, info.width, info.height) == ("webcam", True, 320, 240)
-    pictures = [item for item in islice(source.frames(lambda: False), 10) if isinstance(item, Picture)]
-    source.close()
-    assert len(pictures) >= 9
-    assert {picture.image.shape for picture in pictures} == {(240, 320, 3)}
-    steps = np.diff([picture.time_s for picture in pictures])
-    assert steps == pytest.approx([0.04] * len(steps), abs=1e-3)
-    assert pictures[0].image.std() > 20  # a test card, not a flat field
-
-
-def test_a_webcam_that_is_not_there_may_come_later() -> None:
-    source = VideoSource("/dev/video97", QUICK, webcam=True)
-    with pytest.raises(TransientSourceError, match="plug it in"):
-        source.open()
