@@ -103,9 +103,16 @@ def _say_left_out(folder: Path, out: Path) -> None:
         )
     if unread := [entry for entry in entries if entry.suffix.lower() in UNREAD_SUFFIXES]:
         log.warning("%s: %s left out, of a format that is not read; convert to JPEG", folder, _first_of(unread))
-    inner = [entry for entry in entries if entry.is_dir() and entry.resolve() != out.resolve()]
-    if inner := [entry for entry in inner if os.access(entry, os.R_OK | os.X_OK) and pictures_in(entry)]:
+    inner = [entry for entry in entries if os.path.isdir(entry) and os.path.realpath(entry) != os.path.realpath(out)]
+    if inner := [entry for entry in inner if _holds_pictures(entry)]:
         log.warning("%s: pictures in folders inside it are left out (%s); name those, too", folder, _first_of(inner))
+
+
+def _holds_pictures(folder: Path) -> bool:
+    try:
+        return bool(pictures_in(folder))
+    except OSError:
+        return False  # one that may not be read, or a disk that is gone: nobody asked for it
 
 
 def _first_of(entries: Sequence[Path]) -> str:

@@ -165,7 +165,7 @@ def report(cameras: Sequence[CameraRun]) -> str:
             f"{camera.name}: {count(tally.frames, 'frame')}, {tally.time_s:.1f} s, "
             f"{count(len(tally.ids), 'person')}{lost}{corrupt}{missed}{age}{broken(camera)}"
         )
-        lines += [f"  {line}" for paths in camera.outputs() for line in _files(paths, camera.closed())]
+        lines += [f"  {line}" for paths in camera.outputs() for line in _files(paths, camera.whole())]
     return "\n".join(lines)
 
 

@@ -83,7 +83,11 @@ class Outlet:
 
     def put(self, message: PoseResult | Control) -> None:
         """Hand `message` on, unless it is a result that was not admitted. Words never wait and are never lost."""
-        if self.closed or (isinstance(message, PoseResult) and not self._admitted):
+        if isinstance(message, PoseResult) and not self._admitted:
+            return
+        if self.closed:  # it ended after this was admitted, as it was given a word
+            if isinstance(message, PoseResult):
+                self._miss(message.frame)
             return
         if isinstance(message, End) and self.missed:
             counts = message.counts

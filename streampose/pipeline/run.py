@@ -34,6 +34,8 @@ class Tap(Protocol):
 
     def close(self) -> None: ...
 
+    def closed(self) -> bool: ...
+
     def outputs(self) -> tuple[str, ...]: ...
 
 
@@ -61,12 +63,16 @@ class CameraRun:
         words = [f"{producer.camera} has not ended" for producer in producers if not producer.ended]
         for worker in self.sinks:
             if not worker.ended:
-                words.append(f"{worker.sink.name} has not closed {(*worker.sink.outputs(), 'its file')[-1]}")
+                words.append(f"{worker.sink.name} has not closed {('its file', *worker.sink.outputs())[-1]}")
         return words
 
     def outputs(self) -> list[tuple[str, ...]]:
         """The files of each sink, and those of the source's own stream."""
         return [worker.sink.outputs() for worker in self.sinks] + ([] if self.tap is None else [self.tap.outputs()])
+
+    def whole(self) -> bool:
+        """Whether all its files are closed, that of the source's own stream, too, in which a reader may be stuck."""
+        return self.closed() and (self.tap is None or self.tap.closed())
 
 
 @dataclass(slots=True, eq=False)

@@ -129,6 +129,10 @@ class Remuxer:
         finally:
             self._lock.release()
 
+    def closed(self) -> bool:
+        """Whether no file is open, and no reader is stuck in one."""
+        return self._file is None and not self._lock.locked()
+
     def outputs(self) -> tuple[str, ...]:
         return tuple(self._outputs)
 

@@ -82,7 +82,10 @@ class OpenVideo:
     def mux(self, packet: av.Packet[av.stream.Stream]) -> None:
         """Hand a packet to the muxer."""
         self.container.mux(packet)
-        size = os.fstat(self._fd).st_size
+        try:
+            size = os.fstat(self._fd).st_size
+        except OSError as error:  # a network disk that is gone
+            raise cannot_write(self.path, error, self.muxed - self.whole) from error
         if size > self._size:
             self._size, self.whole = size, self.muxed
         self.muxed += 1
@@ -94,7 +97,10 @@ class OpenVideo:
         except av.error.FFmpegError as error:
             self.release()
             raise cannot_write(self.path, OSError(error.errno, str(error)), self.muxed - self.whole) from error
-        self._unlock()
+        try:
+            self._unlock()
+        except OSError as error:  # here network disks say that they lost what was written
+            raise cannot_write(self.path, error, self.muxed - self.whole) from error
 
     def release(self) -> None:
         """Let go of a file that cannot be written on, as far as it plays."""
@@ -102,7 +108,8 @@ class OpenVideo:
             self.container.close()
         with contextlib.suppress(OSError):  # trimming is a kindness to strict players, most stop at the half fragment
             trim_to_whole_fragments(self.path)
-        self._unlock()
+        with contextlib.suppress(OSError):
+            self._unlock()
 
 
 def describe(camera: str, start_s: float, wall_s: float | None, mode: str) -> dict[str, str]:
@@ -194,9 +201,11 @@ class VideoFile:
         try:
             for packet in self._stream.encode(frame):
                 self._file.mux(packet)
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, SinkError) as error:
             file, self._file = self._file, None
             file.release()
+            if isinstance(error, SinkError):
+                raise
             raise cannot_write(self.path, OSError(error.errno, str(error)), self.frames - file.whole) from error
 
 

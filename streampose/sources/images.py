@@ -141,15 +141,15 @@ def _left_out(path: Path) -> str:
     """What is not taken of a file that moves, or has many pages; nothing of others."""
     import PIL.Image
 
-    with PIL.Image.open(path) as opened:
-        if opened.format == "MPO":  # a phone's, with what it needs itself
-            return ""
-        try:
-            pictures = getattr(opened, "n_frames", 1)
-        except Exception:  # noqa: BLE001  (damage behind the first, which was read)
-            return ""
+    try:
+        with PIL.Image.open(path) as opened:
+            form, pictures = opened.format or "", getattr(opened, "n_frames", 1)
+    except Exception:  # noqa: BLE001  (damage behind the first, which was read; or the file is gone by now)
+        return ""
+    if pictures < 2 or form == "MPO":  # a phone's, with what it needs itself
+        return ""
     video = {"PNG": "; under a name with .apng it is a video", "GIF": "; given by its name it is a video"}
-    return f"{pictures} pictures in it; the first is taken{video.get(opened.format or '', '')}" if pictures > 1 else ""
+    return f"{pictures} pictures in it; the first is taken{video.get(form, '')}"
 
 
 def natural_order(path: Path) -> tuple[tuple[int, int | str], ...]:

@@ -202,6 +202,15 @@ def test_a_sink_that_ends_after_the_last_result_lacks_what_waited() -> None:
     assert (missed.gap.start_s, missed.gap.end_s, missed.gap.frames) == (1, 1, 1)
 
 
+def test_a_result_that_was_admitted_as_the_sink_ended_is_lacking() -> None:
+    outlet, channel = make(patience_s=0.0)
+    outlet.admit(result(0, 0.0))
+    channel.abort()
+    outlet.put(Gap("gate", "dropped", 0.0, 1.0, 1))
+    outlet.put(result(0, 0.0))
+    assert (outlet.closed, outlet.missed) == (True, 1)
+
+
 def test_a_window_that_is_closed_lacks_nothing() -> None:
     channel: Channel[Result] = Channel("display:gate", 1, "latest")
     outlet = Outlet("gate", "display", channel)

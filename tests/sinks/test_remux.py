@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -16,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streampose.errors import SinkError
 from streampose.sinks.remux import Remuxer, dts_before, source_template
-from streampose.sinks.video_file import OpenVideo
+from streampose.sinks.video_file import OpenVideo, VideoFile
 
 
 def make_video(path: Path, codec: str = "libx264", frames: int = 120, noise: bool = False, **options: str) -> None:
@@ -275,3 +279,31 @@ def test_a_reader_that_is_stuck_in_its_file_holds_up_nobody_and_recording_goes_o
 
 def test_the_source_has_a_name_of_its_own_beside_the_annotated_one() -> None:
     assert source_template("out/{camera}.mp4") == "out/{camera}.source.mp4"
+
+
+@pytest.mark.parametrize("mode", ["annotated", "source"])
+def test_a_disk_that_goes_away_ends_the_recording_alone(
+    mode: str, short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system then says of the file's own descriptor is one line, nothing more."""
+
+    def gone(_: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    said = r"gate\.mp4: cannot be written: Stale file handle"
+    if mode == "annotated":
+        video = VideoFile(tmp_path / "gate.mp4", (64, 48), start_s=0.0, metadata={})
+        video.add(np.zeros((48, 64, 3), np.uint8), 0.0)
+        monkeypatch.setattr("streampose.sinks.video_file.os", SimpleNamespace(fstat=gone))
+        with pytest.raises(SinkError, match=said):
+            video.close()
+        video.close()
+    else:
+        tap = Remuxer(tmp_path / "gate.mp4", "gate")
+        with av.open(str(short_clip)) as container:
+            for packet in container.demux(video=0):
+                tap.write(packet, container.streams.video[0])
+                monkeypatch.setattr("streampose.sinks.video_file.os", SimpleNamespace(fstat=gone))
+        assert re.search(said, str(tap.error))
+        tap.close()
+        assert tap.closed()
