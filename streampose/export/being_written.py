@@ -29,7 +29,7 @@ def being_written() -> set[str]:
 
 def is_changing(path: Path, writing: Set[str], goes_on: bool = False) -> bool:
     """Whether a file cannot be read since it was just begun, or retention took it meanwhile. `writing`: the files that were
-    being written before. `goes_on`: a run does; its videos are empty, and open to nobody, until the encoder's first word."""
+    being written before. `goes_on`: a run does; a name that it has just claimed is empty, open to nobody, for a moment."""
     try:
         empty = path.stat().st_size == 0
     except OSError as error:
