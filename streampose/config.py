@@ -24,7 +24,7 @@ from pydantic import (
 
 from streampose.errors import ConfigError
 from streampose.hours import Hours
-from streampose.redact import quote_credentials, redact_url, remember, split_credentials
+from streampose.redact import MARK, quote_credentials, redact_url, remember, split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 from streampose.typed_yaml import WANTED, explain, nearest
 from streampose.units import Bytes, Duration
@@ -335,8 +335,9 @@ class Config(Section):
             for key in ("url", "detect_url"):
                 if key in camera:
                     camera[key] = redact_url(camera[key])
-            if "password" in camera:
-                camera["password"] = "***"
+            for key in ("user", "password"):
+                if key in camera:
+                    camera[key] = MARK
         return data
 
 

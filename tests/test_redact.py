@@ -330,6 +330,22 @@ def test_the_server_gets_exactly_that_password_and_nobody_else_does(
         )
 
 
+@pytest.mark.parametrize(
+    "camera",
+    [
+        {"url": "rtsp://10.0.0.2/s", "user": "sk_live_4f9a8b7c", "password": "pw123456"},
+        {"url": "rtsp://10.0.0.2/s", "user": "sk_live_4f9a8b7c", "password": ""},
+        {"url": "rtsp://sk_live_4f9a8b7c:pw123456@10.0.0.2/s"},
+        {"url": "rtsp://10.0.0.2/s", "detect_url": "rtsp://sk_live_4f9a8b7c:pw123456@10.0.0.2/t"},
+    ],
+)
+def test_the_configuration_in_a_record_has_neither_user_nor_password(camera: dict[str, str]) -> None:
+    text = json.dumps(validate({"cameras": {"gate": camera}}).public())
+    assert "10.0.0.2/s" in text
+    assert "sk_live_4f9a8b7c" not in text
+    assert "pw123456" not in text
+
+
 def test_credentials_that_libav_would_cut_are_refused_in_one_line() -> None:
     source = VideoSource(f"rtsp://admin:{'x' * 130}@127.0.0.1:1/x", VideoOptions(open_timeout_s=1.0))
     with pytest.raises(PermanentSourceError, match="a shorter password is needed") as caught:

@@ -21,6 +21,7 @@ from streampose.bench.constants import ConstantBoxes, ConstantHeatmaps, boxes_at
 from streampose.config import RecordConfig
 from streampose.detect import letterbox
 from streampose.detect.nms import decode_yolo
+from streampose.libav_name import libav_name
 from streampose.messages import Frame, Image, PoseResult, SourceInfo
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points
 from streampose.pose.decode import decode_heatmaps
@@ -155,7 +156,7 @@ def _convert_s(clip: Clip) -> float:
 
     reformatter = av.video.reformatter.VideoReformatter()
     clock = LapClock()
-    with av.open(str(clip.path)) as container:
+    with av.open(libav_name(clip.path)) as container:
         for decoded in islice(container.decode(video=0), clip.count):
             clock.skip()
             reformatter.reformat(decoded, format="bgr24").to_ndarray()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError, words_of
+from streampose.libav_name import libav_name
 
 _TICK_S = 1 / 90000
 
@@ -35,7 +36,7 @@ def read_video(path: Path) -> VideoTimes | None:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(libav_name(path)) as container:
             tags = {key.lower(): value for key, value in container.metadata.items()}
             note = _note(tags.get("comment", ""))
             if note is None or not container.streams.video:

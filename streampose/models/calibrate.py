@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import ModelError
+from streampose.libav_name import libav_name
 from streampose.messages import Image
 from streampose.models.manifest import Manifest
 from streampose.runtime.select import cpu_sums_int8
@@ -137,7 +138,7 @@ def spread_frames(videos: Sequence[Path], count: int) -> Iterator[Image]:
             # Rounded where that is up, as in what the figures in docs/models.md were calibrated on; down, it lacks the end.
             step = max(1.0, total / share, round(total / share))
             positions = [int(step * each) for each in range(share) if step * each < max(total, share)]
-            with av.open(str(path)) as container:
+            with av.open(libav_name(path)) as container:
                 for frame in _frames_at(container, positions, step):
                     yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
         except (av.FFmpegError, IndexError) as error:
@@ -149,7 +150,7 @@ def _frame_count(path: Path) -> int:
     """About how many frames a video has: as its header says, else its packets are counted."""
     import av
 
-    with av.open(str(path)) as container:
+    with av.open(libav_name(path)) as container:
         stream = container.streams.video[0]
         said = stream.frames or int((container.duration or 0) / 1e6 * float(stream.average_rate or 25))
         return said or sum(1 for packet in container.demux(stream) if packet.size)

@@ -134,8 +134,8 @@ class Display:
         if not self._open:
             time.sleep(timeout_s)
             return True
-        key = cv2.waitKey(max(1, round(timeout_s * 1000)))
-        if key >= 0 and key & 0xFF in _END_KEYS:
+        key = cv2.waitKeyEx(max(1, round(timeout_s * 1000)))
+        if key & 0xFFFF in _END_KEYS:  # above are modifiers; of the low byte alone the left arrow, 0xff51, is a Q
             return False
         return bool(cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1)
 

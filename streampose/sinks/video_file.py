@@ -20,6 +20,7 @@ import numpy as np
 from av.video.frame import PictureType
 
 from streampose.errors import ConfigError, SinkError
+from streampose.libav_name import libav_name
 from streampose.messages import Image
 from streampose.sinks.fragments import trim_to_whole_fragments
 from streampose.sinks.paths import cannot_write, create
@@ -69,9 +70,8 @@ class OpenVideo:
         self._fd = create(path)
         self._unlock = weakref.finalize(self, os.close, self._fd)
         try:
-            self.container = av.open(
-                str(path), "w", format=FORMATS[check_extension(path).suffix.lower()], options=container_options(path)
-            )
+            format_name = FORMATS[check_extension(path).suffix.lower()]
+            self.container = av.open(libav_name(path), "w", format=format_name, options=container_options(path))
         except OSError as error:
             self._unlock()
             raise cannot_write(path, error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -92,3 +93,12 @@ def test_the_account_adds_up() -> None:
 def test_a_video_that_is_too_short(short_clip: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 10"):
         bench_pipeline(BenchOptions(video=short_clip, frames=5, networks=False))
+
+
+def test_a_video_whose_name_reads_as_a_protocol(
+    short_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(short_clip, "12:30.mp4")
+    found = bench_pipeline(BenchOptions(people=1, video=Path("12:30.mp4"), frames=10, networks=False))
+    assert found["frames"] == 10

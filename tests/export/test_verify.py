@@ -307,3 +307,13 @@ def test_the_times_in_a_video_are_camera_times(recorded: Callable[..., Path]) ->
     assert (first.camera, first.mode) == ("gate", "annotated")
     assert first.times_s[0] == 0.0
     assert last.times_s[-1] == pytest.approx(7.36, abs=last.tolerance_s)
+
+
+def test_a_video_whose_name_reads_as_a_protocol(
+    recorded: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recorded())
+    Path("gate.mp4").rename("10:30.mp4")
+    verdict = verify_folder(Path())
+    assert verdict.disagreements == ()
+    assert "100 pictures in 2 videos" in verdict.facts[0]

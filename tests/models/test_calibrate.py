@@ -144,6 +144,11 @@ def test_a_short_video_is_seen_evenly_to_its_end(frames: int, count: int, seen: 
     np.testing.assert_allclose([second_of(frame) for frame in found], np.arange(seen) * frames / seen, atol=3)
 
 
+def test_a_video_whose_name_reads_as_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(list(spread_frames([write_counting(tmp_path / "12:30.mp4", 20, 5).relative_to(tmp_path)], 4))) == 4
+
+
 def test_of_many_videos_some_are_seen(tmp_path: Path) -> None:
     """However many there are; each gave a frame at least, and all were decoded to their ends."""
     videos = [write_counting(tmp_path / f"{number:02}.mp4", 30 * number + 1, 10) for number in range(20)]

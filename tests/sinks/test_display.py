@@ -77,20 +77,24 @@ if key == "close":
     cv2.destroyAllWindows()
     cv2.waitKey(1)
 else:
-    cv2.waitKey = lambda wait: int(key)
+    cv2.waitKeyEx = lambda wait: int(key, 16)
 print(display.poll(0.01))
 display.close()
 display.close()
 """
 
 
-@pytest.mark.parametrize("key", ["27", "113", "close"])
-def test_a_window_shows_and_ends_when_asked(xvfb: dict[str, str], key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "goes_on"),
+    [("1b", False), ("71", False), ("100051", False), ("close", False), ("ff51", True), ("ff52", True)],
+    ids=["Esc", "q", "Q with Num Lock", "close", "left arrow", "up arrow"],
+)
+def test_a_window_shows_and_ends_when_asked(xvfb: dict[str, str], key: str, goes_on: bool) -> None:
     assert no_display(xvfb) is None
     code = SHOW.format(here=str(Path(__file__).parent))
     done = subprocess.run([sys.executable, "-c", code, key], env=xvfb, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True", "True", "False"]
+    assert done.stdout.split() == ["True", "True", str(goes_on)]
 
 
 def test_only_the_newest_is_kept() -> None:

@@ -342,3 +342,14 @@ def test_the_fragments_are_on_disk_while_it_records(tmp_path: Path) -> None:
     file.close()
     assert seen >= 50, f"only {seen} of 100 frames can be read before the end"
     assert len(times_of(path)) == 100
+
+
+@pytest.mark.parametrize("name", ["2026-11-25T10:30:00.mp4", "file:gate.mkv"])
+def test_a_name_that_reads_as_a_protocol_is_a_file(
+    name: str, tmp_path: Path, skeleton: DrawSkeleton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sink = write(Path(name), [0.0, 0.04, 0.08], skeleton)
+    assert sink.outputs() == (name,)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert len(times_of(tmp_path / name)) == 3
