@@ -55,8 +55,12 @@ def export(
         Path | None, typer.Option("--images", help="coco: an annotation file whose image ids to use, by file name.")
     ] = None,
     states: Annotated[
-        str, typer.Option("--states", help="mot: which people, of confirmed, tentative, coasting; by comma.")
-    ] = "confirmed",
+        str | None,
+        typer.Option(
+            "--states",
+            help="Which people, of confirmed, tentative, coasting; by comma. If not given: mot confirmed, others all.",
+        ),
+    ] = None,
 ) -> None:
     """Write RESULT in another format."""
     from streampose.export.reader import ResultReader
@@ -64,10 +68,8 @@ def export(
 
     if images is not None and format is not Format.coco:
         raise UsageError("--images belongs to --format coco")
-    reader = ResultReader(result)
-    if out == Path("-"):
-        out = Path("/dev/stdout")
-    target = out if out is not None else result.with_name(result.stem + ENDINGS[format])
+    reader = ResultReader(result, None if states is None else _states(states))
+    target = target_of(result, out, ENDINGS[format])
     check_apart(target, [read for read in (result, images) if read is not None])
     if format is Format.coco:
         from streampose.export.coco import export_coco, read_image_ids
@@ -76,7 +78,7 @@ def export(
     elif format is Format.mot:
         from streampose.export.mot import export_mot
 
-        written = export_mot(reader, target, _states(states))
+        written = export_mot(reader, target)
     elif format is Format.openpose:
         from streampose.export.openpose import export_openpose
 
@@ -90,6 +92,15 @@ def export(
 
         written = export_parquet(reader, target)
     say_where(written)
+
+
+def target_of(result: Path, out: Path | None, ending: str) -> Path:
+    """Where to write: `out`, - being standard output, else beside `result`; raises UsageError where that is no file."""
+    if out is not None:
+        return Path("/dev/stdout") if out == Path("-") else out
+    if not result.is_file():
+        raise UsageError(f"{result}: is no file, beside which something could be written; say where to with --out")
+    return result.with_name(result.stem + ending)
 
 
 def say_where(written: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streampose.cli.export import say_where
+from streampose.cli.export import say_where, target_of
 
 
 def plot(
@@ -18,7 +18,9 @@ def plot(
     joint: Annotated[
         list[str] | None, typer.Option("--joint", "-j", help="A joint, such as left_wrist; repeatable.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The picture; RESULT.png if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The picture; RESULT.png if not given; - is standard output.")
+    ] = None,
 ) -> None:
     """Draw the joint paths of a person of RESULT over time to PNG."""
     from streampose.export.plot import plot_track
@@ -29,5 +31,5 @@ def plot(
     chosen = longest_track(reader) if id is None else id
     usual = [name for name in ("left_wrist", "right_wrist", "left_ankle") if name in reader.keypoints]
     series = read_track(reader, chosen, joint or usual or list(reader.keypoints[:3]))
-    target = out or result.with_suffix(".png")
+    target = target_of(result, out, ".png")
     say_where(plot_track(series, target, f"{reader.camera}: person {chosen}, {len(series.times_s)} frames"))

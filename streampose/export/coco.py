@@ -76,7 +76,11 @@ def numeric_names(reader: ResultReader) -> dict[str, int] | None:
 def _image_id(reader: ResultReader, frame: Record, naming: Mapping[str, int] | None) -> int:
     if naming is None:
         return int(frame["index"])
-    file = str(frame.get("file"))
+    if frame.get("file") is None:
+        raise DataError(
+            f"{reader.path}: frame {frame['index']} has no file name, as those of a recording; leave --images away"
+        )
+    file = str(frame["file"])
     for name in (file, Path(file).name):
         if name in naming:
             return naming[name]

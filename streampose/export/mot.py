@@ -6,18 +6,19 @@ pixel, as every common evaluator and tracker writes them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from streampose.export.output import write_text
 from streampose.export.reader import ResultReader
 
 
-def export_mot(reader: ResultReader, out: Path, states: Collection[str] = ("confirmed",)) -> Path:
-    """Write the boxes of people in one of `states`; gives the file written.
+def export_mot(reader: ResultReader, out: Path) -> Path:
+    """Write the boxes of people in one of the reader's `states`; gives the file written.
 
-    A coasting person is predicted and not seen, a tentative one may be nobody: both are left out unless asked for.
+    A coasting person is predicted and not seen, a tentative one may be nobody: both are left out where none are named.
     """
+    states = {"confirmed"} if reader.states is None else reader.states
 
     def lines() -> Iterator[str]:
         for frame in reader.frames():

@@ -37,7 +37,10 @@ def whole(path: Path, option: str = "--out") -> Iterator[Path]:
             with tempfile.NamedTemporaryFile(suffix=path.suffix) as spool:
                 yield Path(spool.name)
                 spool.seek(0)
-                with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as out:
+                with (
+                    contextlib.suppress(BrokenPipeError),  # a reader that is gone has read enough
+                    os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as out,
+                ):
                     shutil.copyfileobj(spool, out)
             return
         part = place.with_name(place.name + ".part")

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from streampose.errors import DataError, words_of
 from streampose.export.fields import Record, fault_of
@@ -20,14 +25,18 @@ SCHEMA = 1
 
 
 class ResultReader:
-    """A result file. `header` is read at once, `records` reads the rest as often as asked, in constant memory.
+    """A result file. `header` is read at once, `records` reads the rest as often as asked, in constant memory. What can be
+    read only once (a pipe, standard input) is read into a temporary file first.
 
-    `footer` and `cut` are known once `records` has been read to its end: `cut` is None for a whole file, else one line.
-    Raises DataError with the path and the number of the line.
+    `states` (confirmed, tentative, coasting): only people in one of these are in `frames`; None: everybody. `footer` and
+    `cut` are known once `records` has been read to its end: `cut` is None for a whole file, else one line. Raises DataError
+    with the path and the number of the line.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, states: Collection[str] | None = None) -> None:
         self.path = Path(path)
+        self.states = states
+        self._spool: tempfile._TemporaryFileWrapper[bytes] | None = None
         self.footer: Record | None = None
         self.cut: str | None = None
         first = next(self._lines(), None)
@@ -65,6 +74,8 @@ class ResultReader:
         """The frame records, in order. Says it in the log where the file was cut."""
         for _, record in self.records():
             if record["type"] == "frame":
+                if self.states is not None:
+                    record["people"] = [person for person in record["people"] if person["state"] in self.states]
                 yield record
         if self.cut is not None:
             log.warning("%s: %s; what is there was read", self.path, self.cut)
@@ -72,7 +83,7 @@ class ResultReader:
     def _lines(self) -> Iterator[tuple[int, Record]]:
         """Line numbers and parsed lines; a half line at the very end ends the reading and is said."""
         try:
-            file = self.path.open("rb")
+            file = self._open()
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file; name a .jsonl result") from None
         except OSError as error:
@@ -90,6 +101,18 @@ class ResultReader:
                 if not isinstance(record, dict) or not isinstance(record.get("type"), str):
                     raise DataError(f'{self.path}: line {number}: not a record; an object with a "type" is wanted')
                 yield number, record
+
+    def _open(self) -> BinaryIO:
+        """The content from its beginning."""
+        if self._spool is None:
+            file = self.path.open("rb")
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file
+            with file:
+                self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115  (as long as this reader)
+                shutil.copyfileobj(file, self._spool)
+                self._spool.flush()
+        return open(self._spool.name, "rb")
 
     def _check_header(self, header: Record) -> Record:
         if header["type"] != "header":

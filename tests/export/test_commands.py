@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -58,6 +64,59 @@ def test_export_to_standard_output_is_the_export_alone(
     assert written.err.split() == ["/dev/stdout"]
     export(result, Format.mot, result.with_name("mot.txt"))
     assert written.out == result.with_name("mot.txt").read_text()
+
+
+@pytest.mark.parametrize("format_name", ["coco", "mot", "openpose", "csv", "parquet"])
+def test_a_result_through_a_pipe_is_exported_whole(format_name: str, result: Path, tmp_path: Path) -> None:
+    pipe, expected, got = tmp_path / "gate", tmp_path / "expected", tmp_path / "got"
+    os.mkfifo(pipe)
+    call("export", result, "--format", format_name, "--out", expected)
+    with ThreadPoolExecutor(1) as threads:
+        sent = threads.submit(pipe.write_bytes, result.read_bytes())
+        call("export", pipe, "--format", format_name, "--out", got)
+        sent.result(10)
+    if format_name == "openpose":
+        assert {path.name: path.read_bytes() for path in got.iterdir()} == {
+            path.name: path.read_bytes() for path in expected.iterdir()
+        }
+    else:
+        assert got.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.parametrize("command", [("export", "--format", "csv"), ("plot",)])
+def test_beside_a_pipe_nothing_is_written(command: tuple[str, ...], result: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(pipe.write_bytes, result.read_bytes())
+        with pytest.raises(UsageError, match="say where to with --out"):
+            call(command[0], pipe, *command[1:])
+    assert sorted(tmp_path.iterdir()) == [result, pipe]
+
+
+@pytest.mark.parametrize("command", [("export", "--format", "csv"), ("plot",)])
+def test_a_reader_that_is_gone_has_read_enough(command: tuple[str, ...], result: Path, tmp_path: Path) -> None:
+    line = shlex.join([sys.executable, "-m", "streampose", command[0], str(result), *command[1:], "--out", "-"])
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} | true"], cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == [result]
+
+
+@pytest.mark.parametrize(("states", "ids"), [(None, "123"), ("confirmed", "1"), ("tentative,coasting", "23")])
+def test_states_are_those_of_every_format(states: str | None, ids: str, result: Path, tmp_path: Path) -> None:
+    wish = () if states is None else ("--states", states)
+    for name in ("coco", "openpose", "csv", "parquet"):
+        call("export", result, "--format", name, "--out", tmp_path / name, *wish)
+    table = csv.DictReader((tmp_path / "csv").open())
+    assert {row["id"] for row in table} == set(ids)
+    assert set(map(str, pyarrow.parquet.read_table(tmp_path / "parquet")["id"].to_pylist())) == set(ids)
+    counts = {"1": 20, "2": 5, "3": 1}
+    assert len(json.loads((tmp_path / "coco").read_text())) == sum(counts[who] for who in ids)
+    people = [json.loads(path.read_text())["people"] for path in (tmp_path / "openpose").iterdir()]
+    assert len(people) == 20
+    assert {str(person["person_id"][0]) for picture in people for person in picture} == set(ids)
 
 
 def test_export_options_that_cannot_be(result: Path) -> None:

@@ -76,7 +76,9 @@ def test_coco_image_ids_come_from_names_that_are_numbers(pictures: Callable[[lis
         assert [entry["image_id"] for entry in entries] == [0, 1]
 
 
-def test_coco_image_ids_come_from_an_annotation_file(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+def test_coco_image_ids_come_from_an_annotation_file(
+    pictures: Callable[[list[str]], Path], result: Path, tmp_path: Path
+) -> None:
     annotations = tmp_path / "annotations.json"
     images = [{"file_name": "a.jpg", "id": 50}, {"file_name": "b.jpg", "id": 7}]
     annotations.write_text(json.dumps({"images": images}))
@@ -86,6 +88,8 @@ def test_coco_image_ids_come_from_an_annotation_file(pictures: Callable[[list[st
     assert [entry["image_id"] for entry in entries] == [7, 50]
     with pytest.raises(DataError, match=r"c\.jpg has no id among the 2 pictures"):
         export_coco(ResultReader(pictures(["c.jpg"])), tmp_path / "c.json", ids)
+    with pytest.raises(DataError, match="frame 0 has no file name, as those of a recording; leave --images away"):
+        export_coco(ResultReader(result), tmp_path / "c.json", ids)
     annotations.write_text("{}")
     with pytest.raises(DataError, match="not a COCO annotation file"):
         read_image_ids(annotations)
@@ -108,7 +112,7 @@ def test_mot_is_scored_by_trackeval(result: Path, tmp_path: Path) -> None:
     assert (table[:, 7:] == -1).all()
     assert table[19].tolist() == [20, 1, 29, 10, 50, 100, 0.91, -1, -1, -1]
     everyone = np.loadtxt(
-        export_mot(ResultReader(result), tmp_path / "all.txt", {"confirmed", "tentative", "coasting"}), delimiter=","
+        export_mot(ResultReader(result, {"confirmed", "tentative", "coasting"}), tmp_path / "all.txt"), delimiter=","
     )
     assert len(everyone) == 26
     people = [frame["people"] for frame in ResultReader(result).frames()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,26 @@ def test_unknown_fields_and_types_are_let_through(result: Path) -> None:
     lines[5] = replaced(lines[5], {"mood": "fine"})
     result.write_text("".join(lines))
     assert len(list(ResultReader(result).frames())) == 20
+
+
+def test_what_can_be_read_only_once_is_read_as_often_as_asked(result: Path) -> None:
+    read_end, write_end = os.pipe()
+
+    def send() -> None:
+        with os.fdopen(write_end, "wb") as out:
+            out.write(result.read_bytes())
+
+    with ThreadPoolExecutor(1) as threads, os.fdopen(read_end, "rb"):
+        sent = threads.submit(send)
+        reader = ResultReader(f"/dev/fd/{read_end}")
+        for _ in range(2):
+            assert [frame["index"] for frame in reader.frames()] == list(range(20))
+            assert reader.cut is None
+        sent.result(10)
+
+
+def test_only_people_in_some_states(result: Path) -> None:
+    seen = [
+        person["id"] for frame in ResultReader(result, {"coasting", "tentative"}).frames() for person in frame["people"]
+    ]
+    assert sorted(seen) == [2, 2, 2, 2, 2, 3]
