@@ -18,8 +18,7 @@ from streampose.sinks.paths import Names, cannot_write, create, fill
 from streampose.sinks.records import SCHEMA, control_record, frame_record, rfc3339
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
 
-# So many words of a source that only tries to connect are kept before the file is opened without a frame.
-_PATIENCE = 32
+_WORDS_KEPT = 32  # on the state of a source that does not come, half of them the first ones and half the newest
 _encode_any_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -141,17 +140,20 @@ class JsonlSink:
 
     def _put(self, record: dict[str, Any]) -> None:
         if self._lines is None:
-            # Before the first frame nobody knows the picture's size (or, rolled, the file's name), nor whether there
-            # will be any: the first words of a source wait, a camera that never answers still gets its record at the end.
-            seen = record["type"] == "frame"
-            if not seen:
-                self._waiting.append(record)
-                if len(self._waiting) < _PATIENCE:
-                    return
-                record = self._waiting.pop()
-            self._open(self._first_path(seen))
+            if record["type"] != "frame":
+                self._wait(record)
+                return
+            self._open(self._first_path(seen=True))
         assert self._lines is not None
         self._lines.write(record)
+
+    def _wait(self, record: dict[str, Any]) -> None:
+        """Keep what is said before the first frame, of a long wait not all: until then nobody knows the picture's size (or,
+        rolled, the file's name), nor whether the record may take the place of an earlier one."""
+        self._waiting.append(record)
+        words = [place for place, kept in enumerate(self._waiting) if kept["type"] == "camera"]
+        if len(words) > _WORDS_KEPT:
+            del self._waiting[words[_WORDS_KEPT // 2]]
 
     def _open(self, path: Path) -> None:
         self._path = path

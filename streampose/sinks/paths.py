@@ -242,10 +242,12 @@ def check_writable(path: Path) -> None:
     """Make the folder of `path` and see that a file can be written there, leaving what is in it as it is.
 
     Raises SinkError, one line, so that a run need not find out at its first frame. What this process writes itself (a reload
-    asks again) it may go on writing.
+    asks again) it may go on writing, but for its standard output.
     """
     make_folder(path)
     try:
+        if _is_standard_output(path):
+            raise SinkError(f"{path}: is standard output, where the report of the run goes; name another file")
         if path.is_file():
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -257,6 +259,14 @@ def check_writable(path: Path) -> None:
             tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _is_standard_output(path: Path) -> bool:
+    """Whether `path` is what standard output goes to, by whatever name; what is thrown away may be of both."""
+    if not path.exists():
+        return False
+    there = path.stat()
+    return os.path.samestat(there, os.fstat(1)) and not os.path.samestat(there, os.stat(os.devnull))
 
 
 def _written_elsewhere(path: Path) -> SinkError:

@@ -22,7 +22,7 @@ from streampose.errors import SinkError
 from streampose.sinks.paths import Names, cannot_write, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, forget_deleted
-from streampose.sinks.video_file import OpenVideo, check_extension, describe
+from streampose.sinks.video_file import FORMATS, OpenVideo, check_extension, describe
 
 log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
@@ -102,6 +102,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
+        self._said_hidden = False
         self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
         self._names = names or Names()
         self._sources = sources
@@ -150,6 +151,12 @@ class Remuxer:
             self._begin(packet, stream, wall_s)
         elif other:
             return  # nothing can be decoded before the first key frame
+        if packet.is_discard and not self._said_hidden:
+            self._said_hidden = True
+            log.warning(
+                "the edit list of %s hides pictures that others are decoded from; its recorded stream shows them, too",
+                self.camera,
+            )
         copy = self._copy(packet, packet.time_base)
         if packet.dts is None and self._last_dts < 0 and len(self._held) < _DEEPEST_REORDER:
             self._held.append(copy)
@@ -218,7 +225,8 @@ class Remuxer:
         return copy
 
     def _unfit(self) -> SinkError:
-        return SinkError(f"{self._path}: {self._codec} does not fit into {self._path.suffix}; name a .mkv file")
+        other = "give `mode: annotated`" if FORMATS[self._path.suffix.lower()] == "matroska" else "name a .mkv file"
+        return SinkError(f"{self._path}: {self._codec} does not fit into {self._path.suffix}; {other}")
 
     def _finish(self) -> None:
         self._release_held(None)

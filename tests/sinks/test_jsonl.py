@@ -149,14 +149,14 @@ def test_a_file_whose_name_is_not_utf_8_is_written_by_its_escape(tmp_path: Path)
 
 def test_a_camera_that_never_answered_has_a_record(tmp_path: Path, validator: jsonschema.Draft202012Validator) -> None:
     sink = JsonlSink(tmp_path / "a.jsonl", "a", HEADER)
-    for _ in range(100):
-        sink.write(CameraState("a", "connecting", "refused"))
-    assert len(read(tmp_path / "a.jsonl")) >= 100, "a long wait must not be kept in memory"
+    for number in range(100):
+        sink.write(CameraState("a", "reconnecting", f"refused {number}"))
+    assert len(sink._waiting) == 32, "a long wait must not be kept in memory"
     sink.write(End("a", Counts(), "a: connection refused"))
     lines = read(tmp_path / "a.jsonl")
     for line in lines:
         validator.validate(line)
-    assert len(lines) == 102
+    assert [line["reason"] for line in lines[1:-1]] == [f"refused {n}" for n in (*range(16), *range(84, 100))]
     assert lines[-1]["error"] == "a: connection refused"
     assert lines[-1]["coverage"] == 0
 
@@ -176,22 +176,25 @@ def test_a_record_without_a_frame_never_replaces_an_earlier_one(tmp_path: Path, 
     assert path.read_text() == "an earlier record\n"
     assert sink.outputs() == (str(tmp_path / "a-2.jsonl"),)
     lines = read(tmp_path / "a-2.jsonl")
-    assert len(lines) == words + 2 * segments + 2
+    assert len(lines) == min(words, 32) + 2 * segments + 2
     assert lines[-1]["error"] == "a: connection refused"
 
 
-def test_what_was_said_before_the_first_frame_comes_first_and_its_size_is_known(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [1, 100])
+def test_what_was_said_before_the_first_frame_comes_first_and_its_size_is_known(tmp_path: Path, words: int) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("an earlier record\n")
     sink = JsonlSink(path, "a", HEADER)
-    sink.write(CameraState("a", "reconnecting", "refused"))
+    for _ in range(words):
+        sink.write(CameraState("a", "reconnecting", "refused"))
     sink.write(Gap("a", "disconnected", 0.0, 1.0, None))
-    sink.write(Break("a", 0, make_info()))
+    sink.write(Break("a", 0, make_info(live=True)))
     assert path.read_text() == "an earlier record\n"
     sink.write(make_result(0, 1.0))
     lines = read(path)
-    assert [line["type"] for line in lines] == ["header", "camera", "gap", "segment", "frame"]
-    assert (lines[0]["width"], lines[0]["height"], lines[0]["live"]) == (160, 120, False)
+    assert sink.outputs() == (str(path),)
+    assert [line["type"] for line in lines] == ["header", *["camera"] * min(words, 32), "gap", "segment", "frame"]
+    assert (lines[0]["width"], lines[0]["height"], lines[0]["live"]) == (160, 120, True)
     sink.close()
 
 

@@ -247,3 +247,15 @@ def test_two_runs_that_roll_at_one_moment_take_two_files(tmp_path: Path) -> None
     with pytest.raises(SinkError, match="a part of that path is a file"):
         names.claim(tmp_path / "file" / "02-30-00.mp4")
     assert not names.writing()
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "out.jsonl"])
+def test_standard_output_takes_no_record_since_the_report_goes_there(path: str, tmp_path: Path) -> None:
+    """Both wrote from its beginning, and the header was lost under the report."""
+    (tmp_path / "c.yaml").write_text(f"cameras: {{gate: {{url: 'test:people'}}}}\nsinks: [{{jsonl: {{path: {path}}}}}]")
+    command = [sys.executable, "-m", "streampose", "run", "c.yaml"]
+    with (tmp_path / "out.jsonl").open("w") as out:
+        done = subprocess.run(command, cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 6
+    said = f"streampose: {path}: is standard output, where the report of the run goes; name another file"
+    assert done.stderr.splitlines() == [said]

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,6 +220,14 @@ def test_a_codec_that_does_not_fit_is_said(tmp_path: Path) -> None:
     assert len(read(tmp_path / "out.mkv")[1]) == 120
 
 
+def test_a_codec_that_fits_nowhere_is_said_without_the_ending_it_has(tmp_path: Path) -> None:
+    pictures = [PIL.Image.new("RGB", (64, 48), (50 * number, 0, 0)) for number in range(3)]
+    pictures[0].save(tmp_path / "moving.gif", save_all=True, append_images=pictures[1:], duration=40)
+    remuxer = Remuxer(tmp_path / "out.mkv", "gate")
+    feed(tmp_path / "moving.gif", remuxer)
+    assert str(remuxer.error) == f"{tmp_path / 'out.mkv'}: gif does not fit into .mkv; give `mode: annotated`"
+
+
 def test_an_unwritable_path_is_kept_as_an_error(tmp_path: Path) -> None:
     make_video(tmp_path / "source.mp4", frames=30)
     (tmp_path / "x").write_text("")
@@ -307,3 +316,33 @@ def test_a_disk_that_goes_away_ends_the_recording_alone(
         assert re.search(said, str(tap.error))
         tap.close()
         assert tap.closed()
+
+
+def with_edit_list(path: Path, into: Path, begin: int) -> Path:
+    """An MP4 of one track with its first `begin` ticks of the media hidden by the edit list it has."""
+    data = path.read_bytes()
+    place = data.index(b"elst") + 12  # version and flags, the number of entries
+    assert data[place - 8 : place] == bytes((0, 0, 0, 0, 0, 0, 0, 1))
+    into.write_bytes(data[: place + 4] + begin.to_bytes(4, "big") + data[place + 8 :])
+    return into
+
+
+def test_what_an_edit_list_hides_is_recorded_since_others_need_it_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_video(tmp_path / "whole.mp4", bf="2")
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        per_frame = round(1 / 25 / container.streams.video[0].time_base)
+    source = with_edit_list(tmp_path / "whole.mp4", tmp_path / "source.mp4", 12 * per_frame)
+    shown = read(source)[1]
+    assert 100 < len(shown) < 120
+    remuxer = Remuxer(tmp_path / "out.mp4", "gate")
+    feed(source, remuxer)
+    remuxer.close()
+    assert remuxer.error is None
+    copied = read(tmp_path / "out.mp4")[1]
+    assert len(copied) == 120
+    assert all((a == b).all() for a, b in zip(shown, copied[-len(shown) :], strict=True))
+    assert [record.message for record in caplog.records] == [
+        "the edit list of gate hides pictures that others are decoded from; its recorded stream shows them, too"
+    ]
