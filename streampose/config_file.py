@@ -77,16 +77,26 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
         if parts[0] in SINKS:
             raise ConfigError(f"--set {override}: {parts[0]} is a sink; write sinks.{override}")
         node: Any = data
-        for part in parts[:-1]:
-            node = _step(node, part, key)
+        name, parts = _first_name(node, parts)
+        while parts:
+            node = _step(node, name, key)
+            name, parts = _first_name(node, parts)
         if not isinstance(node, list):
-            node[parts[-1]] = value
+            node[name] = value
             continue
-        place, named = _place(node, parts[-1], key)
+        place, named = _place(node, name, key)
         if value is None:
             del node[place]
         else:
-            node[place] = {parts[-1]: value} if named else value
+            node[place] = {name: value} if named else value
+
+
+def _first_name(node: Any, parts: list[str]) -> tuple[str, list[str]]:
+    """The name in `node` with which `parts` begin, and the parts behind it: names of cameras may hold dots, so it is the
+    longest that is there, else the first part."""
+    there = (count for count in range(len(parts), 1, -1) if isinstance(node, dict) and ".".join(parts[:count]) in node)
+    count = next(there, 1)
+    return ".".join(parts[:count]), parts[count:]
 
 
 def _step(node: Any, part: Any, key: str) -> Any:

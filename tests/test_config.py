@@ -80,7 +80,7 @@ def test_every_shipped_configuration_is_valid(path: Path, monkeypatch: pytest.Mo
             "sinks: jsonl.path: this is a folder; name a file in it",
         ),
         ("cameras: {gate: a.mp4}", "cameras.gate: a mapping is wanted, keys with values (given: 'a.mp4')"),
-        ("cameras: {gate: {url: a.mp4}}\ndetect:", "detect: a mapping is wanted"),
+        ("cameras: {gate: {url: a.mp4}}\ndetect: 5", "detect: a mapping is wanted"),
         (
             "cameras: {gate: {url: a.mp4}}\ntrack: {lost_after: .inf}",
             "track.lost_after: input should be a finite number",
@@ -237,6 +237,33 @@ def test_an_override_of_a_sink_finds_the_default_one(tmp_path: Path) -> None:
     assert load(path, ["sinks.jsonl=null"]).sinks == ()
     with pytest.raises(ConfigError, match=r'--set sinks\.record\.crf: there is no "record" in the list of 1'):
         load(path, ["sinks.record.crf=28"])
+
+
+def test_an_override_finds_a_camera_whose_name_has_dots(tmp_path: Path) -> None:
+    path = write(tmp_path, "cameras: {front: {url: a.mp4}, front.door: {url: b.mp4}, back.door: {url: c.mp4}}")
+    settings = ["front.door.threads=1", "front.door.url=d.mp4", "front.threads=2", "back.door={url: e.mp4}"]
+    cameras = load(path, [f"cameras.{setting}" for setting in settings]).cameras
+    assert {name: (camera.url, camera.threads) for name, camera in cameras.items()} == {
+        "front": ("a.mp4", 2),
+        "front.door": ("d.mp4", 1),
+        "back.door": ("e.mp4", 0),
+    }
+
+
+def test_null_leaves_a_key_not_set(tmp_path: Path) -> None:
+    text = (
+        "cameras: {gate: {url: a.mp4, threads: null, user: null}}\n"
+        "detect: {every: null}\npose:\ndevice: ~\ntrack: {low_threshold: null}\n"
+        "sinks: [{record: {crf: null, segment: null}}, {jsonl: {path: null}}]"
+    )
+    plain = "cameras: {gate: {url: a.mp4}}\nsinks: [{record: {}}, {jsonl: {}}]"
+    assert load(write(tmp_path, text)) == load(write(tmp_path, plain))
+    again = load(write(tmp_path, f"{plain}\ndetect: {{every: 3, threshold: 0.05}}"), ["detect.every=null"])
+    assert (again.detect.every, again.detect.threshold) == (1, 0.05)
+    with pytest.raises(ConfigError, match=r"cameras\.gate\.url: missing"):
+        load(write(tmp_path, "cameras: {gate: {url: null}}"))
+    with pytest.raises(ConfigError, match=r"detect\.evry: unknown key"):
+        load(write(tmp_path, f"{plain}\ndetect: {{evry: null}}"))
 
 
 @pytest.mark.parametrize(
