@@ -74,25 +74,32 @@ def labelled_boxes(samples: Sequence[Sample], images: Sequence[Image]) -> Boxes:
 def read_detections(path: str | Path, samples: Sequence[Sample]) -> BoxesOf:
     """Boxes out of a file of COCO results (a list of image_id, bbox xywh, score), such as those published with HRNet.
 
-    Raises DataError, also where it is of other pictures than the sets of `samples`, and UsageError where two of these
-    sets share ids, by which the file names its pictures.
+    Those with a `category_id` are taken where it is one of people in the set that has the picture. Raises DataError, also
+    where it is of other pictures than the sets of `samples`, and UsageError where two of these sets share ids, by which the
+    file names its pictures.
     """
     path = Path(path)
     if any(sample.data.images.get(sample.image.id) is not sample.image for sample in samples):
         raise UsageError(
             f"--boxes {path}: names pictures by their ids, and two of the sets share some; give one --data"
         )
+    sets = {id(sample.data): sample.data for sample in samples}.values()
+    people_of = {image: data.person_ids for data in sets for image in data.images}
     found: dict[int, list[list[float]]] = {}
     for number, entry in enumerate(_read_list(path)):
         try:
-            if whole(entry.get("category_id", 1)) == 1:
-                found.setdefault(whole(entry["image_id"]), []).append(_read_row(entry))
+            image, category = whole(entry["image_id"]), entry.get("category_id")
+            if category is None or whole(category) in people_of.get(image, ()):
+                found.setdefault(image, []).append(_read_row(entry))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(
                 f"{path}: entry {number} is no COCO result with image_id, bbox and score ({error!r:.80})"
             ) from error
     if not any(found.keys() & sample.data.images.keys() for sample in samples):
-        raise DataError(f"{path}: has no person's box for any picture of the set; its image_id must be the set's")
+        ids = ", ".join(map(str, sorted(set().union(*people_of.values()))))
+        raise DataError(
+            f"{path}: has no person's box (category_id {ids}) for any picture of the set; ids must be the set's"
+        )
 
     def boxes_of(samples: Sequence[Sample], images: Sequence[Image]) -> Boxes:
         rows = [np.array(found.get(sample.image.id, []), np.float32).reshape(-1, 5) for sample in samples]

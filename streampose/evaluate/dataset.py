@@ -86,6 +86,8 @@ class KeypointSet:
     people: list[LabelledPerson]
     joints: int
     files: SetFiles
+    person_ids: frozenset[int] = frozenset({1})
+    """Ids of the categories of people: of those called so, else of all; COCO's where the set lists none."""
     unturned: set[int] = field(default_factory=set)
     """Ids of the pictures read whose EXIF asks for a turn that their size cannot confirm, and that are read as stored."""
 
@@ -183,7 +185,8 @@ def open_keypoint_set(
         missing = set(files.find([image.file for image in pictures.values()]))
         faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
         order = _order(raw, list(names), path, faults) if joints else None
-        people = _read_people(raw, pictures, joints, boxes_only, faults)
+        person_ids = _person_ids(raw, faults)
+        people = _read_people(raw, pictures, joints, boxes_only, person_ids, faults)
         if order is not None:
             people = [_reordered(person, order) for person in people]
         if not people and not faults:
@@ -192,7 +195,7 @@ def open_keypoint_set(
     except BaseException:
         files.close()
         raise
-    return KeypointSet(path, pictures, people, joints, files)
+    return KeypointSet(path, pictures, people, joints, files, person_ids or frozenset({1}))
 
 
 def raise_faults(faults: Sequence[str], where: str = "") -> None:
@@ -252,7 +255,12 @@ def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledIm
 
 
 def _read_people(
-    raw: Any, images: dict[int, LabelledImage], joints: int, boxes_only: bool, faults: list[str]
+    raw: Any,
+    images: dict[int, LabelledImage],
+    joints: int,
+    boxes_only: bool,
+    person_ids: frozenset[int],
+    faults: list[str],
 ) -> list[LabelledPerson]:
     people: list[LabelledPerson] = []
     annotations = raw.get("annotations") if isinstance(raw, dict) else None
@@ -265,7 +273,7 @@ def _read_people(
     if len(entries) < len(annotations):
         faults.append(f"{len(annotations) - len(entries)} annotations are no objects with a whole number as id")
     faults.extend(f"annotation {again}: id given twice" for again in _duplicates(entry["id"] for entry in entries))
-    for entry in _of_people(raw, entries, faults):
+    for entry in _of_people(raw, entries, person_ids, faults):
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
@@ -282,25 +290,35 @@ def _categories(raw: Any) -> list[dict[str, Any]]:
     return [entry for entry in entries if is_person(entry.get("name"))] or entries
 
 
-def _of_people(
-    raw: dict[str, Any], annotations: Iterable[dict[str, Any]], faults: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Those annotations of a COCO set that are of a category of people, or of none; a fault where that cannot be told."""
+def _person_ids(raw: Any, faults: list[str]) -> frozenset[int]:
+    """Ids of the categories of people (`_categories`); a fault where one that is called so has none."""
     people = _categories(raw)
-    called = [entry for entry in people if is_person(entry.get("name"))]
-    if len(people) > 1 and not called:
+    if len(people) > 1 and not _any_called(people):
         names = ", ".join(str(entry.get("name")) for entry in people[:6])
         log.warning("no category is called person; all are taken for people: %s", names)
     known: set[int] = set()
-    for entry in called:
+    for entry in people:
         try:
             known.add(whole(entry.get("id")))
         except ValueError as error:
-            faults.append(f"category {entry.get('name')}: id {error}")
+            if is_person(entry.get("name")):
+                faults.append(f"category {entry.get('name')}: id {error}")
+    return frozenset(known)
+
+
+def _any_called(categories: Iterable[dict[str, Any]]) -> bool:
+    return any(is_person(entry.get("name")) for entry in categories)
+
+
+def _of_people(
+    raw: Any, annotations: Iterable[dict[str, Any]], person_ids: frozenset[int], faults: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Those annotations of a COCO set that are of a category of people, or of none; a fault where that cannot be told."""
+    called = _any_called(_categories(raw))
     for annotation in annotations:
         category = annotation.get("category_id")
         try:
-            if not called or category is None or whole(category) in known:
+            if not called or category is None or whole(category) in person_ids:
                 yield annotation
         except ValueError as error:
             faults.append(f"annotation {annotation['id']}: category_id {error}")

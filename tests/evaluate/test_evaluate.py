@@ -311,6 +311,24 @@ def test_published_boxes_from_a_file(tmp_path: Path, samples: list[Sample], trut
     assert found.boxes["all"].ap == pytest.approx(1.0)
 
 
+def test_boxes_of_a_file_are_those_of_the_sets_own_category_of_people(tmp_path: Path, truth: dict[str, Any]) -> None:
+    truth["categories"] = [{"id": 1, "name": "bicycle"}, {"id": 2, "name": "person"}]
+    for entry in truth["annotations"]:
+        entry["category_id"] = 2
+    path = tmp_path / "boxes.json"
+    own = [{**entry, "score": 0.9} for entry in truth["annotations"]]
+    bicycle = {"image_id": 10, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 1.0}
+    with open_keypoint_set(write_folder(tmp_path / "set", truth), joints=17) as data:
+        samples = select([data])
+        path.write_text(json.dumps([*own, bicycle]))
+        boxes = [boxes for boxes, _ in read_detections(path, samples)(samples, [])]
+        assert [len(each) for each in boxes] == [len(sample.people) for sample in samples]
+        assert boxes[0][0].tolist() == samples[0].people[0].box.tolist()
+        path.write_text(json.dumps([bicycle]))
+        with pytest.raises(DataError, match=r"has no person's box \(category_id 2\) for any picture of the set"):
+            read_detections(path, samples)
+
+
 NAN, GOOD = float("nan"), {"image_id": 10, "bbox": [0, 0, 5, 5], "score": 1.0}
 
 
@@ -324,8 +342,8 @@ NAN, GOOD = float("nan"), {"image_id": 10, "bbox": [0, 0, 5, 5], "score": 1.0}
         ([GOOD | {"bbox": [0, 0, -5, 5]}], "entry 0 .*a side is negative"),
         ([GOOD | {"score": NAN}], "entry 0 .*a number is NaN or too large"),
         ([GOOD | {"image_id": float("inf")}], "entry 0 is no COCO result"),
-        ([GOOD | {"image_id": 1000}], "no person's box for any picture of the set"),
-        ([], "no person's box for any picture of the set"),
+        ([GOOD | {"image_id": 1000}], r"no person's box \(category_id 1\) for any picture of the set"),
+        ([], r"no person's box \(category_id 1\) for any picture of the set"),
     ],
 )
 def test_boxes_of_a_file_that_cannot_be_are_one_line(
