@@ -16,8 +16,21 @@ if TYPE_CHECKING:
     from streampose.evaluate.evaluate import Evaluation
     from streampose.evaluate.selection import Sample
 
+GOES_WITH = {
+    "--mot": ("camera", "coasting", "frames"),
+    "--data": (
+        "images", "model", "detector", "boxes", "refiner", "flip_test", "person_height", "split", "last", "limit",
+        "threshold", "size", "worst", "sheet", "expect", "tolerance", "device", "runtime", "precision", "trust",
+    ),
+    "--boxes detector": ("detector", "threshold", "size", "trust"),
+    "--sheet": ("worst",),
+    "--expect": ("tolerance",),
+}  # fmt: skip
+"""Options, by the names of their parameters, that do nothing without another one."""
+
 
 def evaluate(
+    context: typer.Context,
     result: Annotated[Path | None, typer.Argument(help="With --mot: the JSONL result to measure.")] = None,
     data: Annotated[
         list[Path] | None, typer.Option(help="COCO-format JSON, folder with annotations.json, or zip; repeatable.")
@@ -65,8 +78,9 @@ def evaluate(
     Pictures: `streampose eval --data coco.zip --boxes detector --person-height 64`. Key points by OKS-AP, boxes by AP, both
     by COCO's protocol. Video: `streampose eval --mot GT.txt RESULT.jsonl`, by IDF1, MOTA, HOTA and identity switches.
     """
+    from streampose.cli.idle import refuse_idle
     from streampose.errors import UsageError
-    from streampose.evaluate.set_files import archive_of, set_name
+    from streampose.evaluate.set_files import archive_of, set_name, takes_images
     from streampose.sinks.paths import check_apart, check_writable
 
     read = [*(data or []), *(path for path in (mot, result) if path is not None)]
@@ -75,6 +89,14 @@ def evaluate(
         if written is not None:
             check_apart(written, read)
             check_writable(written)
+    given = {
+        "--mot": mot is not None,
+        "--data": mot is None,
+        "--boxes detector": mot is not None or boxes == "detector",
+        "--sheet": mot is not None or sheet is not None,
+        "--expect": mot is not None or expect is not None,
+    }
+    refuse_idle(context, {wanted: names for wanted, names in GOES_WITH.items() if not given[wanted]})
     if mot is not None:
         if result is None or data:
             raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")
@@ -82,6 +104,8 @@ def evaluate(
         return
     if result is not None or not data:
         raise UsageError("eval wants --data (a COCO-format set), or --mot GT.txt RESULT.jsonl")
+    if images is not None and not any(map(takes_images, data)):
+        raise UsageError(f"--images {images}: goes with --data FILE.json")
     heights = _heights(person_height)
     if heights and boxes not in ("gt", "detector"):
         raise UsageError(

@@ -11,6 +11,7 @@ from streampose.cli.training_sets import DataOption, ImagesOption, root_and_sets
 
 
 def train_pose_command(
+    context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="The recipe, for example configs/train/pose.yaml.")],
     init: Annotated[
         Path | None,
@@ -45,8 +46,11 @@ def train_pose_command(
     """Train a pose network by a recipe; writes best.pt, last.pt, metrics.jsonl and curves.png into the run's folder."""
     from rich.console import Console
 
+    from streampose.cli.idle import refuse_idle
     from streampose.train.pose_config import read_recipe
 
+    if export is None:
+        refuse_idle(context, {"--export": ("blend", "blend_init", "align", "licence")})
     if init is not None and init.is_file():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
     root, sets = root_and_sets(data, images)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streampose.errors import UsageError
-from streampose.evaluate.set_files import archive_of
+from streampose.evaluate.set_files import archive_of, takes_images
 
 DataOption = Annotated[
     list[Path] | None,
@@ -31,7 +31,7 @@ def root_and_sets(data: list[Path] | None, images: Path | None) -> tuple[Path | 
         for path in paths
         if os.path.isfile(archive_of(path)[0]) or os.path.isfile(path / "annotations.json")
     ]
-    if images is not None and not any(path.suffix == ".json" for path in sets):
+    if images is not None and not any(map(takes_images, sets)):
         raise UsageError(f"--images {images}: goes with --data FILE.json")
     if sets and len(sets) < len(paths):
         raise UsageError(f"--data: {', '.join(map(str, paths))}: sets, or the one folder in which they lie, not both")

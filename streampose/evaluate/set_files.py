@@ -48,6 +48,11 @@ def set_name(path: Path) -> str:
     return f"{archive.name}/{part}" if part else path.name
 
 
+def takes_images(path: Path) -> bool:
+    """Whether the pictures of the set `path` may lie in a folder named apart: it is a JSON, and not in a zip."""
+    return not path.is_dir() and archive_of(path)[0].suffix.lower() != ".zip"
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where names count from: `folder`; of a name only the last parts are taken where `dropped` are to be left out."""

@@ -209,6 +209,16 @@ def test_json_and_folder_named_apart(command: Command, folder: Path, untrained: 
         (["--data", "x", "--size", "-5"], "--size"),
         (["--data", "x", "--person-height", "tall"], "--person-height"),
         (["--data", "x", "--boxes", "b.json", "--person-height", "64"], "b.json has no boxes of them"),
+        (
+            ["--mot", "gt.txt", "r.jsonl", "--expect", "90", "--tolerance", "0", "--sheet", "a.png", "--no-refiner"],
+            "--no-refiner, --sheet, --expect, --tolerance: only with --data\n",
+        ),
+        (
+            ["--data", "x", "--camera", "gate", "--no-coasting", "--frames", "3", "--detector", "m"],
+            "--camera, --no-coasting, --frames: only with --mot; --detector: only with --boxes detector\n",
+        ),
+        (["--data", "x", "--worst", "9"], "--worst: only with --sheet\n"),
+        (["--data", "x.zip", "--images", "x"], "--images x: goes with --data FILE.json"),
     ],
 )
 def test_wrong_usage_is_one_line(command: Command, words: list[str], hint: str) -> None:

@@ -87,6 +87,14 @@ def test_the_best_weights_are_kept_or_the_last(tmp_path: Path, keep: str, step: 
     assert torch.load(tmp_path / "run" / "best.pt", weights_only=True)["step"] == step
 
 
+def test_what_belongs_to_an_export_is_refused_without_one(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", recipe_for(tmp_path).model_dump(mode="json"))
+    words = ["train", "pose", str(recipe), "--blend", "0.3", "--align", "mine", "--licence", "MIT"]
+    with pytest.raises(UsageError, match=r"^--blend, --align, --licence: only with --export$"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "zip", "part of a zip", "json"])
 def test_a_detector_is_trained_on_the_set_that_is_named(
