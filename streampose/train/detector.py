@@ -224,8 +224,8 @@ class DetectorTraining:
         """Measure the result so far, say and record it, and keep the weights where they are the best or the recipe's `keep`
         is "last".
 
-        The best is that with the highest AP50 of all held-out people, or, where nobody is held out, the last; the unseen
-        cameras have no say.
+        The best is that with the highest AP50 of all held-out people, or, where nobody is held out, the last, and `best`
+        stays -1; the unseen cameras have no say.
         """
         network = self.result()
         size = self.recipe.size
@@ -241,16 +241,16 @@ class DetectorTraining:
         self.say(f"step {self.step}: {told or 'nothing is held out to measure on'}")
         self.folder.log(step=self.step, **figures)
         write_weights(network.model.state_dict(), self.folder.path / "last.safetensors")
-        goal = figures.get("held_out_ap50_all", float(self.step))
-        if goal > self.best or self.recipe.keep == "last":
-            self.best = goal
+        goal = figures.get("held_out_ap50_all")
+        if goal is None or goal > self.best or self.recipe.keep == "last":
+            self.best = -1.0 if goal is None else goal
             save_model(network, self.recipe, self.folder.path, self.step, figures)
 
     def save_state(self) -> None:
         """Write everything a resumed run needs."""
         self.folder.save({
             "recipe": self.recipe.model_dump(mode="json"), "start": self.start_digest,
-            "step": self.step, "best": self.best, "bf16": self.bf16,
+            "step": self.step, "best": self.best, "measured": self._measured(), "bf16": self.bf16,
             "network": self.network.model.state_dict(), "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
         })  # fmt: skip
@@ -261,7 +261,15 @@ class DetectorTraining:
             self.network.model.load_state_dict(state["network"])
             self.average.restore(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.best, self.bf16 = state["step"], state["best"], state["bf16"]
+        self.step, self.bf16 = state["step"], state["bf16"]
+        self.best = state["best"] if state.get("measured") == self._measured() else -1.0
+
+    def _measured(self) -> str:
+        """What `best` is measured on: where it is something else, figures cannot be compared."""
+        told = sha256(str(self.recipe.size).encode())
+        for picture in self.pictures.held_out:
+            told.update(picture.key.encode() + picture.boxes.tobytes())
+        return told.hexdigest()
 
     def run(self, progress: Progress) -> None:
         """Train to the recipe's last step; `progress` hears of every step."""
@@ -272,7 +280,7 @@ class DetectorTraining:
                 num_workers=recipe.workers, worker_init_fn=start_worker, prefetch_factor=3 if recipe.workers else None,
             )
         )  # fmt: skip
-        if self.step == 0:
+        if self.step == 0 or (self.pictures.held_out and self.best < 0):
             self.evaluate()
         recent: list[dict[str, float]] = []
         start = time.perf_counter()
@@ -318,14 +326,18 @@ def _going_on(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, dict[str, Any]
 
 def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
     """All of `streampose train detector`: data, precision, steps, curves. Raises a StreamposeError child, in one line."""
+    coco_counting()
+    if recipe.teacher_share and recipe.init is None and not resume:
+        raise UsageError("teacher_share: the teacher is the start; name one by --init, or by `init` of the recipe")
+    with RunFolder(recipe.out) as folder:
+        return _train(recipe, folder, resume=resume, say=say, progress=progress)
+
+
+def _train(recipe: Recipe, folder: RunFolder, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
     state: dict[str, Any] | None = None
     if resume:
-        recipe, state = _going_on(recipe, RunFolder(recipe.out))
-    if recipe.teacher_share and recipe.init is None:
-        raise UsageError("teacher_share: the teacher is the start; name one by --init, or by `init` of the recipe")
-    coco_counting()
-    folder = RunFolder(recipe.out)
-    if not resume:
+        recipe, state = _going_on(recipe, folder)
+    else:
         folder.refuse_another_run()
     if recipe.threads:
         torch.set_num_threads(recipe.threads)

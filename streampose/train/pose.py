@@ -6,6 +6,7 @@ average run there. Every draw is made from (seed, step), so a run that was kille
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from streampose.errors import DataError
 from streampose.evaluate.counting import coco_counting
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure
 from streampose.pose.checkpoint import load_weights
@@ -183,21 +185,35 @@ class PoseTraining:
 
     def run(self) -> TrainingResult:
         """Train to the end; the figures are those of the last measurement, `best` the weights of the best mean AP, the
-        start among them, or the last where nobody is measured."""
+        start among them, or the last where nobody is measured.
+
+        Raises DataError where the loss is no number any more, SinkError where the run's files cannot be written.
+        """
+        with self.folder:
+            return self._run()
+
+    def _run(self) -> TrainingResult:
         recipe = self.recipe
         figures: dict[str, KeypointFigures] = {}
-        if recipe.init is not None and not self.folder.last.exists():
-            self._measure()
-            self._save()
+        if self.step == 0:
+            self._save()  # before best.pt, with which alone nobody can go on
+            if recipe.init is not None:
+                self._measure()
+                self._save()
         saved = started = time.monotonic()
         since = self.step
         every = max(recipe.measure_samples // recipe.batch, 1)
         with bar_of("training") as bar:
             task = bar.add_task("training", total=self.steps, completed=self.step, note="")
             while self.step < self.steps:
-                label, distil = self._train_step()
+                label, distil, gradient = self._train_step()
                 self.step += 1
-                if self.step % 10 == 0 or self.step == self.steps:
+                last = self.step == self.steps
+                told, measured = self.step % 10 == 0 or last, self.step % every == 0 or last
+                kept = measured or time.monotonic() - saved > recipe.checkpoint_s
+                if told or kept:
+                    self._check({"loss": label + distil, "gradient": gradient})
+                if told:
                     values = {"loss": round(label.item() + distil.item(), 5), "label": round(label.item(), 5)}
                     rate = recipe.batch * (self.step - since) / (time.monotonic() - started)
                     since, started = self.step, time.monotonic()
@@ -206,18 +222,24 @@ class PoseTraining:
                         step=self.step, **values, distil=round(distil.item(), 5), lr=lr, samples_s=round(rate, 2)
                     )
                     bar.update(task, completed=self.step, note=f"loss {values['loss']:.3f}, {rate:.1f} crops/s")
-                if self.step % every == 0 or self.step == self.steps:
+                if measured:
                     figures = self._measure()
-                    self._save()
-                    saved = started = time.monotonic()
-                elif time.monotonic() - saved > recipe.checkpoint_s:
+                if kept:
                     self._save()
                     saved = time.monotonic()
+                    started = saved if measured else started
         if not figures and self.views:
             figures = self._measure()
         return TrainingResult(figures, self.folder.path / "best.pt", self.steps)
 
-    def _train_step(self) -> tuple[Tensor, Tensor]:
+    def _check(self, values: dict[str, Tensor]) -> None:
+        """Raise DataError where one of `values` is no number any more; so are the weights then."""
+        for name, value in values.items():
+            if not math.isfinite(number := value.item()):
+                raise DataError(f"step {self.step}: the {name} is {number}; lower lr, or look at the labels")
+
+    def _train_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of the optimiser; the two parts of the loss, and the norm of their gradient before it is clipped."""
         recipe = self.recipe
         factor = warmup_cosine(self.step, self.steps, max(recipe.warmup_samples // recipe.batch, 1))
         for group in self.optimizer.param_groups:
@@ -236,10 +258,10 @@ class PoseTraining:
         )
         self.optimizer.zero_grad(set_to_none=True)
         (label + distil).backward()
-        nn.utils.clip_grad_norm_(self.student.parameters(), 10.0)
+        gradient = nn.utils.clip_grad_norm_(self.student.parameters(), 10.0)
         self.optimizer.step()
         self.average.update(self.student)
-        return label.detach(), distil.detach()
+        return label.detach(), distil.detach(), gradient
 
     def _measure(self) -> dict[str, KeypointFigures]:
         network = self.network_of(self.average.network)
@@ -251,7 +273,8 @@ class PoseTraining:
             self.best = max(mean, self.best)
             self.folder.save({"network": self.average.network.state_dict(), "step": self.step}, "best.pt")
         named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
-        if figures:
+        known = any(line["step"] == self.step and "mean_ap" in line for line in self.folder.read_metrics())
+        if figures and not known:
             self.folder.log(step=self.step, **named, mean_ap=round(mean, 4))
         self.folder.plot(("label", "distil"), tuple(named), f"{self.recipe.network}, {self.folder.path}")
         told = ", ".join(f"{name} {value:.3f}" for name, value in named.items())

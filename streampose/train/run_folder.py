@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from streampose.errors import DataError, SinkError, UsageError, words_of
 from streampose.evaluate.set_files import archive_of
 from streampose.models.resolve import Task, is_name, resolve
+from streampose.sinks.paths import create
 
 
 @contextmanager
@@ -95,7 +97,8 @@ def _line(values: Mapping[str, Any]) -> str:
 
 
 class RunFolder:
-    """Checkpoints, metrics and curves under `path`; made where it is missing."""
+    """Checkpoints, metrics and curves under `path`; made where it is missing, and locked until the end of a with-block, or
+    as long as this lives. Raises SinkError, also where another run has it locked."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -103,8 +106,15 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SinkError(f"{self.path}: cannot make the run's folder ({words_of(error)})") from error
+        self._unlock = weakref.finalize(self, os.close, create(self.path / "training.lock"))
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / "last.pt"
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unlock()
 
     def save(self, state: dict[str, Any], name: str = "last.pt") -> None:
         """Write a checkpoint; the file under its final name is always whole."""
@@ -205,7 +215,7 @@ class RunFolder:
             axis.grid(alpha=0.3)
             if axis.has_data():
                 axis.legend(fontsize=8)
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         try:
             with replacing(self.path / "curves.png") as part:
                 figure.savefig(part, dpi=90)

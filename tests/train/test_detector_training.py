@@ -181,6 +181,27 @@ def test_a_run_resumed_with_fewer_steps_than_it_has_ends_as_it_is(tmp_path: Path
     assert again.step == whole.step == 2
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_with_other_pictures_held_out_keeps_the_best_of_these(tmp_path: Path) -> None:
+    """Neither the step of a run that held out nothing, nor a figure of other pictures, is one to compare with."""
+    make_set(tmp_path / "set")
+
+    def train(steps: int, held_out: int) -> DetectorTraining:
+        data = {"root": str(tmp_path), "sets": ["set"], "held_out": held_out, "held_out_share": 0.5}
+        plan = recipe(tmp_path, steps=steps, data=data)
+        return train_detector(plan, resume=steps > 1, say=quiet, progress=quiet)
+
+    assert train(1, held_out=0).best == -1.0
+    assert 0 <= train(2, held_out=2).best <= 1
+    manifest, _ = load(tmp_path / "run" / "tiny.yaml")
+    assert manifest.measured["held_out_ap50_all"] is not None
+    with RunFolder(tmp_path / "run") as folder:
+        state = folder.load()
+        folder.save(state | {"best": 0.9})
+    assert train(2, held_out=2).best == 0.9
+    assert train(2, held_out=3).best < 0.9
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_fault_while_samples_are_made_is_its_own_line(tmp_path: Path, workers: int) -> None:
     make_set(tmp_path / "set")

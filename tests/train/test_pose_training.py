@@ -184,8 +184,8 @@ def junk(name: str) -> Any:
 )  # fmt: skip
 def test_a_checkpoint_that_is_none_is_one_line_and_costs_no_metrics(tmp_path: Path, name: str) -> None:
     content, message = junk(name)
-    folder = RunFolder(tmp_path / "run")
-    folder.log(step=9, loss=1.0)
+    with RunFolder(tmp_path / "run") as folder:
+        folder.log(step=9, loss=1.0)
     if isinstance(content, bytes):
         folder.last.write_bytes(content)
     else:
@@ -207,7 +207,8 @@ def test_a_checkpoint_of_other_joints_is_one_line(tmp_path: Path) -> None:
         "average": {"network": other.state_dict(), "updates": 1}, "optimizer": training.optimizer.state_dict(),
         "channels_last": False,
     }  # fmt: skip
-    training.folder.save(state)
+    with training.folder as folder:
+        folder.save(state)
     with pytest.raises(DataError, match=r"does not fit this recipe's network .*size mismatch"):
         PoseTraining(recipe_for(tmp_path), quiet, resume=True)
 
@@ -259,6 +260,66 @@ def test_a_figure_of_nobody_is_null_and_is_not_drawn(tmp_path: Path) -> None:
     assert lines[1:] == ['{"step": 2, "loss": 1.0, "score": null}', '{"step": 3, "loss": null, "score": 0.5}']
     folder.plot(("loss",), ("score",), "title")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_two_dollars_in_a_title_are_dollars(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run$a_{$")
+    folder.log(step=1, loss=0.5)
+    folder.plot(("loss",), (), f"tiny, {folder.path}")
+    assert (folder.path / "curves.png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_a_folder_in_which_a_training_runs_is_refused_to_another_one(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 2)
+    recipe = recipe_for(tmp_path, samples=16)
+    training = PoseTraining(recipe, quiet)
+    for resume in (False, True):
+        with pytest.raises(SinkError, match=r"run/training\.lock: is being written by another run") as caught:
+            PoseTraining(recipe, quiet, resume=resume)
+        assert caught.value.exit_code == 6
+    training.run()
+    assert PoseTraining(recipe, quiet, resume=True).step == 1  # it has ended, and is held by nobody
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 4)
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "start.pth")
+    changes: dict[str, Any] = {"batch": 4, "freeze_norms": True, "warmup_samples": 0, "keep": "last"}
+    recipe = recipe_for(tmp_path, init=tmp_path / "start.pth", samples=80, lr=1e30, measure_samples=32, **changes)
+    with pytest.raises(DataError, match=r"step 8: the loss is nan; lower lr, or look at the labels"):
+        PoseTraining(recipe, quiet).run()
+    for name, key in (("last.pt", "student"), ("best.pt", "network")):
+        state = torch.load(tmp_path / "run" / name, weights_only=True)
+        assert state["step"] == 0
+        assert all(tensor.isfinite().all() for tensor in state[key].values())
+    again = recipe.model_copy(update={"lr": 1e-3, "samples": 16})
+    assert PoseTraining(again, quiet, resume=True).run().figures
+
+
+class Killed(Exception):
+    """What a kill -9 leaves, at that very place."""
+
+
+def test_a_run_that_was_killed_in_its_first_measurement_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stick_set(tmp_path / "set", 4)
+    torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 6}).state_dict(), tmp_path / "start.pth")
+    recipe = recipe_for(tmp_path, init=tmp_path / "start.pth", samples=16)
+
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "plot", kill)  # after best.pt and the line of step 0, before the checkpoint
+        with pytest.raises(Killed):
+            PoseTraining(recipe, quiet).run()
+    for _ in range(3):  # and what has ended may be asked to go on without a line more
+        PoseTraining(recipe, quiet, resume=True).run()
+        measured = [line["step"] for line in RunFolder(recipe.out).read_metrics() if "mean_ap" in line]
+        assert measured == [0, 1]
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"] >= 0
 
 
 def test_every_epoch_is_a_shuffle_of_all() -> None:
