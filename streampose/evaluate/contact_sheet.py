@@ -57,7 +57,7 @@ def _tile(verdict: Verdict, skeleton: Skeleton) -> Image:
     caption = np.full((CAPTION_PX, tile.shape[1], 3), 32, np.uint8)
     found = f"OKS {verdict.oks:.2f}" if verdict.keypoints is not None else "not found"
     height = verdict.person.box[3] - verdict.person.box[1]
-    text = f"{found}  person {verdict.person.id}, picture {verdict.person.image.id}, {height:.0f} px"
+    text = f"{found}  person {verdict.person.id}, {height:.0f} px, {verdict.person.image.file}"
     cv2.putText(caption, text, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
     return np.vstack([tile, caption])
 

@@ -14,6 +14,8 @@ import numpy.typing as npt
 NOISE_SIGMA = 5.0
 JPEG_QUALITY = 45
 SURROUNDINGS = 2.0
+MOST_SIDE_PX = 65_500
+"""JPEG has no longer sides: what lies around a box that is all but flat is not enlarged further."""
 HEIGHTS_PX = (8, 1000)
 """The least and the most that is taken for a person's height."""
 
@@ -29,7 +31,7 @@ def reimage_person(
     centre, side = (box[:2] + box[2:] + 1) / 2, (box[2:] - box[:2]) * SURROUNDINGS  # from the picture's edge
     low = np.clip(np.floor(centre - side / 2), 0, (full_width - 1, full_height - 1)).astype(int)
     high = np.clip(np.ceil(centre + side / 2), low + 1, (full_width, full_height)).astype(int)
-    scale = height_px / max(float(box[3] - box[1]), 1.0)
+    scale = min(height_px / max(float(box[3] - box[1]), 1.0), MOST_SIDE_PX / int((high - low).max()))
     size = np.maximum(np.rint((high - low) * scale), 1).astype(int)
     part = image[low[1] : high[1], low[0] : high[0]]
     small = cv2.resize(

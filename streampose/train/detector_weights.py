@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from streampose.detect.network import PeopleNetwork
+from streampose.evaluate.set_files import set_name
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 from streampose.train.detector_config import Recipe
@@ -37,7 +38,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
             origin=recipe.origin,
             training={
                 "data": dict(recipe.data.licences),
-                "sets": [Path(name).name for name in recipe.data.sets],
+                "sets": [set_name(recipe.data.found(name)) for name in recipe.data.sets],
                 "step": step,
                 "pictures": step * recipe.batch,
                 "lr": recipe.lr,

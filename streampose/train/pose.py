@@ -29,7 +29,7 @@ from streampose.train.bar import bar_of
 from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import PersonStore, cut_measured, load_people, open_sets, split_people
+from streampose.train.pose_data import PersonStore, check_sources, cut_measured, load_people, open_sets, split_people
 from streampose.train.pose_loss import pose_losses
 from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
@@ -149,6 +149,7 @@ class PoseTraining:
     def _load_data(self) -> tuple[PersonStore, dict[str, PreparedCrops]]:
         recipe, holdout = self.recipe, self.recipe.holdout
         sets = open_sets(recipe, self.skeleton)
+        check_sources(sets, recipe.teacher_aligned, "teacher_aligned")
         trained, measured = split_people(sets, holdout)
         if recipe.subset:
             trained = _first(trained, recipe.subset)

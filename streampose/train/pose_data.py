@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from streampose.errors import DataError
+from streampose.errors import ConfigError, DataError
 from streampose.evaluate.dataset import KeypointSet, LabelledPerson, numbered_afresh, open_keypoint_set
 from streampose.evaluate.keypoints import PreparedCrops, prepare_crops
 from streampose.models.manifest import InputSpec
@@ -51,6 +51,13 @@ def open_sets(recipe: SetsRecipe, skeleton: Skeleton) -> list[KeypointSet]:
         open_keypoint_set(recipe.found(path), joints=len(names), names=names, images=recipe.pictures)
         for path in recipe.data
     ]
+
+
+def check_sources(sets: Sequence[KeypointSet], names: Collection[str], key: str) -> None:
+    """Raise ConfigError where the option `key` names sources of which the sets have no picture."""
+    known = {image.source for data in sets for image in data.images.values()}
+    if lost := sorted(set(names) - known):
+        raise ConfigError(f"{key}: no picture is of {', '.join(lost)}; the sets have {', '.join(sorted(known))}")
 
 
 def split_people(

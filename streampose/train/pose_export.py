@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from streampose.errors import ConfigError, UsageError
+from streampose.evaluate.set_files import set_name
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import Manifest, load, sha256_of
 from streampose.pose.checkpoint import load_weights
@@ -18,7 +19,7 @@ from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import load_people, open_sets, split_people
+from streampose.train.pose_data import check_sources, load_people, open_sets, split_people
 from streampose.train.pose_teacher import AHEAD_AT_ONCE, PoseTeacher, label_moves, still_affine
 from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import read_checkpoint
@@ -95,6 +96,7 @@ def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str])
     """What `output.shift` has to be for `network` to agree with the labels of `sources` among the people trained on."""
     skeleton = load_skeleton(recipe.skeleton)
     sets = open_sets(recipe, skeleton)
+    check_sources(sets, sources, "align")
     trained, _ = split_people(sets, recipe.holdout)
     people = [[person for person in part if person.image.source in sources] for part in trained]
     if not any(people):
@@ -137,5 +139,5 @@ def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:
             mode="json", include={"samples", "batch", "lr", "ema", "seed", "freeze_norms", "loss", "augment"}
         ),
         "crops_seen": read_checkpoint(checkpoint)["step"] * recipe.batch,
-        "sets": [path.name for path in recipe.data],
+        "sets": [set_name(recipe.found(path)) for path in recipe.data],
     }

@@ -32,9 +32,10 @@ from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_po
 from streampose.pose.estimator import PoseNetwork, look
 from streampose.pose.refiner import CELLS, OUTPUTS, Refiner, features, load_refiner, mirror_points
 from streampose.pose.skeleton import Skeleton
+from streampose.sinks.paths import check_writable
 from streampose.track.association import areas, iou, overlaps
 from streampose.train.bar import bar_of
-from streampose.train.pose_data import cut_measured, open_sets, split_people
+from streampose.train.pose_data import check_sources, cut_measured, open_sets, split_people
 from streampose.train.refiner_config import RefinerRecipe
 from streampose.train.run_folder import writing
 from streampose.train.schedule import warmup_cosine
@@ -85,9 +86,12 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     """
     coco_counting()
     place, weights = _place(recipe.found_model)
+    part = place.with_name(f".{place.stem}.refiner.safetensors")  # until it has shown that it is better
+    check_writable(part)
     pose = load_pose(place, device=recipe.device, runtime=recipe.runtime, precision=recipe.precision, refined=False)
     network, skeleton = pose.networks[0], pose.skeleton
     sets = open_sets(recipe, skeleton)
+    check_sources(sets, recipe.sources, "sources")
     trained, kept = split_people(sets, recipe.holdout)
     if not any(kept):
         raise DataError("nobody is kept to measure on; `holdout` of the recipe has to keep some pictures")
@@ -103,7 +107,6 @@ def train_refiner(recipe: RefinerRecipe, say: Say) -> RefinerResult:
     for data in sets:
         data.close()
     perceptron = fit(answers, recipe, network.manifest.input.width, network.manifest.input.height, skeleton)
-    part = place.with_name(f".{place.stem}.refiner.safetensors")  # until it has shown that it is better
     write_weights(_named(perceptron), part)
     try:
         trial = {"refiner": part.name, "sha256_refiner": sha256_of(part)}
@@ -139,7 +142,8 @@ def _present(place: Path, weights: Path, say: Say) -> Refiner | None:
 
 
 def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
-    """Move the weights in `part` beside the manifest `place` and name them in it; the refiner of before goes.
+    """Move the weights in `part` beside the manifest `place` and name them in it; the refiner of before goes, unless another
+    manifest beside it names it, too.
 
     The name holds the hash: whatever stops this half-way, the manifest finds what it names. Raises SinkError.
     """
@@ -156,8 +160,21 @@ def _put(part: Path, place: Path, summary: dict[str, Any]) -> None:
         if manifest.refiner != target.name:
             target.unlink()
         raise
-    if manifest.refiner is not None and manifest.refiner != target.name:
-        place.with_name(manifest.refiner).unlink(missing_ok=True)
+    old = manifest.refiner
+    if old is not None and old != target.name and not _is_named_beside(place, old):
+        place.with_name(old).unlink(missing_ok=True)
+
+
+def _is_named_beside(place: Path, name: str) -> bool:
+    """Whether a manifest in the folder of `place` has the name of the refiner `name` in it, which holds its hash; one that
+    cannot be read may have."""
+    for path in (*place.parent.glob("*.yaml"), *place.parent.glob("*.yml")):
+        try:
+            if name.encode() in path.read_bytes():
+                return True
+        except OSError:
+            return True
+    return False
 
 
 def _place(ref: str | Path) -> tuple[Path, Path]:
@@ -177,7 +194,7 @@ def _teaches(person: LabelledPerson, sources: Sequence[str]) -> bool:
 def _summary(recipe: RefinerRecipe, people: int) -> dict[str, Any]:
     """What a manifest says of the training."""
     places = {"root", "images", "data", "model", "holdout", "device", "runtime", "precision"}
-    sets = [set_name(path) for path in recipe.data]
+    sets = [set_name(recipe.found(path)) for path in recipe.data]
     return {"people": people, "sets": sets, **recipe.model_dump(mode="json", exclude=places)}
 
 

@@ -409,6 +409,17 @@ def test_the_worst_come_first_on_the_sheet(samples: list[Sample]) -> None:
     assert not np.array_equal(answer_half, label_half)
 
 
+def test_on_the_sheet_a_picture_has_the_name_by_which_it_is_found(tmp_path: Path, truth: dict[str, Any]) -> None:
+    """Two sets share ids, so their pictures are numbered afresh."""
+    folder = write_folder(tmp_path / "set", truth)
+    with open_keypoint_set(folder, joints=17) as one, open_keypoint_set(folder, joints=17) as two:
+        sheets = []
+        for samples in (select([one]), select([one, two])):
+            judged = verdicts(samples[:1], answer(samples[:1], Guess(0.0), SKELETON, labelled_boxes), SKELETON)
+            sheets.append(contact_sheet(judged, SKELETON))
+    assert np.array_equal(*sheets)
+
+
 def test_expected_figures() -> None:
     assert check_expected("AP", 0.7431, 74.4, 0.3).endswith("holds")
     with pytest.raises(StreamposeError, match=r"AP 71\.20, expected 74\.4 ± 0\.3") as caught:

@@ -128,6 +128,15 @@ def test_re_imaging_keeps_geometry(height: int, box: list[int]) -> None:
     assert np.abs(seen - (affine[:, :2] @ dot + affine[:, 2])).max() < 0.35
 
 
+def test_what_lies_around_a_flat_box_stays_a_picture() -> None:
+    """64 pixels high it would be 88,000 wide, and no JPEG."""
+    box = np.array([0, 1078, 1000, 1079.4], np.float32)
+    far, affine = reimage_person(np.zeros((1080, 1920, 3), np.uint8), box, 64, seed=1)
+    assert far.shape[1] == 65_500
+    assert affine[0, 0] == pytest.approx(65_500 / 1500, rel=0.01)
+    assert affine[1, 1] == pytest.approx(affine[0, 0], rel=0.02)
+
+
 def test_re_imaging_is_the_same_for_the_same_person_only() -> None:
     image = np.full((100, 80, 3), 128, np.uint8)
     box = np.array([20, 20, 50, 90], np.float32)

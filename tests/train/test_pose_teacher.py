@@ -189,6 +189,11 @@ def test_an_aligned_teacher_puts_joints_where_most_people_put_them(tmp_path: Pat
         teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
 
 
+def test_a_source_that_no_picture_has_is_named_beside_those_that_are_right(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^teacher_aligned: no picture is of val2O17; the sets have set$"):
+        training_of(tmp_path, 4, teacher_ahead=True, teacher_aligned=["set", "val2O17"])
+
+
 def test_what_is_aligned_is_measured_at_its_time(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="teacher_aligned: needs teacher_ahead: true"):
         recipe_for(tmp_path, teacher_aligned=["streets"])

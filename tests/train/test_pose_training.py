@@ -67,8 +67,8 @@ def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
     assert len(shift) == 6
     crop_px = 64 / (1.25 * np.median([max(a["bbox"][2:]) for a in content["annotations"]]))
     assert np.abs(np.array(shift) - (0, 5 * crop_px)).max() < 1.0
-    with pytest.raises(ConfigError, match="moon: nobody to train on is from these sources"):
-        export_pose(recipe, result.best, target, licence="MIT", align=["moon"])
+    with pytest.raises(ConfigError, match="align: no picture is of moon; the sets have others"):
+        export_pose(recipe, result.best, target, licence="MIT", align=["others", "moon"])
 
 
 SCRIPT = """

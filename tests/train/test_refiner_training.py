@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,17 @@ from streampose.pose.refiner import CELLS, Refiner
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose import PoseTraining
 from streampose.train.pose_export import export_pose
-from streampose.train.refiner import Answers, _place, _put, answers_of, fit, owners_of, refiner_loss
+from streampose.train.refiner import (
+    Answers,
+    _place,
+    _put,
+    _summary,
+    answers_of,
+    fit,
+    owners_of,
+    refiner_loss,
+    train_refiner,
+)
 from streampose.train.refiner_config import RefinerRecipe, read_refiner_recipe
 from tests.made_models import write_pose_model
 from tests.train.small_recipe import quiet, recipe_for
@@ -163,6 +174,32 @@ def test_a_manifest_that_cannot_be_written_leaves_all_as_it_was(tmp_path: Path) 
     assert len(set(names)) == 2
 
 
+def test_a_refiner_that_another_manifest_names_stays(tmp_path: Path) -> None:
+    place, part = write_pose_model(tmp_path), tmp_path / ".part"
+    part.write_bytes(b"the first")
+    _put(part, place, {})
+    first = load(place)[0].refiner
+    assert first is not None
+    (tmp_path / "night.yaml").write_bytes(place.read_bytes())
+    part.write_bytes(b"the second")
+    _put(part, place, {})
+    assert (tmp_path / first).read_bytes() == b"the first"
+    assert load(tmp_path / "night.yaml")[0].refiner == first
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    place = write_pose_model(tmp_path)
+    (tmp_path / ".tiny.refiner.safetensors").mkdir()  # stands where it would be written
+    with pytest.raises(SinkError, match=r"\.tiny\.refiner\.safetensors: this is a folder"):
+        train_refiner(recipe(model=place, data=[tmp_path / "no set"]), quiet)
+
+
+def test_a_part_of_a_zip_keeps_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.writestr("train/annotations.json", "{}")
+    assert _summary(recipe(root=tmp_path, data=["mine.zip/train"]), 3)["sets"] == ["mine.zip/train"]
+
+
 @pytest.mark.slow
 def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
@@ -183,8 +220,8 @@ def test_the_whole_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         words = ["train", "refiner", str(tmp_path / "recipe.yaml")]
         return CliRunner().invoke(app, words, catch_exceptions=False).stdout
 
-    with pytest.raises(DataError, match="nowhere: has nobody labelled by people"):
-        run(sources=["nowhere"])
+    with pytest.raises(ConfigError, match="sources: no picture is of nowhere; the sets have set"):
+        run(sources=["set", "nowhere"])
     with pytest.raises(DataError, match="nobody is kept to measure on"):
         run(holdout={"images": 0})
     told = run(lr=100.0, passes=3)  # so steep that it can only do harm

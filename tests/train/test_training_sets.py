@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 
 from streampose.cli.main import app
 from streampose.errors import UsageError
+from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
 from streampose.train.detector_config import read_recipe as read_detector_recipe
+from streampose.train.pose_export import training_summary
 from tests.evaluate.sets import zip_folder
 from tests.train.small_recipe import recipe_for
 from tests.train.stick_people import stick_set
@@ -61,7 +63,10 @@ def test_a_pose_network_is_trained_on_the_set_that_is_named(
     told = train("pose", write_recipe(tmp_path / "recipe.yaml", values), *layouts[layout])
     assert "6 people to train on, 2 of 2 pictures to measure on" in told
     assert "step 0: AP clean" in told  # what the start can, before anything is learnt
-    assert (tmp_path / "run" / "best.pt").is_file()
+    best = tmp_path / "run" / "best.pt"
+    sets = {"root": tmp_path, "data": [layouts[layout][1]]}
+    words = {"part of a zip": "export.zip/train", "zip": "sticks.zip", "json": "people.json"}
+    assert training_summary(recipe.model_copy(update=sets), best)["sets"] == [words.get(layout, "sticks")]
 
 
 def test_with_nobody_kept_the_last_weights_are_the_best(tmp_path: Path, layouts: dict[str, list[str | Path]]) -> None:
@@ -109,7 +114,10 @@ def test_a_detector_is_trained_on_the_set_that_is_named(
     assert "6 pictures to train on, 2 held out" in told
     assert "mine[1] box " in told
     assert f"in {tmp_path}/run/mine[1].safetensors" in told
-    assert (tmp_path / "run" / "mine[1].yaml").is_file()
+    sets = load(tmp_path / "run" / "mine[1].yaml")[0].training["sets"]
+    assert sets == [
+        {"part of a zip": "export.zip/train", "zip": "sticks.zip", "json": "people.json"}.get(layout, "sticks")
+    ]
 
 
 @pytest.mark.parametrize("verb", ["pose", "detector"])
