@@ -3,8 +3,9 @@
 Counted by TrackEval, a box match at IoU 0.5 (HOTA over 0.05 to 0.95). Ground truth lines are
 `frame,id,left,top,width,height[,flag[,class[,visibility]]]`, or the ten columns of MOT15 (`…,flag,x,y,z`), which name no
 class; frames from 1, so frame n is the record with index n - 1.
-As MOTChallenge does: people with flag 0 and classes other than pedestrian are not looked for, and whoever is found
-on them is not counted as wrong.
+As MOT16 and MOT17 are counted: classes other than pedestrian are not looked for, and whoever is found on people in vehicles,
+static people, distractors or reflections is not counted as wrong; on any other class it is. Not as there: who is found on
+a pedestrian of flag 0, who can hardly be seen, is not counted as wrong either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +28,42 @@ from streampose.track.association import assign, iou
 
 PEDESTRIAN = (1, -1)
 """Classes that count: MOTChallenge's pedestrian, and -1 where the file has no classes."""
+DISTRACTORS = (2, 7, 8, 12)
+"""Person on vehicle, static person, distractor, reflection; MOT20 has one more, non-MOT vehicles."""
 COLUMNS_MOT15 = 10
 MATCH_IOU = 0.5
 LARGEST_ID = 2**53
 """Up to here a float has every whole number."""
 
 
+class Role(IntEnum):
+    """What a box of the ground truth is for: a person to be found, one of flag 0, a distractor, or anything else."""
+
+    COUNTED = 0
+    UNSURE = 1
+    DISTRACTOR = 2
+    OTHER = 3
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameBoxes:
-    """The people of one frame: `ids` (N,) int64, `boxes` (N, 4) float64 xyxy px, `counted` (N,) bool."""
+    """The boxes of one frame: `ids` (N,) int64, `boxes` (N, 4) float64 xyxy px, `roles` (N,) int8."""
 
     ids: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float64]
-    counted: npt.NDArray[np.bool_]
+    roles: npt.NDArray[np.int8]
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """(N,) whether it is somebody who is to be found."""
+        return np.asarray(self.roles == Role.COUNTED, np.bool_)
+
+    def rows(self, kept: npt.NDArray[np.bool_]) -> FrameBoxes:
+        """Those that are `kept` (N,)."""
+        return FrameBoxes(self.ids[kept], self.boxes[kept], self.roles[kept])
 
 
-NOBODY = FrameBoxes(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, bool))
+NOBODY = FrameBoxes(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +97,19 @@ def read_truth(path: str | Path) -> dict[int, FrameBoxes]:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as MOT text ({words_of(error)})") from None
-    rows: dict[int, list[tuple[int, list[float], bool]]] = defaultdict(list)
+    rows: dict[int, list[tuple[int, list[float], Role]]] = defaultdict(list)
     for number, line in enumerate(lines, 1):
         if line.strip():
-            frame, who, box, counted = _truth_line(line, f"{path}: line {number}")
+            frame, who, box, role = _truth_line(line, f"{path}: line {number}")
             if any(other == who for other, _, _ in rows[frame]):
                 raise DataError(f"{path}: line {number}: id {who} stands twice in frame {frame}")
-            rows[frame].append((who, box, counted))
-    if not any(counted for people in rows.values() for _, _, counted in people):
+            rows[frame].append((who, box, role))
+    if not any(role is Role.COUNTED for people in rows.values() for _, _, role in people):
         raise DataError(f"{path}: no person in it; expected lines frame,id,left,top,width,height,1,1,1")
     return {frame: _frame(people) for frame, people in rows.items()}
 
 
-def _truth_line(line: str, where: str) -> tuple[int, int, list[float], bool]:
+def _truth_line(line: str, where: str) -> tuple[int, int, list[float], Role]:
     try:
         values = [float(value) for value in line.strip().rstrip(",").split(",")]
     except ValueError:
@@ -101,7 +123,11 @@ def _truth_line(line: str, where: str) -> tuple[int, int, list[float], bool]:
     if frame < 1 or width <= 0 or height <= 0:
         raise DataError(f"{where}: frames count from 1 and boxes have a width and height, got {line!r:.60}")
     flag = values[6] if len(values) > 6 else 1.0
-    return frame, who, [left, top, left + width, top + height], flag != 0 and kind in PEDESTRIAN
+    if kind in PEDESTRIAN:
+        role = Role.COUNTED if flag else Role.UNSURE
+    else:
+        role = Role.DISTRACTOR if kind in DISTRACTORS else Role.OTHER
+    return frame, who, [left, top, left + width, top + height], role
 
 
 def read_result(path: str | Path, *, camera: str | None = None, coasting: bool = True) -> dict[int, FrameBoxes]:
@@ -116,32 +142,35 @@ def read_result(path: str | Path, *, camera: str | None = None, coasting: bool =
         index = record["index"]
         if index + 1 in frames:
             raise DataError(f"{path}: frame index {index} stands there twice; one camera a file")
-        frames[index + 1] = _frame((p["id"], p["box"], True) for p in record["people"] if p["state"] in wanted)
+        frames[index + 1] = _frame((p["id"], p["box"], Role.COUNTED) for p in record["people"] if p["state"] in wanted)
     if not frames:
         whose = "" if camera is None else f' of the camera "{camera}"'
         raise DataError(f"{path}: no frame record{whose} in it; expected what the jsonl sink writes")
     return frames
 
 
-def _frame(people: Iterable[tuple[int, list[float], bool]]) -> FrameBoxes:
+def _frame(people: Iterable[tuple[int, list[float], Role]]) -> FrameBoxes:
     rows = list(people)
     boxes = np.array([box for _, box, _ in rows], np.float64).reshape(-1, 4)
-    return FrameBoxes(np.array([i for i, _, _ in rows], np.int64), boxes, np.array([c for _, _, c in rows], bool))
+    return FrameBoxes(np.array([i for i, _, _ in rows], np.int64), boxes, np.array([r for _, _, r in rows], np.int8))
 
 
 def without_ignored(truth: FrameBoxes, found: FrameBoxes) -> tuple[FrameBoxes, FrameBoxes]:
-    """Both without the people who are not counted, and without those found on them (matched one to one over all)."""
-    gone = np.zeros(len(found.ids), bool)
-    if not truth.counted.all() and len(found.ids):
-        overlap = iou(truth.boxes, found.boxes)
-        preferred = np.where(overlap >= MATCH_IOU, overlap + truth.counted[:, None], 0.0)
-        for row, column in assign(preferred, MATCH_IOU):
-            gone[column] = not truth.counted[row]
-    keep, stay = truth.counted, ~gone
-    return (
-        FrameBoxes(truth.ids[keep], truth.boxes[keep], truth.counted[keep]),
-        FrameBoxes(found.ids[stay], found.boxes[stay], found.counted[stay]),
-    )
+    """Those who are to be found, and who was found but for those on distractors and on people of flag 0.
+
+    For distractors all boxes of the ground truth are matched alike, one to one; what is left goes to people, those to be
+    found first.
+    """
+    overlap = iou(truth.boxes, found.boxes)
+    overlap[overlap < MATCH_IOU] = 0.0
+    stays = np.ones(len(found.ids), bool)
+    for row, column in assign(overlap, 0.0):
+        stays[column] = truth.roles[row] != Role.DISTRACTOR
+    people = truth.counted | (truth.roles == Role.UNSURE)
+    preferred = np.where((overlap > 0) & people[:, None] & stays, overlap + truth.counted[:, None], 0.0)
+    for row, column in assign(preferred, MATCH_IOU):
+        stays[column] = truth.counted[row]
+    return truth.rows(truth.counted), found.rows(stays)
 
 
 def measure_tracking(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,59 @@ def test_people_flagged_out_are_neither_missed_nor_wrong(tmp_path: Path) -> None
     for path in (both, only):
         figures = measure_tracking(truth, read_result(path))
         assert (figures.idf1, figures.false_positives, figures.missed) == (1.0, 0, 0)
+
+
+def trackevals_own(truth: str, result: str, folder: Path, frames: int) -> dict[str, float]:
+    """The figures by TrackEval's own reading of MOTChallenge files, with its own preprocessing."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        from trackeval.datasets import MotChallenge2DBox
+        from trackeval.metrics import CLEAR, HOTA, Identity
+
+        for path, text in ((folder / "gt/seq/gt/gt.txt", truth), (folder / "found/us/data/seq.txt", result)):
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+        places = {"GT_FOLDER": str(folder / "gt"), "TRACKERS_FOLDER": str(folder / "found"), "SKIP_SPLIT_FOL": True}
+        dataset = MotChallenge2DBox(places | {"SEQ_INFO": {"seq": frames}, "PRINT_CONFIG": False})
+        data = dataset.get_preprocessed_seq_data(dataset.get_raw_seq_data("us", "seq"), "pedestrian")
+        quiet = {"PRINT_CONFIG": False}
+        clear = CLEAR(quiet).eval_sequence(data)
+        identity, hota = Identity(quiet).eval_sequence(data), HOTA().eval_sequence(data)
+    return {
+        "idf1": identity["IDF1"], "mota": clear["MOTA"], "hota": float(np.mean(hota["HOTA"])),
+        "id_switches": clear["IDSW"], "false_positives": clear["CLR_FP"], "missed": clear["CLR_FN"],
+    }  # fmt: skip
+
+
+def test_all_classes_count_as_trackeval_has_them(tmp_path: Path) -> None:
+    """Boxes of every class, crowded, so that many a result could be matched to several of them."""
+    rng = np.random.default_rng(3)
+    truth, result, lines = [], [], []
+    for frame in range(1, 41):
+        people = []
+        for who in range(1, 27):
+            x, y = 30 * (who % 9) + frame, 40 * (who // 9)
+            kind = 1 + (who - 1) % 13
+            truth.append(f"{frame},{who},{x},{y},50,90,{1 if kind == 1 else 0},{kind},1")
+            if rng.random() < 0.8:
+                dx, dy = rng.integers(-12, 13, 2)
+                box = [float(x + dx), float(y + dy), float(x + dx + 50), float(y + dy + 90)]
+                result.append(f"{frame},{who},{box[0]},{box[1]},50,90,1,-1,-1,-1")
+                people.append(found(who, "confirmed", box))
+        lines.append(seen(frame - 1, people))
+    (tmp_path / "gt.txt").write_text("\n".join(truth))
+    ours = measure_tracking(read_truth(tmp_path / "gt.txt"), read_result(write_lines(tmp_path / "r.jsonl", lines)))
+    theirs = trackevals_own("\n".join(truth), "\n".join(result), tmp_path, 40)
+    assert {name: getattr(ours, name) for name in theirs} == pytest.approx(theirs)
+    assert ours.false_positives > 100  # on cars and the like
+
+
+@pytest.mark.parametrize(("kind", "wrong"), [(2, 0), (7, 0), (8, 0), (12, 0), (3, 10), (6, 10), (11, 10), (13, 10)])
+def test_who_is_found_on_distractors_is_not_wrong(tmp_path: Path, kind: int, wrong: int) -> None:
+    other = "".join(f"{f},5,{10 + 4 * f},300,30,80,0,{kind},0.2\n" for f in range(1, 11))
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(1, 11)}, other))
+    both = write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed"), (2, 3, "confirmed")]] * 10)
+    figures = measure_tracking(truth, read_result(both))
+    assert (figures.false_positives, figures.missed, figures.people) == (wrong, 0, 1)
 
 
 def test_ten_columns_are_places_in_the_room_and_no_class(tmp_path: Path) -> None:
