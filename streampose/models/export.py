@@ -17,7 +17,8 @@ from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.manifest import Manifest, OutputSpec, sha256_of
 from streampose.models.open import open_runtime
-from streampose.models.resolve import FOREIGN
+from streampose.models.resolve import FOREIGN, SKELETON
+from streampose.pose.skeleton import load_skeleton
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import choose
 
@@ -36,8 +37,9 @@ def export(
     """Write the model for `runtime` (openvino, onnx, torchscript) into folder `out`; give the parity record.
 
     The file is called MODEL-RUNTIME, with -WIDTHxHEIGHT before it where `size` (width, height) is not the manifest's.
-    Beside it lie a manifest, with which it can be used here again, and the record as `.parity.json`. Raises ModelError
-    where the result differs from torch by more than TOLERANCE, and keeps nothing then.
+    Beside it lie a manifest with all that it names (a refiner, a skeleton's file), so that the folder serves on every
+    machine, and the record as `.parity.json`. Raises ModelError where the result differs from torch by more than TOLERANCE,
+    and keeps nothing then.
     """
     if runtime not in SUFFIXES:
         raise UsageError(f"--runtime {runtime}: one of {', '.join(SUFFIXES)} is wanted")
@@ -59,10 +61,9 @@ def export(
                     )
             (Path(scratch) / f"{name}.parity.json").write_text(json.dumps(record, indent=2) + "\n")
             if runtime != "torchscript":
-                if manifest.refiner is not None:
-                    described = described.model_copy(update={"refiner": f"{name}.refiner.safetensors"})
-                    shutil.copyfile(weights.parent / manifest.refiner, Path(scratch) / f"{name}.refiner.safetensors")
-                manifests.save(described, Path(scratch) / f"{name}.yaml")
+                manifests.save(
+                    _with_companions(described, weights.parent, Path(scratch)), Path(scratch) / f"{name}.yaml"
+                )
             for path in sorted(Path(scratch).iterdir()):
                 os.replace(path, out / path.name)
     except OSError as error:
@@ -101,6 +102,22 @@ def _describe(manifest: Manifest, made: Path, name: str, width: int, height: int
             "origin": f"{manifest.name}, sha256 {manifest.sha256}, exported by streampose {__version__}",
         }
     )
+
+
+def _with_companions(described: Manifest, source: Path, out: Path) -> Manifest:
+    """The manifest with the files that it names besides its weights, copied from folder `source` into `out`."""
+    if described.refiner is not None:
+        refiner = f"{described.name}.refiner.safetensors"
+        shutil.copyfile(source / described.refiner, out / refiner)
+        described = described.model_copy(update={"refiner": refiner})
+    own = source / described.output.skeleton
+    if own.suffix in (".yaml", ".yml"):
+        load_skeleton(str(own))  # what is none is said here, not where the export is used
+        skeleton = f"{described.name}{SKELETON}"
+        shutil.copyfile(own, out / skeleton)
+        output = described.output.model_copy(update={"skeleton": skeleton})
+        described = described.model_copy(update={"output": output})
+    return described
 
 
 def output_at(manifest: Manifest, width: int, height: int) -> OutputSpec:

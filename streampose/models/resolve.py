@@ -22,6 +22,8 @@ IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 FOREIGN = (".onnx", ".xml")
 SUFFIXES = (*FOREIGN, ".yaml", ".yml", ".safetensors", ".pth", ".pt")
 """What ends the name of a file; a name of a model may have a dot, too."""
+SKELETON = ".skeleton.yaml"
+"""What ends the name of a skeleton's file that `models export` lays beside a manifest."""
 SIMCC_MANIFEST = (
     "name, task, architecture, weights, sha256, input (width, height, mean, std), output (kind: heatmap or simcc)"
 )
@@ -45,7 +47,8 @@ def local_models() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in weight_folders():
         for path in sorted(folder.glob("*.yaml")):
-            found.setdefault(path.stem, path)
+            if not path.name.endswith(SKELETON):
+                found.setdefault(path.stem, path)
     return found
 
 

@@ -51,19 +51,19 @@ class PoseEstimator:
         self.small_below_px = small_below_px
         self._network = network
         self._small = small
-        for each in (network, *([small] if small else [])):
+        for each in self.networks:
             if each.manifest.output.kind not in ("heatmap", "simcc"):
                 raise ConfigError(f"pose: {each.manifest.name} gives {each.manifest.output.kind}, not key points")
-            shift, joints = each.manifest.output.shift, len(load_skeleton(each.manifest.output.skeleton).keypoints)
-            if shift is not None and len(shift) != joints:
+            shift, joints = each.manifest.output.shift, load_skeleton(each.manifest.output.skeleton).keypoints
+            if shift is not None and len(shift) != len(joints):
                 raise ModelError(
-                    f"{each.manifest.name}: output.shift is of {len(shift)} joints, the skeleton has {joints}"
+                    f"{each.manifest.name}: output.shift is of {len(shift)} joints, the skeleton has {len(joints)}"
                 )
-        if small and small.manifest.output.skeleton != network.manifest.output.skeleton:
-            raise ConfigError(
-                f"pose.small_model: {small.manifest.name} has skeleton {small.manifest.output.skeleton}, "
-                f"{network.manifest.name} has {network.manifest.output.skeleton}; both must be the same"
-            )
+            if joints != self.skeleton.keypoints:
+                raise ConfigError(
+                    f"pose.small_model: {each.manifest.name} has skeleton {each.manifest.output.skeleton}, "
+                    f"{network.manifest.name} has {network.manifest.output.skeleton}; both must have the same key points"
+                )
 
     @property
     def networks(self) -> tuple[PoseNetwork, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from streampose.errors import ModelError, UsageError
@@ -21,9 +23,9 @@ from streampose.models.export import differences, export, parity_pictures
 from streampose.models.load import load_pose
 from streampose.models.manifest import OutputSpec
 from streampose.models.networks import network_of
-from streampose.models.resolve import published_output
+from streampose.models.resolve import local_models, published_output, resolve
 from streampose.runtime.openvino_runtime import pack
-from tests.made_models import seeded_pose_network, write_detector, write_pose_model
+from tests.made_models import INPUT, seeded_pose_network, write_detector, write_pose_model
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,31 @@ def test_a_pose_model(runtime: str, suffix: str, tmp_path: Path) -> None:
         weights.write_bytes(content)
         with pytest.raises(ModelError, match=r"tiny-openvino\.bin: sha256 is .*; restore the file"):
             manifests.load(made.with_suffix(".yaml"))
+
+
+def test_a_skeleton_of_ones_own_goes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a machine that knows nothing of the place from which it was exported; and two of one skeleton serve together."""
+    joints = {f"joint{number}": ["centre", 0.05] for number in range(17)}
+    for name, spec in (("far", INPUT.model_copy(update={"width": 32, "height": 64})), ("near", INPUT)):
+        path = write_pose_model(tmp_path / "own", name, spec=spec)
+        (tmp_path / "own" / "mine.yaml").write_text(yaml.safe_dump({"keypoints": joints}, sort_keys=False))
+        raw, weights = manifests.load(path)
+        own = raw.model_copy(update={"output": raw.output.model_copy(update={"skeleton": "mine.yaml"})})
+        manifests.save(own, path)
+        export(*resolve(path, "pose"), "openvino", tmp_path / "out")
+    gone = own.model_copy(update={"output": raw.output.model_copy(update={"skeleton": "gone.yaml"})})
+    with pytest.raises(ModelError, match=r"gone\.yaml: no such skeleton"):
+        export(gone, weights, "openvino", tmp_path / "none")
+    assert list((tmp_path / "none").iterdir()) == []
+    shutil.rmtree(tmp_path / "own")
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert str(tmp_path) not in (tmp_path / "elsewhere" / "near-openvino.yaml").read_text()
+    monkeypatch.setenv("STREAMPOSE_WEIGHTS", str(tmp_path / "elsewhere"))
+    found = {name: file for name, file in local_models().items() if file.parent == tmp_path / "elsewhere"}
+    assert set(found) == {"far-openvino", "near-openvino"}
+    asked = {"device": "cpu", "precision": "fp32", "batch_sizes": (1,)}
+    pose = load_pose("near-openvino", small="far-openvino", **asked)
+    assert pose.skeleton.keypoints == tuple(joints)
 
 
 def test_a_detector_at_another_size(tmp_path: Path) -> None:

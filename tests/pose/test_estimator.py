@@ -182,7 +182,7 @@ def test_networks_that_do_not_belong_together_are_said() -> None:
     _, made = network(CONVENTIONS[0])
     _, other = network(OutputSpec(kind="heatmap", skeleton="limbs6"))
     _, boxes = network(OutputSpec(kind="yolo"))
-    with pytest.raises(ConfigError, match="both must be the same"):
+    with pytest.raises(ConfigError, match="both must have the same key points"):
         PoseEstimator(made, small=other)
     with pytest.raises(ConfigError, match="not key points"):
         PoseEstimator(boxes)
