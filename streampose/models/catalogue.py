@@ -12,7 +12,8 @@ FILE = Path(__file__).with_name("catalogue.yaml")
 
 
 class KnownModel(BaseModel):
-    """A published model. `sha256` may be a prefix, as its publisher writes it into the file's name.
+    """A published model. `sha256` may be a prefix, as its publisher writes it into the file's name; of a pose network,
+    `network` and `joints` are its architecture, which a file must have.
 
     `size` is [width, height] of the input in pixels; `parameters_m` in millions, `gmacs` in 10^9 for one picture;
     `ap` is the published average precision on COCO val2017 in per cent, `ap_of` says of what and where it is from.
@@ -21,6 +22,8 @@ class KnownModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: str
+    network: str = ""
+    joints: int = 0
     url: str
     sha256: str = Field(pattern="^[0-9a-f]{8,64}$|^$")
     size: tuple[int, int]

@@ -19,7 +19,7 @@ from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
-from streampose.models.resolve import describe_pose, fetched_folder
+from streampose.models.resolve import describe_pose, fetched_folder, size_in_name
 
 BLOCK = 1 << 16
 ATTEMPTS = 5
@@ -43,7 +43,8 @@ def fetch(
     `source` is a file brought by other means, `url` another address for the same file. The content must have the hash of
     the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken download is
     kept as `.part` and gone on with the next time; nothing else is ever left. A file that its publisher gives no address of
-    is called `name` here, whatever it was called before. Raises ModelError or UsageError.
+    is called `name` here, whatever it was called before. Raises ModelError, also where it is another network than `name`, or
+    UsageError.
     """
     known = catalogue().get(name)
     if known is None:
@@ -69,6 +70,7 @@ def fetch(
         raise UsageError(f"{name}: has no address to fetch from: {known.note}")
     if source is None and not address.startswith(("https://", "http://")):
         raise UsageError(f"--url {address}: an address that begins with https:// is wanted; --from takes a file")
+    _fits_by_name(name, known, str(source or address))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if source is not None:
@@ -90,6 +92,16 @@ def fetch(
         raise
     before.unlink(missing_ok=True)
     return _save(manifest, target)
+
+
+def _fits_by_name(name: str, known: KnownModel, origin: str) -> None:
+    """Raise ModelError where a file of which no hash is published says in its own name that it is of another input."""
+    said = size_in_name(Path(origin).name)
+    if known.task == "pose" and not known.sha256 and said is not None and said[::-1] != known.size:
+        raise ModelError(
+            f"{origin}: is for an input of {said[0]}x{said[1]} (height x width) by its name, {name} has "
+            f"{known.size[1]}x{known.size[0]}; fetch the model that it is, or correct the file's name"
+        )
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -216,6 +228,10 @@ def _describe(name: str, known: KnownModel, target: Path, verified: bool) -> Man
     """The manifest of a fetched file. Raises ModelError where that is no such model."""
     if known.task == "pose":
         manifest = describe_pose(target)
+        architectures = {"network": known.network, "joints": known.joints}, manifest.architecture
+        if architectures[0] != architectures[1]:
+            wanted, found = (f"{each['network']} of {each['joints']} joints" for each in architectures)
+            raise ModelError(f"{name}: is {wanted}, this file is {found}; give the file of that network")
         width, height = known.size
         spec = manifest.input.model_copy(update={"width": width, "height": height})
         manifest = manifest.model_copy(update={"input": spec})

@@ -140,8 +140,9 @@ def server(content: bytes) -> Iterator[Server]:
 def _catalogue(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalogue of one model, at the test's server, verified by the beginning of its hash as published ones are."""
     known = KnownModel(
-        task="pose", url=server.url, sha256=hashlib.sha256(content).hexdigest()[:8], size=(64, 96), licence="none"
-    )
+        task="pose", network="hrnet_tiny", joints=17, url=server.url, sha256=hashlib.sha256(content).hexdigest()[:8],
+        size=(64, 96), licence="none",
+    )  # fmt: skip
     unsigned = known.model_copy(update={"sha256": ""})
     detector = unsigned.model_copy(update={"task": "detect"})
     monkeypatch.setattr(
@@ -329,7 +330,8 @@ def test_files_that_are_called_the_same_do_not_take_each_others_place(
 ) -> None:
     """Of these no publisher's address is known, and what they are called is up to whoever brought them."""
     names = ("pose_hrnet_w32_256x192", "pose_hrnet_w32_384x288")
-    monkeypatch.setattr(fetching, "catalogue", lambda: {name: catalogue()[name] for name in names})
+    tiny = {name: catalogue()[name].model_copy(update={"network": "hrnet_tiny"}) for name in names}
+    monkeypatch.setattr(fetching, "catalogue", lambda: tiny)
     for seed, name in enumerate(names):
         brought = tmp_path / name / "model.pth"
         brought.parent.mkdir()
@@ -338,6 +340,32 @@ def test_files_that_are_called_the_same_do_not_take_each_others_place(
     for name in names:
         manifest, weights = manifests.load(tmp_path / "models" / f"{name}.yaml")
         assert (manifest.name, weights.name) == (name, f"{name}.pth")
+
+
+def test_a_file_of_another_model_does_not_take_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor its published precision, cost and licence: neither another network, nor the same for another input."""
+    name = "pose_hrnet_w48_384x288"
+    tiny = catalogue()[name].model_copy(update={"network": "hrnet_tiny"})
+    monkeypatch.setattr(fetching, "catalogue", lambda: {name: tiny})
+
+    def bring(file: str, joints: int = 17, preset: str = "hrnet_tiny") -> Path:
+        torch.save(seeded_pose_network(preset, joints).state_dict(), tmp_path / file)
+        return fetch(name, source=tmp_path / file, unverified=True, folder=tmp_path / "models")
+
+    kept = bring("mine.pth").read_text()
+    for asked, said in (
+        (("other.pth", 17, "litehrnet_tiny"), f"{name}: is hrnet_tiny of 17 joints, this file is litehrnet_tiny of 17"),
+        (("more.pth", 21), "this file is hrnet_tiny of 21 joints"),
+        (
+            ("pose_hrnet_w48_256x192.pth",),
+            r"is for an input of 256x192 .* by its name, pose_hrnet_w48_384x288 has 384x288",
+        ),
+    ):
+        with pytest.raises(ModelError, match=said):
+            bring(*asked)
+        assert contents(tmp_path / "models") == [f"{name}.pth", f"{name}.yaml"]
+        assert manifests.load(tmp_path / "models" / f"{name}.yaml")[1].is_file()
+    assert (tmp_path / "models" / f"{name}.yaml").read_text() == kept
 
 
 def test_from_a_file(content: bytes, tmp_path: Path, server: Server) -> None:
