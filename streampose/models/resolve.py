@@ -124,7 +124,7 @@ def describe_detector(path: Path, *, trust: bool = False) -> Manifest:
     """The manifest of an ultralytics `.pt`; kept in the cache, so that a later start need not unpickle the file."""
     entry = cache.entry_path("manifest", {"weights": sha256_of(path), "export": cache.EXPORT_VERSION}, ".json")
     if (kept := cache.read(entry)) is not None:
-        return Manifest.model_validate_json(kept).model_copy(update={"weights": path.name})
+        return Manifest.model_validate_json(kept).model_copy(update={"name": path.stem, "weights": path.name})
     from streampose.detect.checkpoint import describe_checkpoint
 
     manifest = describe_checkpoint(path, trust=trust)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -190,13 +191,26 @@ def test_no_manifest_vouches_for_its_own_pickle(tmp_path: Path) -> None:
     assert resolve(path, "detect", trust=True)[0].architecture["trust"] is True
 
 
-def test_trust_is_for_the_call_that_gives_it(tmp_path: Path) -> None:
+def write_ultralytics(path: Path) -> Path:
+    """A YOLOv8n for one class as ultralytics saves it."""
     silence_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
     model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
     model.names = {0: "person"}
-    path = tmp_path / "yolo.pt"
     torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
+    return path
+
+
+def test_a_copy_of_a_detector_has_its_own_name(tmp_path: Path) -> None:
+    """What is kept in the cache is of the content; an export or a log line is called after the file."""
+    best = write_ultralytics(tmp_path / "best.pt")
+    assert resolve(best, "detect", trust=True)[0].name == "best"
+    manifest, weights = resolve(shutil.copy(best, tmp_path / "yard.pt"), "detect")
+    assert (manifest.name, manifest.weights, weights.name) == ("yard", "yard.pt", "yard.pt")
+
+
+def test_trust_is_for_the_call_that_gives_it(tmp_path: Path) -> None:
+    path = write_ultralytics(tmp_path / "yolo.pt")
     assert resolve(path, "detect", trust=True)[0].architecture["trust"] is True
     assert resolve(path, "detect")[0].architecture["trust"] is False
