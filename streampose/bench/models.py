@@ -23,7 +23,7 @@ from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sh
 from streampose.models.open import offers, open_runtime
 from streampose.models.resolve import resolve
 from streampose.runtime.base import Runtime
-from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16
+from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16, lacking
 
 SETUPS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8", "onnx:fp32")
 Say = Callable[[str], None]
@@ -164,8 +164,8 @@ def _choice(setup: str, weights: Path, options: BenchModelsOptions, left_out: di
     runtime, _, precision = setup.partition(":")
     if setup not in SETUPS and runtime != "torch":
         raise UsageError(f"--setup {setup}: one of {', '.join(SETUPS)} is wanted")
-    if runtime == "onnx" and find_spec("onnxruntime") is None:
-        left_out[setup] = "onnxruntime is not installed"
+    if missing := lacking(runtime):
+        left_out[setup] = f"lacks {' and '.join(missing)}"
     elif precision == "int8" and find_spec("nncf") is None:
         left_out[setup] = "nncf is not installed"
     elif precision == "bf16" and not cpu_multiplies_bf16(runtime):

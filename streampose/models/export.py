@@ -20,7 +20,7 @@ from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN, SKELETON
 from streampose.pose.skeleton import load_skeleton
 from streampose.runtime.base import Runtime
-from streampose.runtime.select import choose
+from streampose.runtime.select import choose, require
 
 SUFFIXES = {"openvino": ".xml", "onnx": ".onnx", "torchscript": ".torchscript"}
 TOLERANCE = 1e-4
@@ -45,6 +45,7 @@ def export(
         raise UsageError(f"--runtime {runtime}: one of {', '.join(SUFFIXES)} is wanted")
     if weights.suffix in FOREIGN:
         raise ModelError(f"{weights}: is exported already; torch weights are wanted")
+    require("torch" if runtime == "torchscript" else runtime)
     width, height = size or (manifest.input.width, manifest.input.height)
     name = "-".join([manifest.name, *([f"{width}x{height}"] if size else []), runtime])
     try:

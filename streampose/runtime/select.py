@@ -17,7 +17,8 @@ from streampose.errors import ConfigError, ModelError
 
 RUNTIMES = ("torch", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-EXTRAS = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", ""), "torch": ("torch", "")}
+PACKAGES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino",), "torch": ("torch",)}
+"""What a runtime cannot do without: `onnx` puts the pre-processing in front of a model, or writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def choose(
         raise ConfigError(f"runtime: {runtime} cannot run this model file; {' or '.join(offers)} can")
     if runtime == "openvino" and device.startswith(("cuda", "mps")):
         raise ConfigError(f"device: {device} is not OpenVINO's; use runtime torch or onnx, or device openvino:GPU")
-    _installed(runtime)
+    require(runtime)
     if precision == "auto":
         precision = _find_precision(runtime, device, cpu_has_bf16 or (lambda: cpu_multiplies_bf16("openvino")))
     _possible(runtime, device, precision)
@@ -96,7 +97,7 @@ def _find_runtime(device: str, offers: tuple[str, ...]) -> str:
     usable = [runtime for runtime in wanted if runtime in offers]
     if not usable:
         raise ConfigError(f"device: {device}: this model file runs by {' or '.join(offers)} only")
-    return next((runtime for runtime in usable if find_spec(EXTRAS[runtime][0])), usable[0])
+    return next((runtime for runtime in usable if not lacking(runtime)), usable[0])
 
 
 def _find_precision(runtime: str, device: str, has_bf16: Callable[[], bool]) -> str:
@@ -117,11 +118,19 @@ def _possible(runtime: str, device: str, precision: str) -> None:
         raise ConfigError(f"precision: {runtime} on {device} runs {', '.join(allowed)}, not {precision}")
 
 
-def _installed(runtime: str) -> None:
-    package, extra = EXTRAS[runtime]
-    if find_spec(package) is None:
-        how = f"streampose[{extra}]" if extra else package
-        raise ModelError(f"runtime {runtime} is not installed: pip install '{how}', or choose another runtime")
+def lacking(runtime: str) -> list[str]:
+    """The packages of a runtime that are not installed."""
+    return [package for package in PACKAGES[runtime] if find_spec(package) is None]
+
+
+def require(runtime: str) -> None:
+    """Raise ModelError where a package of the runtime is not installed."""
+    if missing := lacking(runtime):
+        how = "streampose[onnx]" if runtime == "onnx" else runtime
+        raise ModelError(
+            f"runtime {runtime} is not installed (it lacks {' and '.join(missing)}): pip install '{how}', or choose another "
+            "runtime"
+        )
 
 
 def cpu_sums_int8() -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streampose.bench.models import BenchModelsOptions, bench_models
 from streampose.errors import ConfigError, ModelError
+from streampose.models import manifest as manifests
+from streampose.models.export import export
 from streampose.runtime import select
 from streampose.runtime.select import Choice, choose
+from tests.made_models import write_pose_model
 
 
 def on(machine: str, **asked: Any) -> Choice:
@@ -104,11 +109,20 @@ def test_whose_bf16_instructions_are_used(flags: str, by: tuple[str, ...], monke
     assert choose("cpu", "openvino").precision == ("bf16" if "openvino" in by else "fp32")
 
 
-def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(select, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
-    with pytest.raises(ModelError, match=r"pip install 'streampose\[onnx\]'"):
+@pytest.mark.parametrize("package", ["onnxruntime", "onnx"])
+def test_a_runtime_that_is_not_installed_names_its_extra(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without `onnx` no model can be converted, or get its pre-processing."""
+    monkeypatch.setitem(sys.modules, package, None)
+    wanted = rf"runtime onnx is not installed \(it lacks {package}\): pip install 'streampose\[onnx\]'"
+    with pytest.raises(ModelError, match=wanted):
         on("plain", runtime="onnx")
+    found = manifests.load(write_pose_model(tmp_path))
+    with pytest.raises(ModelError, match=wanted):
+        export(*found, "onnx", tmp_path / "out")
+    options = BenchModelsOptions(poses=(str(found[1]),), setups=("onnx:fp32",), seconds=0)
+    assert bench_models(options)["left_out"] == {"onnx:fp32": f"lacks {package}"}
 
 
 def test_without_openvino_auto_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
