@@ -80,8 +80,12 @@ def _decoding_in_float32(kind: type) -> type:
 
 
 def _corners_of_queries(raw: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
-    """RT-DETR's (B, queries, 5 or 6), boxes cx, cy, w, h as fractions of the input, then the score, as (B, queries, 6)."""
+    """RT-DETR's (B, queries, 5 or 6), boxes cx, cy, w, h as fractions of the input, then the score, as (B, queries, 6).
+
+    In float32, whatever the network computes in: bf16 has steps of four pixels from the 512th on.
+    """
     height, width = pictures.shape[2:]
+    raw = raw.float()
     x, y, half_width, half_height = (
         raw[..., at] * side for at, side in enumerate((width, height, width / 2, height / 2))
     )

@@ -127,12 +127,17 @@ def test_boxes_are_right_to_a_part_of_a_pixel_whatever_is_computed_in(config: st
     assert centres.max() > 1200
 
 
-def test_rtdetr_boxes_are_input_pixels() -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_rtdetr_boxes_are_input_pixels(kind: torch.dtype) -> None:
+    """Made in bf16, the sides below, 628.75 and 631.25, both lay at multiples of four."""
+
     class Head(torch.nn.Module):
         export = False
 
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([[[0.5, 0.25, 0.5, 0.5, 0.9, 0.0]]])
+            return torch.tensor(
+                [[[0.5, 0.25, 0.5, 0.5, 0.75, 0.0], [0.984375, 0.25, 0.00390625, 0.5, 0.75, 0.0]]], dtype=kind
+            )
 
     Head.__name__ = "RTDETRDecoder"
 
@@ -144,8 +149,9 @@ def test_rtdetr_boxes_are_input_pixels() -> None:
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
             return self.model[-1](pictures)
 
-    raw = PeopleNetwork(Model())(torch.zeros(1, 3, 320, 640))
-    torch.testing.assert_close(raw, torch.tensor([[[160.0, 0.0, 480.0, 160.0, 0.9, 0.0]]]))
+    raw = PeopleNetwork(Model())(torch.zeros(1, 3, 320, 640, dtype=kind))
+    wanted = [[160.0, 0.0, 480.0, 160.0, 0.75, 0.0], [628.75, 0.0, 631.25, 160.0, 0.75, 0.0]]
+    torch.testing.assert_close(raw, torch.tensor([wanted]))
 
 
 def test_built_from_manifest_and_safetensors(tmp_path: Path) -> None:
