@@ -20,6 +20,7 @@ from streampose.models import manifest as manifests
 from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 from streampose.models.resolve import describe_pose, fetched_folder, size_in_name
+from streampose.sinks.write_lock import lock
 
 BLOCK = 1 << 16
 ATTEMPTS = 5
@@ -42,9 +43,9 @@ def fetch(
 
     `source` is a file brought by other means, `url` another address for the same file. The content must have the hash of
     the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken download is
-    kept as `.part` and gone on with the next time; nothing else is ever left. A file that its publisher gives no address of
-    is called `name` here, whatever it was called before. Raises ModelError, also where it is another network than `name`, or
-    UsageError.
+    kept as `.part` and gone on with the next time; nothing else is left. A file that its publisher gives no address of is
+    called `name` here, whatever it was called before. Raises UsageError, or ModelError, also where the file is of another
+    network than `name`, or another fetch is getting it.
     """
     known = catalogue().get(name)
     if known is None:
@@ -62,36 +63,70 @@ def fetch(
     folder = folder or fetched_folder()
     file_name = known.file_name or f"{name}{(source and source.suffix) or '.pth'}"
     target = folder / file_name
-    if target.is_file() and (sha256_of(target).startswith(wanted) if wanted else source is None):
-        return _save(_describe(name, known, target, verified), target)
-    part, before = (target.with_name(target.name + ending) for ending in (".part", ".before"))
-    address = url or known.url
-    if source is None and not address:
-        raise UsageError(f"{name}: has no address to fetch from: {known.note}")
-    if source is None and not address.startswith(("https://", "http://")):
-        raise UsageError(f"--url {address}: an address that begins with https:// is wanted; --from takes a file")
-    _fits_by_name(name, known, str(source or address))
+    with _alone(target):
+        if target.is_file() and (sha256_of(target).startswith(wanted) if wanted else source is None):
+            return _save(_describe(name, known, target, verified), target)
+        part, before = (target.with_name(target.name + ending) for ending in (".part", ".before"))
+        address = url or known.url
+        if source is None and not address:
+            raise UsageError(f"{name}: has no address to fetch from: {known.note}")
+        if source is None and not address.startswith(("https://", "http://")):
+            raise UsageError(f"--url {address}: an address that begins with https:// is wanted; --from takes a file")
+        _fits_by_name(name, known, str(source or address))
+        try:
+            if source is not None:
+                _copy(source, part)
+            else:
+                _download(address, part, timeout_s, progress or (lambda done, total: None))
+            _verify(part, wanted, str(source or address))
+            if target.is_file():
+                os.replace(target, before)
+            os.replace(part, target)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        try:
+            manifest = _describe(name, known, target, verified)
+        except ModelError:
+            target.unlink()  # what nobody vouched for and what is no such model goes
+            if before.is_file():
+                os.replace(before, target)
+            raise
+        before.unlink(missing_ok=True)
+        return _save(manifest, target)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Make the folder of `target` and keep other fetches from it; raises ModelError where there is one."""
+    path = target.with_name(target.name + ".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if source is not None:
-            _copy(source, part)
-        else:
-            _download(address, part, timeout_s, progress or (lambda done, total: None))
-        _verify(part, wanted, str(source or address))
-        if target.is_file():
-            os.replace(target, before)
-        os.replace(part, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fd = _open_locked(path)
     except OSError as error:
-        raise ModelError(f"{target}: cannot be written ({words_of(error)})") from error
+        raise _cannot_write(target, error) from error
+    if fd is None:
+        raise ModelError(f"{target}: another fetch is getting it; wait for that one")
     try:
-        manifest = _describe(name, known, target, verified)
-    except ModelError:
-        target.unlink()  # what nobody vouched for and what is no such model goes
-        if before.is_file():
-            os.replace(before, target)
-        raise
-    before.unlink(missing_ok=True)
-    return _save(manifest, target)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _open_locked(path: Path) -> int | None:
+    """Descriptor of the file `path`, made and locked; None where another has it locked."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if not lock(fd):
+            os.close(fd)
+            return None
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)  # whoever had it has deleted it meanwhile
+
+
+def _cannot_write(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path}: cannot be written ({words_of(error)})")
 
 
 def _fits_by_name(name: str, known: KnownModel, origin: str) -> None:
@@ -264,5 +299,5 @@ def _save(manifest: Manifest, target: Path) -> Path:
     try:
         manifests.save(manifest, path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({words_of(error)})") from error
+        raise _cannot_write(path, error) from error
     return path
