@@ -16,6 +16,7 @@ from streampose.detect.names import is_person
 from streampose.detect.network import HEADS, PeopleNetwork, cut_to_person, head_of
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError, words_of
+from streampose.models.file_kind import require_pytorch
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 
 KNOWN_FILES = {"1d7883c8847fe411725711812e5c3e563df08c0badff509b649a5499f1bfb9fa": "YOLOv8n, 80 classes (ultralytics)"}
@@ -67,6 +68,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
     """The model inside, of whatever kind; nothing is unpickled before the file is vouched for."""
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
+    require_pytorch(path)
     digest = sha256_of(path)
     if not trust and digest not in KNOWN_FILES:
         raise ModelError(

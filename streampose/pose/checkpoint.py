@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from streampose.errors import ModelError, words_of
+from streampose.models.file_kind import require_pytorch
 from streampose.pose.hrnet import HRNet
 
 Layout = Literal["official", "mmpose", "lite"]
@@ -33,6 +34,8 @@ def read_state(path: str | Path, *, as_model: bool = False) -> State:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
+    if path.suffix != ".safetensors":
+        require_pytorch(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_arrays()):
             warnings.simplefilter("ignore")  # of pickle's version: the one line below says all
@@ -43,7 +46,7 @@ def read_state(path: str | Path, *, as_model: bool = False) -> State:
             )
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path}: not loaded: it holds more than tensors, or is no checkpoint; convert it to safetensors"
+            f"{path}: not loaded: it holds more than tensors, or is damaged; convert it to safetensors"
         ) from error
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: not a checkpoint ({words_of(error, 90)})") from error

@@ -188,7 +188,7 @@ def test_an_unknown_pickle_is_refused_before_it_is_opened(tmp_path: Path) -> Non
 def test_what_is_no_detector_is_said_in_one_line(tmp_path: Path) -> None:
     junk = tmp_path / "junk.pt"
     junk.write_bytes(b"not a checkpoint at all")
-    with pytest.raises(ModelError, match="not a PyTorch checkpoint"):
+    with pytest.raises(ModelError, match="is no PyTorch file"):
         load_checkpoint(junk, trust=True)
     other = tmp_path / "other.pt"
     torch.save({"state_dict": {}}, other)

@@ -149,7 +149,7 @@ def test_every_fault_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
         str(tmp_path / "gone.pth"): "no such model file",
         str(orphan): "needs its manifest, orphan.yaml",
         str(deep): "not a model manifest .nested too deep",
-        str(text): "not loaded|not a checkpoint",
+        str(text): "is no PyTorch file",
         str(strange): "of no HRNet",
         str(detector): "is a detect model; a pose model is wanted",
     }

@@ -1,6 +1,8 @@
 """Published layouts into our names, and what is no such checkpoint."""
 
 import pickle
+import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from streampose.errors import ModelError
+from streampose.models.resolve import resolve, resolve_any
 from streampose.pose.checkpoint import layout_of, load_weights, read_state
 from streampose.pose.hrnet import HRNet
 from streampose.pose.lite_hrnet import LiteHRNet
@@ -106,6 +109,33 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path: Path) -> None:
         read_state(tmp_path / "list.pth")
     with pytest.raises(ModelError, match="no such checkpoint"):
         read_state(tmp_path / "none.pth")
+
+
+def test_what_is_no_file_of_pytorch_is_said_for_what_it_is(tmp_path: Path) -> None:
+    """Told by its bytes: a file of tensors alone was called a pickle that can run code, a text "not a checkpoint (101)"."""
+    state = HRNet("hrnet_tiny").state_dict()
+    save_file(state, tmp_path / "tensors.pth")
+    torch.save(state, tmp_path / "whole.pth")
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-1000])
+    torch.jit.script(torch.nn.ReLU()).save(tmp_path / "script.pt")
+    with zipfile.ZipFile(tmp_path / "photos.pth", "w") as archive:
+        archive.writestr("photos/a.jpg", b"")
+    (tmp_path / "text.pth").write_text("epoch 3")
+    (tmp_path / "model.engine").write_bytes(bytes(100))
+    for name, said in {
+        "tensors.pth": r"is a safetensors file; call it tensors\.safetensors, with its manifest, tensors\.yaml",
+        "cut.pth": "is damaged, its end is missing",
+        "script.pt": "is TorchScript, an export for another program; give the weights that it was made of",
+        "photos.pth": "is no PyTorch file",
+        "text.pth": "is no PyTorch file",
+        "model.engine": r"is no PyTorch file; taken are \.pth and \.pt of PyTorch, and \.safetensors, \.onnx and \.xml with",
+    }.items():
+        for opened in (resolve_any, partial(resolve, task="detect", trust=True)):
+            with pytest.raises(ModelError, match=rf"{name}: {said}") as caught:
+                opened(tmp_path / name)
+            assert "\n" not in str(caught.value)
+    assert read_state(tmp_path / "old.pth").keys() == read_state(tmp_path / "whole.pth").keys() == state.keys()
 
 
 def test_a_checkpoint_of_another_preset_or_network_is_named(tmp_path: Path) -> None:
