@@ -14,6 +14,7 @@ from streampose.errors import ConfigError, UsageError
 from streampose.evaluate.set_files import set_name
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import Manifest, load, sha256_of
+from streampose.models.resolve import SKELETON
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
@@ -22,7 +23,7 @@ from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import check_sources, load_people, open_sets, split_people
 from streampose.train.pose_teacher import AHEAD_AT_ONCE, PoseTeacher, label_moves, still_affine
 from streampose.train.precision import Arithmetic
-from streampose.train.run_folder import read_checkpoint
+from streampose.train.run_folder import read_checkpoint, writing
 from streampose.train.weights_file import write_model
 
 
@@ -44,9 +45,9 @@ def export_pose(
     With `blend_init` the weights go that share of the way back to the recipe's `init`, then with `blend` that share of the
     way to its teacher: between a network and its own fine-tuned child the straight line keeps most of what both can
     (Wortsman et al., "WiSE-FT", CVPR 2022). With `align` the manifest's `output.shift` moves each joint to where the people
-    who labelled these sources put it. The network's cost is counted and joins `measured`. Raises ModelError where the
-    checkpoint is none or of another network, ConfigError without a start or teacher to go back to or labels to align with,
-    SinkError where the target cannot be written.
+    who labelled these sources put it. A skeleton that is a file of its own is copied beside the manifest. The network's cost
+    is counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network, ConfigError with
+    no start or teacher to go back to or no labels to align with, SinkError where the target cannot be written.
     """
     architecture = {"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)}
     network = build_pose_network(architecture)
@@ -61,8 +62,10 @@ def export_pose(
         _go_back(network, build_pose_network(architecture), recipe.found_weights(recipe.teacher), blend)
 
     shift = _label_shift(network, recipe, align) if align else None
-    own = Path(recipe.skeleton).suffix in (".yaml", ".yml")  # the manifest lies elsewhere than we are
-    skeleton = str(Path(recipe.skeleton).resolve()) if own else recipe.skeleton
+    skeleton = recipe.skeleton
+    if Path(skeleton).suffix in (".yaml", ".yml"):
+        skeleton = f"{target.stem}{SKELETON}"
+        _copy(Path(recipe.skeleton), target.with_name(skeleton))
 
     def describe(weights: Path) -> Manifest:
         return Manifest(
@@ -81,6 +84,14 @@ def export_pose(
 
     state = {name: value for name, value in network.state_dict().items() if not name.endswith("num_batches_tracked")}
     return write_model(state, target, describe)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a skeleton's file. Raises SinkError where it cannot be written."""
+    content = source.read_bytes()
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> None:

@@ -16,8 +16,10 @@ import torch
 import yaml
 
 from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
+from streampose.models.load import load_pose
 from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
+from streampose.pose.skeleton import FOLDER
 from streampose.train.pose import PoseTraining, sample_index
 from streampose.train.pose_config import read_recipe
 from streampose.train.pose_export import export_pose, training_summary
@@ -54,6 +56,18 @@ def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
     )
     assert manifest.measured["gmacs"] > 0
     assert manifest.output.shift is None
+
+    # A skeleton of one's own travels with the weights.
+    own = tmp_path / "mine" / "limbs.yaml"
+    own.parent.mkdir()
+    own.write_bytes((FOLDER / "limbs6.yaml").read_bytes())
+    export_pose(
+        recipe.model_copy(update={"skeleton": str(own)}), result.best, tmp_path / "o" / "own.safetensors", licence="MIT"
+    )
+    own.unlink()
+    (tmp_path / "o").rename(tmp_path / "moved")
+    assert load(tmp_path / "moved" / "own.yaml")[0].output.skeleton == "own.skeleton.yaml"
+    assert load_pose(tmp_path / "moved" / "own.yaml", runtime="torch").skeleton.keypoints
 
     # The same pictures, labelled by people whose custom it is to put joints five pixels lower.
     content = json.loads((tmp_path / "set" / "annotations.json").read_text())
