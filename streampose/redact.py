@@ -21,10 +21,12 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*://"
 _KNOWN = r"(?:rtsps?|rtspu|rtmpt?s?|https?|srt|udp|tcp|tls|rtp|mmsh?|ftp|file|mqtts?|wss?|amqps?|redis)://"
 _URL = re.compile(rf"({_SCHEME})((?:(?!{_KNOWN})\S)*)", re.IGNORECASE)
 _NAME = (
-    r"(?:[\w.\-]*(?:token|secret|passw|passwd|pwd|auth|signature|api[_\-]?key|access[_\-]?key|credential|session|jwt)"
+    r"(?:[\w.\-]*(?:token|secret|passw|passphrase|pwd|psk|auth|signature|(?:api|access|stream)[_\-]?key|credential|session|jwt)"
     r"[\w.\-]*|key|sig|pass|pas|pw|user|usr|username|login\w*)"
 )
-_PARAMETER = re.compile(rf"(?<=[?&;/#_])({_NAME})=([^&;#]+)", re.IGNORECASE)
+# An SRT stream id may hold user and password, in whatever form its server wants.
+_PARAMETER = re.compile(rf"(?<=[?&;/#_])(?:(streamid)=([^&]+)|({_NAME})=([^&;#]+))", re.IGNORECASE)
+_NO_SECRET = re.compile(r"user|usr|username|login\w*", re.IGNORECASE)
 _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
@@ -69,7 +71,7 @@ def _clean(rest: str) -> str:
         rest = f"{MARK}@{behind}"
     elif _may_be_cut_off(rest):
         return MARK
-    return _PARAMETER.sub(rf"\g<1>={MARK}", rest)
+    return _PARAMETER.sub(lambda found: f"{found[1] or found[3]}={MARK}", rest)
 
 
 def _may_be_cut_off(rest: str) -> bool:
@@ -131,7 +133,8 @@ def _host_likeness(text: str) -> int:
 
 
 def remember(url: str) -> None:
-    """Take the user and password of `url` for secrets, in every spelling that libav or a server may quote.
+    """Take the user and password of `url`, and what telling parameters say, for secrets, in every spelling that libav or a
+    server may quote.
 
     Which @ ends them cannot always be told (`admin:554/cam@hd` may be a host, its port and path, or a user and a password
     of a camera `hd`): so what stands between the first colon and any @ is taken for a password.
@@ -140,15 +143,23 @@ def remember(url: str) -> None:
     rest = url.removeprefix(scheme)
     for end in (found.start() for found in re.finditer("@", rest) if scheme):
         if ":" in rest[:end] or rest[:end] == userinfo:
-            _remember(rest[:end])
+            _remember_user(rest[:end])
+    for found in _PARAMETER.finditer(rest if scheme else ""):
+        if not _NO_SECRET.fullmatch(found[1] or found[3]):
+            value = found[2] or found[4]
+            _remember({value, unquote(value)})
 
 
-def _remember(userinfo: str) -> None:
+def _remember_user(userinfo: str) -> None:
     user, _, password = userinfo.partition(":")
     plain = f"{unquote(user)}:{unquote(password)}"
     spellings = {userinfo, password, unquote(password), quote(unquote(password), safe=""), plain}
     spellings.add(base64.b64encode(plain.encode()).decode())
-    for secret in spellings:
+    _remember(spellings)
+
+
+def _remember(secrets: set[str]) -> None:
+    for secret in secrets:
         if len(secret) >= MIN_SECRET and secret not in _secrets:
             before = r"(?<!\w)" if re.match(r"\w", secret) else ""
             behind = r"(?!\w)" if re.search(r"\w$", secret) else ""

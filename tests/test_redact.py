@@ -65,6 +65,9 @@ def _forget() -> Iterator[None]:
         ("http://h/a?x=1&access_token=abc#f", "http://h/a?x=1&access_token=***#f"),
         ("http://h/a?API-Key=abc", "http://h/a?API-Key=***"),
         ("rtsp://h:554/user=admin&password=tlJwpbo6&channel=1", "rtsp://h:554/user=***&password=***&channel=1"),
+        ("srt://h:9000?mode=caller&passphrase=abc&latency=9", "srt://h:9000?mode=caller&passphrase=***&latency=9"),
+        ("srt://h:9000?streamid=#!::u=admin,s=pw&pbkeylen=16", "srt://h:9000?streamid=***&pbkeylen=16"),
+        ("rtmp://h/live?streamkey=abc&psk=d&stream_key=e", "rtmp://h/live?streamkey=***&psk=***&stream_key=***"),
         ("rtsp://host:554/ok refused", "rtsp://host:554/ok refused"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
         ("rtsp://user:passw", "rtsp://***"),  # a line that was cut off
@@ -112,6 +115,18 @@ def test_a_remembered_password_is_gone_from_any_text(password: str, host: str) -
     remember(url)
     assert password not in redact(f"said <{password}> in a header of realm '{password}' for {url}")
     module._secrets.clear()
+
+
+def test_what_telling_parameters_say_is_gone_from_any_text() -> None:
+    url = "srt://10.0.0.2:9000?streamid=read:yard:u:s3cr3t&passphrase=Sup3r%20Secret&username=operator"
+    remember(url)
+    said = redact(f"srt: wrong key 'Sup3r Secret' or Sup3r%20Secret of read:yard:u:s3cr3t; see the operator; {url}")
+    assert said == (
+        "srt: wrong key '***' or *** of ***; see the operator; "
+        "srt://10.0.0.2:9000?streamid=***&passphrase=***&username=***"
+    )
+    public = validate({"cameras": {"yard": {"url": url}}}).public()
+    assert "cret" not in json.dumps(public)
 
 
 @pytest.mark.parametrize("password", ["00000?@secret", "554/ab@cam.local/x", "1@2@3@4@5", "p@ss/word"])

@@ -206,17 +206,21 @@ class PacketDecoder:
 
     def cut_short(self) -> Corrupt | None:
         """What is missing at the end of a recording whose container promises more than it holds, None if all is there."""
-        promised_s = probe.duration_s(self._container, self.stream)
-        if promised_s is None:
+        length_s = promised_s = probe.duration_s(self._container, self.stream)
+        if length_s is None or promised_s is None:
             return None
+        if self._info.segmented and length_s.is_integer():
+            return None  # before its version 3 a playlist rounds the lengths of its segments to seconds
         if self._base is not None and self.stream.start_time is not None:
             promised_s += float(self.stream.start_time * self._base)
         if len(self._container.streams) > 1 and self.stream.duration is None and "DURATION" not in self.stream.metadata:
             return None  # only the whole container's length is known, and sound may be longer
         missing_s = promised_s - self._end_s
+        if self._info.segmented:  # within a playlist stamps may begin anew
+            missing_s = min(missing_s, length_s - self.clock.next_s)
         if missing_s <= CUT_SHORT_S:
             return None
-        text = f"{self._info.url} is cut: it ends at {self._end_s:.2f} s of {promised_s:.2f} s"
+        text = f"{self._info.url} is cut: it ends at {promised_s - missing_s:.2f} s of {promised_s:.2f} s"
         return Corrupt(text, self.clock.next_s, self.missing_frames() or 1, self.clock.next_s + missing_s)
 
     def missing_frames(self) -> int:

@@ -11,6 +11,7 @@ import errno
 import logging
 import math
 import re
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -248,12 +249,26 @@ def source_error(error: BaseException, url: str, phase: Phase, elapsed_s: float,
         if phase == "open":
             allowed += f", open_timeout {options.open_timeout_s:g} s in all"
         what += f" ({elapsed_s:.1f} s {'connecting' if phase == 'open' else 'reading'}; {allowed})"
+    elif phase == "open" and getattr(error, "errno", None) == errno.EIO and not _knows_host(url):
+        what = "cannot be reached: the name of its host is not known here; check it, or the DNS"
     elif kind == "other":
         what += f" ({detail_of(error)})"
     message = f"{redact_url(url)} {what}"
     if kind in ("auth", "codec", "usage"):
         return PermanentSourceError(message, kind=kind)
     return TransientSourceError(message, kind=kind)
+
+
+def _knows_host(url: str) -> bool:
+    """Whether the name of the host of `url` can be resolved; that it cannot is an input/output error to libav."""
+    authority = re.split(r"[/?#]", split_credentials(url)[2], maxsplit=1)[0]
+    if authority.startswith("["):  # an IPv6 address
+        return True
+    try:
+        socket.getaddrinfo(authority.partition(":")[0], None)
+    except (OSError, UnicodeError):  # UnicodeError: no name of a host, such as one with a label of 64 letters
+        return False
+    return True
 
 
 def detail_of(error: BaseException) -> str:

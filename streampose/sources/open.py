@@ -87,7 +87,7 @@ def kind_of(url: str | int) -> Kind:
     text = address_of(url)
     if text.startswith("test:"):
         return "synthetic"
-    if text.isdecimal() or text.startswith("/dev/video"):
+    if text.isdecimal() or text.startswith(("/dev/video", "/dev/v4l/")):
         return "webcam"
     scheme = scheme_of(text)
     if scheme in NETWORK_SCHEMES:
@@ -97,6 +97,8 @@ def kind_of(url: str | int) -> Kind:
         raise PermanentSourceError(
             f"{redact_url(text)}: scheme {scheme}:// is not known; known are {known}", kind="usage"
         )
+    if os.path.islink(text) and os.path.realpath(text).startswith("/dev/video"):
+        return "webcam"
     suffix = Path(text).suffix.lower()
     if os.path.isdir(text) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
         return "images"
@@ -161,7 +163,8 @@ def open_source(
     """The source for `url`, not yet opened; options that its kind has no use for are ignored, those that nothing knows are
     refused (PermanentSourceError).
 
-    `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0 or /dev/video0), or `test:people`; a file
+    `url` is a file, a folder of pictures, a picture, a network URL, a webcam (0, /dev/video0, a link to it, or what
+    /dev/v4l/by-id names, plugged in or not), or `test:people`; a file
     or folder of that very name goes before the others.
     The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`,
     `only` names the pictures of a folder that are wanted.

@@ -140,7 +140,7 @@ class VideoSource:
         duration_s = probe.duration_s(container, stream)
         formats = set(container.format.name.split(","))
         segmented = bool(libav.SEGMENTED & formats)
-        live = self._webcam or (self._network and not self._ends(container, duration_s, segmented))
+        live = self._webcam or (self._network and not self._ends(container, stream, duration_s, segmented))
         clockless = live and bool(libav.CLOCKLESS & formats)
         context = stream.codec_context
         width, height = probe.square_size(context.width, context.height, probe.pixel_ratio(stream))
@@ -158,14 +158,18 @@ class VideoSource:
             clockless=clockless,
         )
 
-    def _ends(self, container: InputContainer, duration_s: float | None, segmented: bool) -> bool:
+    def _ends(self, container: InputContainer, stream: VideoStream, duration_s: float | None, segmented: bool) -> bool:
         """Whether what a URL names is a recording: its length is known, in seconds or in bytes (of a playlist those say
-        nothing). A single picture is what a camera shows now, and is asked for again."""
+        nothing). A single picture is what a camera shows now, and is asked for again. Of an MP4 that comes in fragments
+        libav says as length what has arrived: without a length in bytes only an index of its pictures tells of an end."""
         if libav.scheme_of(self._url) not in ("http", "https"):
             return False
         if any(name == "image2" or name.endswith("_pipe") for name in container.format.name.split(",")):
             return not is_live(self._url)
-        return duration_s is not None or (not segmented and container.size > 0)
+        if not segmented and container.size > 0:
+            return True
+        growing = "mp4" in container.format.name.split(",") and stream.frames == 0
+        return duration_s is not None and not growing
 
     def _with_first_picture(self, info: SourceInfo, began_s: float) -> SourceInfo:
         """Decode up to the first picture: only it shows the true size, and that there is anything at all."""

@@ -40,7 +40,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
-            "/play": self.playlist,
+            "/play": self.playlist, "/fragments": self.fragments,
             "/mjpeg-slow": functools.partial(self.mjpeg, 10, 0.15),
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
             "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
@@ -90,6 +90,15 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(head.encode() + data + b"\r\n")
             self.wfile.flush()
             time.sleep(step_s)
+
+    def fragments(self) -> None:
+        """`frag.mp4` by and by, as a recorder sends what it sees: no length, and no end but that of the connection."""
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp4")
+        self.end_headers()
+        data = Path(self.translate_path("/frag.mp4")).read_bytes()
+        for at in range(0, len(data), 4096):
+            self.wfile.write(data[at : at + 4096])
 
     def mjpeg_stall(self) -> None:
         self.mjpeg(8)
@@ -254,6 +263,29 @@ def test_hls_is_joined(server: str, tmp_path: Path) -> None:
     assert numbers(watch(f"http://{server}/live.m3u8")) == list(range(40))
 
 
+@pytest.mark.parametrize(
+    ("version", "lengths", "there", "until_s"),
+    [
+        (3, (4.0, 4.0), 2, None), (3, (4.04, 4.04), 2, None), (2, (5, 5), 2, None),
+        (3, (4.04, 4.04), 1, 8.08),
+    ],
+)  # fmt: skip
+def test_a_recording_in_segments_is_cut_only_where_one_is_missing(
+    server: str, tmp_path: Path, version: int, lengths: tuple[float, ...], there: int, until_s: float | None
+) -> None:
+    """After a discontinuity stamps begin anew, and before version 3 lengths are whole seconds (RFC 8216, 4.3.2)."""
+    lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", "#EXT-X-TARGETDURATION:5"]
+    for number, length in enumerate(lengths):
+        if number < there:
+            write_video(tmp_path / f"{number}.ts", frames=48)
+        lines += ["#EXT-X-DISCONTINUITY"] * bool(number) + [f"#EXTINF:{length},", f"{number}.ts"]
+    (tmp_path / "vod.m3u8").write_text("\n".join([*lines, "#EXT-X-ENDLIST", ""]))
+    for url in (f"http://{server}/vod.m3u8", str(tmp_path / "vod.m3u8")):
+        items = watch(url)
+        assert [item.until_s for item in items if isinstance(item, Corrupt)] == ([] if until_s is None else [until_s])
+        assert len(numbers(items)) == 48 * there
+
+
 @pytest.mark.parametrize(("name", "live"), [("live.m3u8", False), ("play?id=3", False), ("play", True)])
 def test_a_playlist_says_itself_that_it_comes_in_segments_and_whether_it_has_an_end(
     server: str, tmp_path: Path, name: str, live: bool
@@ -278,6 +310,25 @@ def test_what_has_a_length_in_bytes_alone_is_a_recording(server: str, tmp_path: 
     assert (info.live, info.duration_s, info.segmented) == (False, None, False)
     assert numbers(list(source.frames(lambda: False))) == list(range(12))  # type: ignore[arg-type]
     source.close()
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov+default_base_moof", "dash", "frag_keyframe+empty_moov"])
+def test_an_mp4_in_fragments_is_a_recording_where_it_has_a_length_and_a_camera_where_it_has_none(
+    server: str, tmp_path: Path, flags: str
+) -> None:
+    """What libav calls its duration is what has arrived."""
+    write_video(tmp_path / "frag.mp4", frames=60, mux_options={"movflags": flags})
+    for url, live in (
+        (str(tmp_path / "frag.mp4"), False), (f"http://{server}/frag.mp4", False), (f"http://{server}/fragments", True),
+    ):  # fmt: skip
+        source = VideoSource(url, QUICK)
+        info = source.open()
+        assert (info.live, info.duration_s is None) == (live, live), url
+        items: list[Picture | Corrupt] = []
+        with pytest.raises(TransientSourceError, match="ended the stream") if live else contextlib.nullcontext():
+            drain(source, items)
+        source.close()
+        assert numbers(items) == list(range(60))
 
 
 @pytest.mark.parametrize("name", ["snapshot.jpg", "snapshot.cgi?ch=1"])
@@ -411,10 +462,14 @@ def test_a_stream_that_stops_sending_ends_within_the_read_limit(server: str) -> 
     source.close()
 
 
-def test_a_host_that_does_not_exist_is_one_line() -> None:
-    error = failure("rtsp://no-such-host.invalid/stream")
-    assert "no-such-host.invalid" in str(error)
-    assert "\n" not in str(error)
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http", "tcp"])
+def test_a_host_whose_name_is_not_known_is_said_to_be_that(scheme: str) -> None:
+    error = failure(f"{scheme}://u:{SECRET}@no-such-host.invalid:99/stream")
+    assert isinstance(error, TransientSourceError), "the DNS may come back"
+    assert str(error) == (
+        f"{scheme}://***@no-such-host.invalid:99/stream cannot be reached: the name of its host is not known here; "
+        "check it, or the DNS"
+    )
 
 
 def test_the_words_of_an_address_are_no_reason(server: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from streampose.errors import TransientSourceError
 from streampose.sources import decoder, libav
 from streampose.sources.base import Picture
 from streampose.sources.libav import VideoOptions
+from streampose.sources.open import is_live, kind_of, open_source
 from streampose.sources.video import VideoSource
 
 QUICK = VideoOptions(open_timeout_s=1.0, read_timeout_s=1.0)
@@ -36,3 +38,14 @@ def test_a_webcam_that_is_not_there_may_come_later() -> None:
     source = VideoSource("/dev/video97", QUICK, webcam=True)
     with pytest.raises(TransientSourceError, match="plug it in"):
         source.open()
+
+
+def test_a_webcam_by_its_stable_name_is_one(tmp_path: Path) -> None:
+    (tmp_path / "yard").symlink_to("/dev/video97")
+    for name in ("/dev/v4l/by-id/usb-046d_HD_Pro-video-index0", str(tmp_path / "yard")):
+        assert (kind_of(name), is_live(name)) == ("webcam", True)
+        with pytest.raises(TransientSourceError, match="plug it in"):
+            open_source(name).open()
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "clip.mp4")
+    assert kind_of(str(tmp_path / "link.mp4")) == "video"
