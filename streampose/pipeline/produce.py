@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 HOLE_STEPS = 4.0  # a step so many times the usual one, and longer than
 HOLE_S = 0.3  # this, lacks pictures: lost packets leave no other trace
+BURST_S = 10.0  # so long after its first picture a connection may still bring what waited at the camera
 MIN_STEP_S = 1e-6  # two frames of a camera never share a time
 
 
@@ -78,7 +79,8 @@ class Producer:
     """The body of thread `produce:gate`. Ends when the recording does, or when `stop` or the group says so.
 
     Time: a camera that answers at once starts at its first frame; one that does not, at the start of the watch, so that
-    what was missed is in the account. Over a break time goes on by the monotonic clock from the last frame.
+    what was missed is in the account. Over a break time goes on by the monotonic clock from the last frame; what a
+    connection brought at once when it began, and so put time ahead of that clock, makes the break after it seem shorter.
     """
 
     def __init__(
@@ -111,6 +113,9 @@ class Producer:
         self._break_for = "start"
         self._began = _Mark(0.0, time.monotonic(), None)
         self._last: _Mark | None = None  # the last frame
+        self._run_began: _Mark | None = None  # the first frame of this connection
+        self._ahead_s = 0.0  # by how much bursts put `time_s` ahead of the monotonic clock
+        self._was_ahead_s = 0.0  # and did at that frame
         self._usual_step_s: float | None = None  # between two frames of a run of pictures
         self._unseen: _Unseen | None = None  # what nobody sees now; the gaps before it are told
         self._ends_s = 0.0  # where a recording that is cut would have ended
@@ -203,15 +208,15 @@ class Producer:
             self._tell(logging.WARNING, f"{corrupt.what}; the record says where pictures are missing", "damage")
 
     def _lost(self, lost: Lost) -> None:
-        self._note_outage(lost.reason)
         self._offset_s = None
+        self._note_outage(lost.reason)
         self._break_for = lost.reason
         self._say("reconnecting", lost.reason, lost.kind)
         log.debug("%s: next try in %.1f s", self.camera, lost.wait_s)
 
     def _pause(self, reason: str) -> None:
-        self._note_outage(reason, "paused")
         self._offset_s = None
+        self._note_outage(reason, "paused")
         self._break_for = "watched again after a pause"
         self._say("paused", reason)
 
@@ -247,11 +252,25 @@ class Producer:
             if self._live and self._unseen is None and self._is_hole(late_s):
                 self._begin_gap(_Unseen("stalled", self._last, None, f"no picture for {late_s:.1f} s"))
         here = _Mark(time_s, captured_s, picture.wall_s)
+        if self._live:
+            self._note_burst(here, begins)
         self._end_gap(here)
         if begins or picture.jump or (resized and self._segment >= 0):
             self._begin_segment(picture, begins)
         self._say("live", "", at=here)
         self._hand_on(picture, here)
+
+    def _note_burst(self, here: _Mark, begins: bool) -> None:
+        """See how far the pictures of a connection that has just begun come before they are due by the monotonic clock."""
+        if begins or self._run_began is None:
+            if self._last is not None:  # what the break was too short for
+                passed_s = here.monotonic_s - self._last.monotonic_s
+                self._ahead_s = max(self._ahead_s + here.time_s - self._last.time_s - passed_s, 0.0)
+            self._run_began, self._was_ahead_s = here, self._ahead_s
+            return
+        passed_s = here.monotonic_s - self._run_began.monotonic_s
+        if passed_s <= BURST_S:
+            self._ahead_s = max(self._ahead_s, self._was_ahead_s + here.time_s - self._run_began.time_s - passed_s)
 
     def _is_hole(self, step_s: float) -> bool:
         """Whether pictures are missing between the last frame and one `step_s` later, by the steps that are usual here."""
@@ -266,7 +285,10 @@ class Producer:
     def _time_at(self, monotonic_s: float) -> float:
         """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""
         if self._last is not None:
-            return self._last.time_s + max(monotonic_s - self._last.monotonic_s, 0.0)
+            passed_s = max(monotonic_s - self._last.monotonic_s, 0.0)
+            if self._offset_s is None:  # between two connections the monotonic clock catches up
+                passed_s = max(passed_s - self._ahead_s, min(passed_s, self._usual_step_s or 0.0))
+            return self._last.time_s + passed_s
         if self._unseen is not None:
             return max(monotonic_s - self._began.monotonic_s, 0.0)
         return 0.0
