@@ -74,7 +74,8 @@ class Findings:
     clock. `drift_ppm` is how much faster the camera's clock runs than ours, `drift_sigma_ppm` the standard error of that;
     `wall_offset_ms` how far its wall clock (RTCP) is from ours when its least delayed picture was decoded: its error and
     the delay of coding and network together. `loss` is the part of pictures damaged or missing. Of a `clockless` camera,
-    whose pictures are timed by their arrival, neither jitter nor drift nor a missing picture can be told.
+    whose pictures are timed by their arrival, neither jitter nor drift nor a missing picture can be told, and of a
+    `segmented` one, whose pictures come many at a time, neither jitter nor drift.
 
     `people_px` are the 10th, 50th and 90th percentile of the heights of people seen; `needed_px` the height from which the
     pose network sees every pixel it can use. `load` is the part of one second that a second of this camera costs the
@@ -90,6 +91,7 @@ class Findings:
     height: int = 0
     live: bool = False
     clockless: bool = False
+    segmented: bool = False
     nominal_fps: float | None = None
     skips: bool = False
     frames: int = 0
@@ -228,7 +230,8 @@ def _watch(patient: Patient, seconds: float, found: Findings, noted: _Notes) -> 
 
 def _describe(found: Findings, info: SourceInfo) -> None:
     found.url, found.codec, found.live, found.nominal_fps = info.url, info.codec, info.live, info.nominal_fps
-    found.width, found.height, found.clockless = info.width, info.height, info.clockless
+    found.width, found.height = info.width, info.height
+    found.clockless, found.segmented = info.clockless, info.segmented
 
 
 def _note(item: SourceItem, noted: _Notes, seconds: float) -> None:
@@ -274,7 +277,8 @@ def _pace(found: Findings, times: npt.NDArray[np.float64], arrivals: npt.NDArray
     if found.live and not found.clockless:
         holes = steps[steps > HOLE_STEPS * usual_s]
         found.missing = 0 if found.skips else int(np.sum(np.round(holes / usual_s) - 1))
-        _clock(found, times, arrivals)
+        if not found.segmented:
+            _clock(found, times, arrivals)
 
 
 def _flow(

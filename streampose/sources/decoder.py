@@ -130,7 +130,7 @@ class PacketDecoder:
         self._dark_keys += packet.is_keyframe
         whole = True
         try:
-            frames = packet.decode()
+            frames = self.stream.codec_context.decode(packet)
         except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
             frames, whole = [], False
             self._dark_keys += packet.is_keyframe

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,8 +34,13 @@ _INDEX_AT_END = (
 )
 
 
+SNAPSHOT_STEP_S = 0.5  # a camera of single pictures is asked for one no more often
+STOP_POLL_S = 0.05
+
+
 class VideoSource:
-    """A video file, a URL or a webcam (`/dev/video0`), opened once.
+    """A video file, a URL or a webcam (`/dev/video0`), opened once. A camera that answers every request with one picture is
+    asked again and again: its pictures are one stream.
 
     `tap` is called with every demuxed packet of the video and its stream, after it was decoded: what it keeps can be
     written elsewhere without encoding anew. Packets of live formats that have no stamps carry their arrival, in
@@ -57,6 +62,8 @@ class VideoSource:
         self._tap = tap
         self._network = libav.scheme_of(url) in libav.NETWORK_SCHEMES
         self._container: InputContainer | None = None
+        self._snapshots = False  # each request gives one picture
+        self._asked: InputContainer | None = None  # a later one of these
         self._items: Iterator[SourceItem] | None = None
         self._pending: list[SourceItem] = []
         self._stopped: Callable[[], bool] = lambda: False
@@ -98,9 +105,10 @@ class VideoSource:
     def close(self) -> None:
         """Let go of the file or the connection."""
         self._items = None
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        for container in (self._asked, self._container):
+            if container is not None:
+                container.close()
+        self._asked = self._container = None
 
     def _connect(self, began_s: float) -> InputContainer:
         import av
@@ -141,7 +149,8 @@ class VideoSource:
         formats = set(container.format.name.split(","))
         segmented = bool(libav.SEGMENTED & formats)
         live = self._webcam or (self._network and not self._ends(container, stream, duration_s, segmented))
-        clockless = live and bool(libav.CLOCKLESS & formats)
+        self._snapshots = live and _is_picture(formats)
+        clockless = self._snapshots or (live and bool(libav.CLOCKLESS & formats))
         context = stream.codec_context
         width, height = probe.square_size(context.width, context.height, probe.pixel_ratio(stream))
         return SourceInfo(
@@ -164,7 +173,7 @@ class VideoSource:
         libav says as length what has arrived: without a length in bytes only an index of its pictures tells of an end."""
         if libav.scheme_of(self._url) not in ("http", "https"):
             return False
-        if any(name == "image2" or name.endswith("_pipe") for name in container.format.name.split(",")):
+        if _is_picture(container.format.name.split(",")):
             return not is_live(self._url)
         if not segmented and container.size > 0:
             return True
@@ -193,6 +202,7 @@ class VideoSource:
 
         packets = limits.packets_of(container, decoder.stream)
         phase: libav.Phase = "open" if limits.silent_since_s(container) else "read"
+        asked_s, before = time.monotonic(), 0
         while not self._stopped():
             began_s = limits.silent_since_s(container) or time.monotonic()
             failure: SourceError | None = None
@@ -207,6 +217,13 @@ class VideoSource:
                 phase = "read"
                 yield from decoder.feed(packet)
                 continue
+            if failure is None and self._snapshots and decoder.packets == before + 1:
+                if not self._wait_until(asked_s + SNAPSHOT_STEP_S):
+                    return
+                asked_s, before = time.monotonic(), decoder.packets
+                container = self._ask_again(asked_s)
+                packets = limits.packets_of(container, _video_of(container, self.name))
+                continue
             yield from decoder.finish()
             if info.live:
                 raise failure or TransientSourceError(f"{self.name} ended the stream", kind="ended")
@@ -219,6 +236,22 @@ class VideoSource:
             elif cut is not None:
                 yield cut
             return
+
+    def _wait_until(self, until_s: float) -> bool:
+        """Whether it came to that before it was stopped."""
+        while not self._stopped():
+            if (left_s := until_s - time.monotonic()) <= 0:
+                return True
+            time.sleep(min(left_s, STOP_POLL_S))
+        return False
+
+    def _ask_again(self, began_s: float) -> InputContainer:
+        """The next picture of a camera that gives one a request; it is for the decoder of the first, which lives on."""
+        if self._asked is not None:
+            self._asked.close()
+            self._asked = None
+        self._asked = self._connect(began_s)
+        return self._asked
 
     def _read_error(
         self,
@@ -238,6 +271,18 @@ class VideoSource:
         return PermanentSourceError(
             f"{self.name} is damaged or cut at {decoder.clock.time_s:.2f} s ({libav.detail_of(error)})"
         )
+
+
+def _video_of(container: InputContainer, name: str) -> VideoStream:
+    stream = probe.video_stream(container)
+    if stream is None:
+        raise TransientSourceError(f"{name} sends no picture that can be decoded", kind="codec")
+    return stream
+
+
+def _is_picture(formats: Iterable[str]) -> bool:
+    """Whether these are libav's names of a format of single pictures."""
+    return any(name == "image2" or name.endswith("_pipe") for name in formats)
 
 
 def _check_file(path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -172,6 +175,54 @@ def test_of_a_camera_without_a_clock_nothing_is_said_that_only_a_clock_can_tell(
     assert found.problems == []
     lines = {line.rsplit(maxsplit=1)[0].strip(): line.rsplit(maxsplit=1)[1] for line in table([found]).splitlines()[1:]}
     assert [lines[name] for name in ("announced fps", "jitter ms", "clock drift ppm")] == ["-"] * 3
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[str]:
+    """An HTTP server with a live playlist of segments of a second, `live.m3u8`, and a picture, `snapshot.jpg`."""
+    for number in range(12):
+        ticks = [90_000 * number + 7500 * place for place in range(12)]
+        write_video(tmp_path / f"{number}.ts", pts=ticks)
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), picture(3))
+    began_s = time.monotonic()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+        def send_head(self) -> Any:
+            if self.path == "/live.m3u8":
+                first = int(time.monotonic() - began_s)
+                lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", f"#EXT-X-MEDIA-SEQUENCE:{first}"]
+                lines += [f"#EXTINF:1.0,\n{number}.ts" for number in range(first, min(first + 3, 12))]
+                (tmp_path / "live.m3u8").write_text("\n".join([*lines, ""]))
+            return super().send_head()
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        served.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients hang up here
+        thread = threading.Thread(target=served.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+        thread.join(5)
+
+
+def test_cameras_that_are_asked_for_what_they_send_are_well(recorder: str) -> None:
+    """Segments come many pictures at a time, and a request gives one: neither is a fault of the network."""
+    segmented, single = examine(
+        [
+            Patient("segments", lambda tap: open_source(f"{recorder}/live.m3u8", tap=tap, threads=1)),
+            Patient("snapshots", lambda tap: open_source(f"{recorder}/snapshot.jpg", tap=tap, threads=1)),
+        ],
+        4.0,
+    )
+    assert (segmented.live, segmented.segmented, single.clockless) == (True, True, True)
+    assert segmented.fps == pytest.approx(12.0, rel=0.05)
+    assert (segmented.jitter_ms, segmented.drift_ppm, segmented.missing) == (None, None, 0)
+    assert single.frames > 3
+    assert single.nominal_fps is None
+    assert (segmented.problems, single.problems, exit_code([segmented, single])) == ([], [], 0)
 
 
 @pytest.mark.parametrize("ppm", [-5000.0, 0.0, 300.0, 20_000.0])

@@ -21,7 +21,7 @@ from streampose.sinks.remux import Remuxer
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
-from streampose.sources.video import VideoSource
+from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
 from tests.clocks import OwnTime
 from tests.loopback import tcp_server
 from tests.media import picture, write_video
@@ -40,7 +40,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
-            "/play": self.playlist, "/fragments": self.fragments,
+            "/play": self.playlist, "/fragments": self.fragments, "/snapshot.cgi": self.snapshot,
             "/mjpeg-slow": functools.partial(self.mjpeg, 10, 0.15),
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
             "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
@@ -90,6 +90,19 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(head.encode() + data + b"\r\n")
             self.wfile.flush()
             time.sleep(step_s)
+
+    def snapshot(self, most: int = 4) -> None:
+        """What a camera shows now; after a few requests it is out of order."""
+        number = self.server.asked = getattr(self.server, "asked", -1) + 1  # type: ignore[attr-defined]
+        if number >= most:
+            return self.send_error(503)
+        data = cv2.imencode(".jpg", picture(number))[1].tobytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        return None
 
     def fragments(self) -> None:
         """`frag.mp4` by and by, as a recorder sends what it sees: no length, and no end but that of the connection."""
@@ -331,18 +344,31 @@ def test_an_mp4_in_fragments_is_a_recording_where_it_has_a_length_and_a_camera_w
         assert numbers(items) == list(range(60))
 
 
-@pytest.mark.parametrize("name", ["snapshot.jpg", "snapshot.cgi?ch=1"])
-def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(server: str, tmp_path: Path, name: str) -> None:
-    cv2.imwrite(str(tmp_path / "snapshot.jpg"), picture(7))
-    (tmp_path / "snapshot.jpg").rename(tmp_path / name.partition("?")[0])
-    source = VideoSource(f"http://{server}/{name}", QUICK)
+def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(server: str, tmp_path: Path) -> None:
+    """One run, until a request fails; its recorded stream is one file."""
+    remuxer = Remuxer(tmp_path / "gate.mkv", "gate")
+    source = VideoSource(f"http://{server}/snapshot.cgi?ch=1", QUICK, tap=remuxer.write)
     info = source.open()
     items: list[Picture | Corrupt] = []
-    with pytest.raises(TransientSourceError, match="ended"):
+    with pytest.raises(TransientSourceError, match="cannot be read"):
         drain(source, items)
     source.close()
+    remuxer.close()
     assert (info.live, info.duration_s, info.frame_count) == (True, None, None)
-    assert numbers(items) == [7]
+    assert (info.clockless, info.nominal_fps) == (True, None), "libav's 25 fps nobody has announced"
+    assert numbers(items) == list(range(4))
+    steps = np.diff([item.time_s for item in items if isinstance(item, Picture)])
+    assert steps.min() > 0.8 * SNAPSHOT_STEP_S, "when they came"
+    assert remuxer.outputs() == (str(tmp_path / "gate.mkv"),)
+    with av.open(str(tmp_path / "gate.mkv")) as container:
+        assert len(list(container.decode(video=0))) == 4
+
+
+def test_an_address_of_one_picture_that_stays_the_same_is_asked_until_it_is_stopped(
+    server: str, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "snapshot.jpg"), picture(7))
+    assert numbers(watch(f"http://{server}/snapshot.jpg", at_most=3)) == [7, 7, 7]
 
 
 def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path: Path) -> None:
