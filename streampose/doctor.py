@@ -19,7 +19,9 @@ from streampose.errors import SourceError
 from streampose.messages import Array, Image, SourceInfo
 from streampose.pipeline.workers import WorkerGroup
 from streampose.redact import redact
+from streampose.sources import probe
 from streampose.sources.base import Corrupt, PassedOver, Picture, Source, SourceItem
+from streampose.sources.clock import believable
 
 if TYPE_CHECKING:
     import av
@@ -73,9 +75,9 @@ class Findings:
     is made a picture. `jitter_ms` is the standard deviation of arrival against that
     clock. `drift_ppm` is how much faster the camera's clock runs than ours, `drift_sigma_ppm` the standard error of that;
     `wall_offset_ms` how far its wall clock (RTCP) is from ours when its least delayed picture was decoded: its error and
-    the delay of coding and network together. `loss` is the part of pictures damaged or missing. Of a `clockless` camera,
-    whose pictures are timed by their arrival, neither jitter nor drift nor a missing picture can be told, and of a
-    `segmented` one, whose pictures come many at a time, neither jitter nor drift.
+    the delay of coding and network together; of a clock that is not believed, about that. `loss` is the part of pictures
+    damaged or missing. Of a `clockless` camera, whose pictures are timed by their arrival, neither jitter nor drift nor a
+    missing picture can be told, and of a `segmented` one, whose pictures come many at a time, neither jitter nor drift.
 
     `people_px` are the 10th, 50th and 90th percentile of the heights of people seen; `needed_px` the height from which the
     pose network sees every pixel it can use. `load` is the part of one second that a second of this camera costs the
@@ -126,7 +128,7 @@ class Findings:
 @dataclass(slots=True)
 class _Notes:
     """What was written down while a camera was read. Parallel lists, one entry a picture or a packet; `packets`: how many
-    had come with each picture."""
+    had come with each picture; `told`: how far the capture times that its sender gave were after our clock."""
 
     arrivals: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -137,12 +139,15 @@ class _Notes:
     corrupt: int = 0
     keys: list[bool] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    told: list[float] = field(default_factory=list)
     stamps: list[float] = field(default_factory=list)
     pictures: list[Image] = field(default_factory=list)
 
     def tap(self, packet: av.Packet[VideoStream], stream: VideoStream) -> None:
         self.keys.append(bool(packet.is_keyframe))
         self.sizes.append(packet.size)
+        if (wall_s := probe.capture_s(packet)) is not None:
+            self.told.append(wall_s - time.time())
         if packet.pts is not None and packet.time_base is not None:
             self.stamps.append(float(packet.pts * packet.time_base))
 
@@ -255,6 +260,8 @@ def _receive(found: Findings, noted: _Notes) -> None:
     found.wall_source = noted.wall_source
     if noted.offsets:
         found.wall_offset_ms = 1e3 * float(np.max(noted.offsets))
+    elif noted.told:
+        found.wall_offset_ms = 1e3 * float(np.median(noted.told))
     keys = np.flatnonzero(noted.keys)
     found.gop = float(np.median(np.diff(keys))) if len(keys) > 1 else None
     stamps = np.array(noted.stamps)
@@ -366,6 +373,12 @@ def _problems(found: Findings) -> list[str]:
         )
     if found.drift_ppm is not None and abs(found.drift_ppm) - 3 * (found.drift_sigma_ppm or 0.0) > SURE_DRIFT_PPM:
         problems.append(f"its clock runs {found.drift_ppm / 1e4:+.2f} % off ours")
+    off_s = 0.0 if found.wall_offset_ms is None or found.wall_source == "rtcp" else found.wall_offset_ms / 1e3
+    if not believable(off_s):
+        problems.append(
+            f"its clock is {off_s:+.0f} s off ours, so that its pictures have the times of their arrival: set its clock, "
+            "or ours (NTP)"
+        )
     if found.people_px is not None and found.needed_px is not None and found.people_px[1] < found.needed_px:
         problems.append(
             f"people are {found.people_px[1]} px high; the pose network wants {found.needed_px}: a larger stream or closer"

@@ -59,6 +59,7 @@ RTCP_AGREE_S = 0.5  # reports that differ more are of two opinions
 RTCP_VOTES = 3  # so many reports in a row of the new opinion win
 RTCP_EARLY_S = 2.0  # a capture time this far in our future, or
 RTCP_LATE_S = 60.0  # this far in the past, is a camera whose clock is not set: no witness
+RTCP_KEPT_S = 60.0  # so long a report stands for those after it: a camera's stamps and its NTP clock drift apart
 CONTAINER_SIGMA_S = 1.0  # creation times are whole seconds
 
 
@@ -115,7 +116,9 @@ class SourceClock:
         self._first_arrival_s = 0.0
         self._lateness_s = 0.0  # mean of how much later than the best picture the others come
         self._rtcp_s: float | None = None  # wall_s - time_s, by sender reports
+        self._rtcp_at_s = 0.0  # time_s of the last report that agreed
         self._rtcp_votes: list[float] = []
+        self._refused_since_s: float | None = None  # time_s of the first report on end that was too far off
         self.wraps = 0
         self.bridged = 0
 
@@ -150,33 +153,42 @@ class SourceClock:
         """Take a capture time (`wall_s`, Unix seconds) that the source gave for the packet with this stamp.
 
         To be called before `stamp` of the packet's own pictures. What is far from arrival is not believed, and an
-        opinion is changed only by several reports in a row.
+        opinion is changed only by several reports in a row. Where none is believed for `RTCP_KEPT_S`, arrival is witness.
         """
         if pts is None or time_base is None or self._good is None:
             return
-        if not -RTCP_EARLY_S <= arrival_wall_s - wall_s <= RTCP_LATE_S:
+        if not believable(wall_s - arrival_wall_s):
+            if self._refused_since_s is None:
+                self._refused_since_s = self._good[1]
             return
+        self._refused_since_s = None
         step_s = float(pts * time_base) + self._wrapped_s - self._good[0]
         if abs(step_s) > self._ahead_s:
             step_s = self._unwrap(step_s, float(time_base), self._ahead_s)[0]
             if abs(step_s) > self._ahead_s:
                 return
-        offset_s = wall_s - (self._good[0] + step_s + self._offset_s)
+        at_s = self._good[0] + step_s + self._offset_s
+        offset_s = wall_s - at_s
         if self._rtcp_s is None or abs(offset_s - self._rtcp_s) <= RTCP_AGREE_S:
-            self._rtcp_s = offset_s
+            self._rtcp_s, self._rtcp_at_s = offset_s, at_s
             self._rtcp_votes.clear()
             return
         if self._rtcp_votes and abs(offset_s - self._rtcp_votes[-1]) > RTCP_AGREE_S:
             self._rtcp_votes.clear()
         self._rtcp_votes.append(offset_s)
         if len(self._rtcp_votes) >= RTCP_VOTES:
-            self._rtcp_s = offset_s
+            self._rtcp_s, self._rtcp_at_s = offset_s, at_s
             self._rtcp_votes.clear()
 
     def begin(self, pts: int | None, time_base: Fraction | None) -> None:
         """Take the stamp of a packet before the first picture: the least of them is where a recording begins."""
         if not self._live and pts is not None and time_base is not None:
             self._begins_s = min(self._begins_s, float(pts * time_base))
+
+    @property
+    def refuses_reports(self) -> bool:
+        """Whether all reports have been too far from arrival for so long that none is believed."""
+        return self._refused_since_s is not None and self.time_s - self._refused_since_s > RTCP_KEPT_S
 
     @property
     def time_s(self) -> float:
@@ -325,6 +337,9 @@ class SourceClock:
                 return Stamp(time_s, None, "none", None, None, jump)
             return Stamp(time_s, self._start_wall_s + time_s, "container", CONTAINER_SIGMA_S, None, jump)
         captured_s = min(arrival_s, time_s + self._undelayed_s)
+        if self._rtcp_s is not None and time_s - self._rtcp_at_s > RTCP_KEPT_S:
+            self._rtcp_s = None
+            self._rtcp_votes.clear()
         if self._rtcp_s is not None and time_s + self._rtcp_s <= arrival_wall_s + RTCP_EARLY_S:
             wall_s = time_s + self._rtcp_s
             sigma_s = RTCP_SIGMA_S + max(0.0, wall_s - arrival_wall_s)
@@ -332,6 +347,11 @@ class SourceClock:
         settled = arrival_s - self._first_arrival_s >= SETTLE_S
         sigma_s = max(ARRIVAL_SIGMA_S if settled else START_SIGMA_S, self._lateness_s)
         return Stamp(time_s, captured_s + arrival_wall_s - arrival_s, "arrival", sigma_s, captured_s, jump)
+
+
+def believable(offset_s: float) -> bool:
+    """Whether a capture time that is `offset_s` after our clock may be right."""
+    return -RTCP_LATE_S <= offset_s <= RTCP_EARLY_S
 
 
 def _steady_rise(points: Sequence[tuple[float, float]]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -236,17 +235,21 @@ class PacketDecoder:
     def _take_report(self, packet: av.Packet[VideoStream]) -> None:
         """Hand the capture time of the packet, where its sender told it, to the clock.
 
-        `prft` is libav's AVProducerReferenceTime: int64 microseconds since the Unix epoch in host byte order, then flags;
-        RTSP fills it from RTCP sender reports. The first is left out: it comes with the packet before its own.
+        The first is left out: it comes with the packet before its own.
         """
         if not self._info.live or packet.pts is None or self._base is None:
             return
         now_s = time.time()
-        first, told = not self._reports, packet.has_sidedata("prft")
-        self._reports = self._reports or told
-        if told and not first:
-            wall_s = int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], sys.byteorder, signed=True) / 1e6
+        first, wall_s = not self._reports, probe.capture_s(packet)
+        self._reports = self._reports or wall_s is not None
+        if wall_s is not None and not first:
             self.clock.report(packet.pts, self._base, wall_s, now_s)
+            if self.clock.refuses_reports:
+                say_once(
+                    f"{self._info.url}: the clock that it reports (RTCP) is too far from ours, so that its pictures have "
+                    "the times of their arrival; set its clock, or ours (NTP): `streampose doctor` measures the difference",
+                    logging.WARNING,
+                )
         elif first:
             zero_us = getattr(self._container, "start_time_realtime", None)
             if zero_us:

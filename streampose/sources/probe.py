@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -100,6 +101,17 @@ def creation_s(container: InputContainer, stream: VideoStream) -> float | None:
             if seconds is not None:
                 return seconds
     return None
+
+
+def capture_s(packet: av.Packet[VideoStream]) -> float | None:
+    """When the pictures of `packet` were taken, by its sender, in seconds since the Unix epoch; None where it does not say.
+
+    `prft` is libav's AVProducerReferenceTime: int64 microseconds in host byte order, then flags. RTSP makes it for every
+    packet, by the last RTCP sender report and the RTP stamps since.
+    """
+    if not packet.has_sidedata("prft"):
+        return None
+    return int.from_bytes(bytes(packet.get_sidedata("prft"))[:8], sys.byteorder, signed=True) / 1e6
 
 
 def _utc_s(text: str) -> float | None:

@@ -305,3 +305,18 @@ def test_cameras_are_told_apart(rtsp: None) -> None:
     assert any("damaged or missing" in problem for problem in bad.problems)
     assert exit_code([good]) == 0
     assert exit_code([good, bad]) == 1
+
+
+@pytest.mark.rtsp
+@pytest.mark.slow
+def test_a_camera_whose_clock_is_an_hour_off_is_said_to_be_that(rtsp: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is ours that is wrong: nobody can set the camera's."""
+    with CameraProcess({"mount": "/good", "fps": 10}) as process:
+        url, true_time = f"rtsp://127.0.0.1:{process.port}/good", time.time
+        monkeypatch.setattr("time.time", lambda: true_time() - 3600.0)
+        (found,) = examine([Patient("gate", lambda tap: open_source(url, tap=tap, threads=1))], 6.0)
+    assert found.wall_source == "arrival"
+    assert found.wall_offset_ms == pytest.approx(3.6e6, abs=1000)
+    assert found.problems == [
+        "its clock is +3600 s off ours, so that its pictures have the times of their arrival: set its clock, or ours (NTP)"
+    ]

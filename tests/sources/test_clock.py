@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streampose.sources.clock import RTCP_EARLY_S, RTCP_VOTES, SourceClock, Stamp
+from streampose.sources.clock import RTCP_EARLY_S, RTCP_KEPT_S, RTCP_VOTES, SourceClock, Stamp
 
 TB = Fraction(1, 90_000)
 WALL = 1_790_000_000.0  # Unix time of monotonic zero in these tests
@@ -278,6 +278,32 @@ def test_a_camera_whose_clock_was_never_set_is_no_witness() -> None:
     for n in range(1, 20):
         clock.report(9000 * n, TB, 0.1 * n, WALL + 0.1 * n)  # 1970
         assert clock.stamp(9000 * n, TB, 0.1 * n, WALL + 0.1 * n).wall_source == "arrival"
+
+
+def test_reports_that_are_no_longer_believed_give_way_to_arrival_until_they_are() -> None:
+    """A camera that is set to summer time for some hours; its stamps are 100 ppm slow against its NTP clock."""
+    clock = SourceClock(live=True)
+    late_s, kept_s, worst_s = 0.1, 0.0, 0.0
+    for n in range(8 * 3600):
+        true_s = float(n)
+        pts, here_s = int(true_s * (1 - 1e-4) * 90_000), true_s + late_s
+        wrong = 3600 <= n < 7 * 3600
+        clock.report(pts, TB, WALL + true_s + 3600.0 * wrong, WALL + here_s)
+        stamp = clock.stamp(pts, TB, here_s, WALL + here_s)
+        worst_s = max(worst_s, abs((stamp.wall_s or 0.0) - WALL - true_s))
+        kept_s += wrong and stamp.wall_source == "rtcp"
+        assert clock.refuses_reports == (wrong and stamp.wall_source == "arrival")
+    assert worst_s < late_s + 0.01
+    assert kept_s <= RTCP_KEPT_S + 1
+    assert stamp.wall_source == "rtcp"
+
+
+def test_a_report_stands_for_those_that_stay_away_only_for_a_while() -> None:
+    clock = SourceClock(live=True)
+    clock.stamp(0, TB, 0.0, WALL)
+    clock.report(90_000, TB, WALL + 1.0, WALL + 1.0)
+    sources = [clock.stamp(90_000 * n, TB, float(n), WALL + n).wall_source for n in range(1, 120)]
+    assert sources == ["rtcp"] * 61 + ["arrival"] * 58
 
 
 def test_reports_survive_a_wrap() -> None:
