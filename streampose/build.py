@@ -154,19 +154,28 @@ def _may_confirm(config: Config, kept: KeptResults) -> bool:
     return len(kept.people) >= track.confirm_after and lasts_s >= track.confirm_span_s
 
 
+def expects_live(camera: CameraConfig) -> bool:
+    """Whether it is a live camera, as far as that can be told before it is opened: by its address, or, since what http
+    calls `stream.mp4` may be either, because `policy: latest` or `hours` is asked of it."""
+    if is_live(camera.full_url):
+        return True
+    declared = camera.policy == "latest" or camera.hours is not None
+    return declared and kind_of(camera.full_url) == "stream"
+
+
 def policy_of(camera: CameraConfig) -> Policy:
-    """Lossless for recordings, latest for live cameras, unless the configuration says otherwise; by the address. What turns
-    out to be a recording once it is opened is lossless after all."""
+    """Lossless for recordings, latest for live cameras, unless the configuration says otherwise. What turns out to be the
+    other once it is opened has the other policy after all."""
     if camera.policy != "auto":
         return camera.policy
-    return "latest" if is_live(camera.full_url) else "lossless"
+    return "latest" if expects_live(camera) else "lossless"
 
 
 def hours_of(name: str, camera: CameraConfig) -> Hours | None:
     """When the camera is watched, None for always. Raises ConfigError for a recording, which has no hours."""
     if camera.hours is None:
         return None
-    if not is_live(camera.full_url):
+    if not expects_live(camera):
         raise ConfigError(f"cameras.{name}.hours: only a live camera has hours; a recording is read at once")
     return Hours.parse(camera.hours)
 
@@ -242,7 +251,9 @@ def _camera(
 ) -> CameraRun:
     _check_max_age(name, camera)
     policy = policy_of(camera)
-    live = is_live(camera.full_url)
+    if camera.policy == "auto" and kind_of(camera.full_url) == "stream":
+        policy = "latest"  # until it is opened: the address does not tell for sure
+    live = expects_live(camera)
     stills = kind_of(camera.full_url) == "images"
     ledger = CameraLedger(name)
     frames: Channel[Frame | Control] = Channel(
@@ -282,7 +293,7 @@ def _camera(
         stills=stills,
     )
     keep = keep_options(name, camera)
-    options = ProduceOptions(keep, Watch if live and camera.blind else None, prepare, opened)
+    options = ProduceOptions(keep, Watch if camera.blind else None, prepare, opened)
     analysed_tap = tap if camera.detect_url is None else None
     producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
     main = None
@@ -301,7 +312,7 @@ def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
             f"{camera.backoff_max:g} s, is needed"
         )
     return KeepOptions(
-        live=is_live(camera.full_url),
+        live=expects_live(camera),
         stall_s=camera.stall_after,
         give_up_s=camera.give_up_after,
         unpaced_s=KEY_FRAME_S if kind_of(url) == "stream" else camera.give_up_after,
@@ -315,7 +326,7 @@ def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
 def source_options(camera: CameraConfig) -> dict[str, Any]:
     """How the source of a camera is opened and decoded: arguments of `open_source`. A recording gets no second try, so a
     slow server may think about it for as long as the opening may take."""
-    live = is_live(camera.full_url)
+    live = expects_live(camera)
     return {
         "open_timeout_s": camera.open_timeout,
         "read_timeout_s": camera.read_timeout if live else max(camera.read_timeout, camera.open_timeout),

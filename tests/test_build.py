@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from streampose.errors import ConfigError, SinkError
 from streampose.messages import Array, Image
 from streampose.pipeline.keeper import KeepOptions
 from streampose.sinks.paths import fill
+from tests.loopback import tcp_server
 from tests.media import write_video
 
 NEVER_ASKED: Any = SimpleNamespace(
@@ -322,6 +324,48 @@ def test_what_turns_out_to_be_a_recording_loses_no_frame(
     assert run.cameras["a"].lane.frames.policy == "lossless"
     said = [text for text in caplog.messages if "max_age" in text]
     assert said == ["a: is a recording: every frame of it is analysed, and max_age is not kept"] * ("max_age" in camera)
+
+
+def test_what_turns_out_to_be_a_camera_is_watched_as_one(tmp_path: Path) -> None:
+    """Its address speaks of a recording, its server of no length: the newest picture wins, and that is dark."""
+    with av.open(str(tmp_path / "dark.mp4"), "w", options={"movflags": "frag_keyframe+empty_moov"}) as output:
+        stream = output.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+        for _ in range(60):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((128, 192, 3), np.uint8), "bgr24")))
+        output.mux(stream.encode(None))
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + (tmp_path / "dark.mp4").read_bytes())
+        connection.shutdown(socket.SHUT_WR)
+
+    record = {"jsonl": {"path": str(tmp_path / "a.jsonl")}}
+    with tcp_server(talk) as port:
+        cameras = {"a": {"url": f"http://127.0.0.1:{port}/stream.mp4?src=yard"}}
+        run = first_reading(validate({"cameras": cameras, "sinks": [record]}), nobody()).run
+        over_s = time.monotonic() + 60.0
+        run.execute(
+            lambda: run.stop() if run.cameras["a"].producer.keeper.runs > 1 or time.monotonic() > over_s else None
+        )
+    assert run.failures() == []
+    assert run.cameras["a"].lane.frames.policy == "latest"
+    header, *said = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert header["live"]
+    states = [line["state"] for line in said if line["type"] == "camera"]
+    assert "dark" in states
+    assert "reconnecting" in states, "its end is an outage"
+
+
+@pytest.mark.parametrize("keys", [{"hours": ["06:00-22:00"]}, {"policy": "latest"}])
+def test_an_address_that_may_be_either_is_a_camera_where_keys_of_one_are_asked_of_it(keys: dict[str, Any]) -> None:
+    url = "http://nvr:1984/api/stream.mp4?src=yard"
+    assert not kept(url).live
+    assert kept(url, **keys).live
+    assert opened(url, **keys)["read_timeout_s"] == opened("rtsp://nvr/yard")["read_timeout_s"]
+    (said,) = describe(validate({"cameras": {"gate": {"url": url, "max_age": "1s", **keys}}}))
+    assert said.startswith("gate: policy latest")
+    assert not kept("clip.mp4", policy="latest").live, "a file"
 
 
 def test_the_configurations_that_come_along_can_be(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,10 @@ class WatchesPicture(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProduceOptions:
-    """`keep`: how the source is kept running. `make_watch` makes the watch for blindness of a live camera, None for none.
-    `prepare` is called in the producer's thread with the width and height of the pictures before each segment's first goes
-    out: what takes long for a new size holds up this camera only. `opened` is called there, too, with what each opened
-    source is, before its first picture."""
+    """`keep`: how the source is kept running. `make_watch` makes the watch for blindness, None for none; only of a live
+    source are the pictures looked at. `prepare` is called in the producer's thread with the width and height of the
+    pictures before each segment's first goes out: what takes long for a new size holds up this camera only. `opened` is
+    called there, too, with what each opened source is, before its first picture."""
 
     keep: KeepOptions = field(default_factory=KeepOptions)
     make_watch: Callable[[], WatchesPicture] | None = None
