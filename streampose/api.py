@@ -23,7 +23,7 @@ import numpy as np
 
 from streampose.errors import ConfigError, SourceError, UsageError
 from streampose.messages import Array, Detections, Frame, Person
-from streampose.sources.base import Picture
+from streampose.sources.base import Corrupt, Picture
 
 if TYPE_CHECKING:
     from streampose.annotate import Job
@@ -35,8 +35,9 @@ def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
     """The frames of a video, stream, webcam, picture, folder or test pattern, in order, as `messages.Frame`.
 
     Options are those of `sources.open.open_source` (`open_timeout_s`, `transport`, …). Pictures that do not decode are
-    left out. A stream that ends or breaks raises TransientSourceError; for cameras that must be watched for weeks use
-    `streampose run`, whose keeper reconnects. Raises PermanentSourceError where there is nothing to read.
+    left out and counted: `index` and `segment` are those of a record of the same recording. A stream that ends or breaks
+    raises TransientSourceError; for cameras that must be watched for weeks use `streampose run`, whose keeper reconnects.
+    Raises PermanentSourceError where there is nothing to read.
     """
     from streampose.redact import redact
     from streampose.sources import open as sources
@@ -45,19 +46,23 @@ def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
     with closing(source):
         source.open()
         camera = Path(redact(str(url))).stem or "camera"
-        pictures = (item for item in source.frames(lambda: False) if isinstance(item, Picture))
-        segment = 0
-        for index, picture in enumerate(pictures):
-            segment += bool(picture.jump)
-            yield picture.to_frame(camera, index, segment, picture.time_s)
+        index = segment = 0
+        for item in source.frames(lambda: False):
+            if isinstance(item, Corrupt):
+                index += item.frames
+            elif isinstance(item, Picture):
+                segment += bool(item.jump)
+                yield item.to_frame(camera, index, segment, item.time_s)
+                index += 1
 
 
 class Watcher:
     """Detector, key points, identity and smoothing for one camera; call it with each frame in turn.
 
     `settings` are those of the configuration as `"detect.threshold=0.5"`, `${VAR}` expanded; one Watcher a camera, since it
-    remembers. A frame whose index or time goes back is of a new source (a stream opened again, the next recording): nobody
-    is followed into it, as none is over a break or from one picture of a folder to the next. Ids go on and never repeat.
+    remembers. A frame whose `index` does not grow (one given twice, too), whose time goes back, or of another `camera` or
+    size is of a new source (a stream opened again, the next recording): nobody is followed into it, as none is over a break
+    or from one picture of a folder to the next. Ids go on and never repeat.
     Raises ConfigError for a setting that cannot be, `smooth.offline` among them: frames come once here, with no hindsight;
     UsageError for `cameras` and `sinks`: the caller opens and writes.
     """
@@ -81,7 +86,8 @@ class Watcher:
         self._moving, self._still = (
             CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills), ids=ids) for stills in (False, True)
         )
-        self._last = (False, 0, 0, 0.0)  # whether a picture, segment, index and time of the last frame
+        self._source: tuple[object, ...] | None = None  # what the last frame was of
+        self._last = (0, 0.0)  # index and time of that frame
         self._detect_every, self._since_reset = config.detect.every, 0
         self.keypoint_names: tuple[str, ...] = tuple(models.pose.skeleton.keypoints)
 
@@ -90,11 +96,12 @@ class Watcher:
         from streampose.pipeline.pose_stage import analyse
 
         is_picture = frame.file is not None
-        was_picture, segment, index, time_s = self._last
-        self._last = (is_picture, frame.segment, frame.index, frame.time_s)
+        source = (is_picture, frame.camera, frame.segment, frame.width, frame.height)
+        goes_on = not is_picture and source == self._source
+        index, time_s = self._last
+        self._source, self._last = source, (frame.index, frame.time_s)
         tracker = self._still if is_picture else self._moving
-        goes_on = not is_picture and not was_picture and frame.segment == segment
-        if not (goes_on and frame.index >= index and frame.time_s >= time_s):
+        if not (goes_on and frame.index > index and frame.time_s >= time_s):
             tracker.reset()
             self._since_reset = 0
         boxes, scores = None, None

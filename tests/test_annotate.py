@@ -176,6 +176,7 @@ def test_frames_after_one_that_is_damaged_keep_their_number(
     annotate(str(damaged), "--out", str(tmp_path / "out"))
     frames = frames_of(tmp_path / "out" / "hurt.jsonl")
     assert len(frames) == 22
+    assert [frame["index"] for frame in frames] == [frame.index for frame in streampose.open_source(str(damaged))]
     assert [frame["index"] for frame in frames][-1] == 23
     if not b_frames:  # else pictures before the damage come out after it was found, and are one too far
         assert [frame["index"] for frame in frames] == [frame["pts"] for frame in frames]
