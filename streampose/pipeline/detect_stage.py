@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
@@ -82,32 +83,32 @@ class DetectStage:
             return self._finishing and not self._lanes
 
     def _take(self) -> list[tuple[Lane, Frame | Control]]:
-        """What waits, one item of each lane in turn, at most a batch of frames."""
+        """What waits, one item of each lane in turn, at most a batch of frames; who comes next begins the next batch."""
         with self._lock:
-            lanes = list(self._lanes)
+            lanes = deque(self._lanes)
         taken: list[tuple[Lane, Frame | Control]] = []
         frames = 0
         while lanes and frames < self._batch:
-            for lane in list(lanes):
-                if lane.held():
-                    lanes.remove(lane)
-                    continue
-                try:
-                    item = lane.frames.poll()
-                except ChannelClosed:
-                    lanes.remove(lane)
-                    with self._lock:
-                        self._lanes.remove(lane)
-                    continue
-                if item is None:
-                    lanes.remove(lane)
-                    continue
-                taken.append((lane, item))
-                if isinstance(item, Frame):
-                    frames += 1
-                    lane.begun += 1
-        with self._lock:
-            self._lanes = self._lanes[1:] + self._lanes[:1]
+            lane = lanes.popleft()
+            if lane.held():
+                continue
+            try:
+                item = lane.frames.poll()
+            except ChannelClosed:
+                with self._lock:
+                    self._lanes.remove(lane)
+                continue
+            if item is None:
+                continue
+            lanes.append(lane)
+            taken.append((lane, item))
+            if isinstance(item, Frame):
+                frames += 1
+                lane.begun += 1
+        if lanes:
+            with self._lock:
+                at = self._lanes.index(lanes[0])
+                self._lanes = self._lanes[at:] + self._lanes[:at]
         return taken
 
     def _work(self, taken: list[tuple[Lane, Frame | Control]]) -> None:
@@ -119,10 +120,10 @@ class DetectStage:
                 lane.old_since_s = None  # what was between the segments is no time of frames
             if not isinstance(item, Frame) or _is_wanted(lane, item, now_s):
                 kept.append((lane, item))
-        due = [_is_due(lane, item) for lane, item in kept]
+        scales = [_scale_due(lane, item) for lane, item in kept]
         found: dict[int, tuple[Array, Array]] = {}
         for scale, detector in self._detectors.items():
-            chosen = [i for i, (lane, _) in enumerate(kept) if due[i] and lane.work.scale == scale]
+            chosen = [i for i, due in enumerate(scales) if due == scale]
             if chosen:
                 images = [item.image for i in chosen if isinstance(item := kept[i][1], Frame)]
                 with self.asked.call():
@@ -190,14 +191,15 @@ def _lost_before(lane: Lane, item: Frame | Control) -> list[Gap]:
     return lane.ledger.lost(lane.last_kept, item.index)
 
 
-def _is_due(lane: Lane, item: Frame | Control) -> bool:
-    """Whether people are looked for on this frame; between, the tracks carry their boxes. A segment begins with it, and so
-    does each picture that has nothing to do with the others."""
+def _scale_due(lane: Lane, item: Frame | Control) -> float | None:
+    """The input scale at which people are looked for on this frame, None where they are not; between, the tracks carry their
+    boxes. A segment begins with it, and so does each picture that has nothing to do with the others."""
     if isinstance(item, Break):
         lane.since_detection = 0
     if not isinstance(item, Frame):
-        return False
-    every = 1 if lane.stills else max(lane.detect_every, lane.work.detect_every)
+        return None
+    work = lane.work
+    every = 1 if lane.stills else max(lane.detect_every, work.detect_every)
     due = lane.since_detection % every == 0
     lane.since_detection = 1 if due else lane.since_detection + 1
-    return due
+    return work.scale if due else None

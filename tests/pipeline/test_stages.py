@@ -12,11 +12,24 @@ from functools import partial
 import numpy as np
 import pytest
 
-from streampose.messages import Array, Break, Control, Counts, Degrade, End, Frame, Gap, Image, PoseResult, SourceInfo
+from streampose.messages import (
+    Array,
+    Break,
+    Control,
+    Counts,
+    Degrade,
+    Detections,
+    End,
+    Frame,
+    Gap,
+    Image,
+    PoseResult,
+    SourceInfo,
+)
 from streampose.pipeline import detect_stage
 from streampose.pipeline.channel import Channel, Policy
 from streampose.pipeline.detect_stage import Detected, DetectsPeople, DetectStage
-from streampose.pipeline.governor import LoadGovernor
+from streampose.pipeline.governor import Effort, LoadGovernor
 from streampose.pipeline.lane import Lane, Result
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.outlet import Outlet
@@ -26,6 +39,7 @@ from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.memory import MemorySink
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
+from tests.pipeline.test_channel import drain
 
 INFO = SourceInfo("test", "synthetic", False, 64, 48)
 BOX = np.array([[10, 5, 30, 45]], np.float32)
@@ -107,6 +121,52 @@ def test_every_frame_of_every_camera_has_one_result_in_order() -> None:
         assert sink.end is not None
         assert sink.end.counts == Counts(decoded=n)
         assert lane.tally.frames == n
+
+
+def detect_all(detectors: dict[float, DetectsPeople], lanes: Sequence[Lane], batch: int) -> list[tuple[str, bool]]:
+    """What the detect stage hands on of lanes that have got all their frames: the camera, and whether it was looked at."""
+    out: Channel[Detected] = Channel("detect-pose", 99, "lossless")
+    stage = DetectStage(detectors, out, batch)
+    for lane in lanes:
+        lane.frames.close()
+        stage.add(lane)
+    stage.finish()
+    stage.run()
+    return [(lane.camera, item.boxes is not None) for lane, item in drain(out) if isinstance(item, Detections)]
+
+
+def test_a_batch_is_no_larger_than_was_said_though_there_are_more_cameras_and_none_of_them_starves() -> None:
+    sizes: list[int] = []
+
+    def counted(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        sizes.append(len(images))
+        return one_person(images)
+
+    lanes = [make_lane(name)[0] for name in "abcde"]
+    for lane in lanes:
+        for index in range(3):
+            lane.frames.put(make_frame(lane.camera, index))
+    assert detect_all({1.0: counted}, lanes, batch=2) == [(name, True) for name in "abcde" * 3]
+    assert sizes == [2] * 7 + [1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.5, 1.0), (1.0, 0.5)])
+def test_a_frame_is_looked_at_once_though_the_governor_decides_anew_meanwhile(before: float, after: float) -> None:
+    """In its own thread, after the pose of an older frame."""
+    asked = {1.0: 0, 0.5: 0}
+    other, governed = (make_lane(name)[0] for name in ("other", "governed"))
+    governed.effort = Effort(scale=before)
+    for lane in (other, governed):
+        lane.frames.put(make_frame(lane.camera, 0))
+
+    def detector(scale: float, images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        asked[scale] += len(images)
+        governed.effort = Effort(scale=after)
+        return one_person(images)
+
+    detectors: dict[float, DetectsPeople] = {scale: partial(detector, scale) for scale in asked}
+    assert detect_all(detectors, [other, governed], batch=4) == [("other", True), ("governed", True)]
+    assert sum(asked.values()) == 2
 
 
 def test_a_person_keeps_one_id_and_detection_may_be_seldom() -> None:
