@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from streampose.build_sinks import outputs
 from streampose.config import Config, JsonlConfig, validate
 from streampose.config_file import apply_overrides, expand
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
 from streampose.sinks.paths import fill
-from streampose.sinks.pictures import annotated_name
 from streampose.sources.base import check_there
 from streampose.sources.open import UNREAD_SUFFIXES, VIDEO_SUFFIXES, address_of, kind_of, pictures_in
 
@@ -89,8 +89,7 @@ def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Seque
             add(path.stem, path)
     for folder, files in grouped.items():
         add(folder.resolve().name or "pictures", folder, [file.name for file in files])
-    if overlay:
-        _check_pictures(jobs, out)
+    _check_apart(jobs)
     return jobs
 
 
@@ -119,17 +118,16 @@ def _first_of(entries: Sequence[Path]) -> str:
     return entries[0].name + (f" and {len(entries) - 1} more" if len(entries) > 1 else "")
 
 
-def _check_pictures(jobs: Sequence[Job], out: Path) -> None:
-    """See that no annotated picture takes the place of another one."""
+def _check_apart(jobs: Sequence[Job]) -> None:
+    """See that no two jobs write one file or picture."""
     taken: dict[Path, Path] = {}
     for job in jobs:
-        for file in job.files:
-            target = out / annotated_name(file.name, file.parent)
+        made = outputs(job.config)
+        for target, source in made.items():
             if target in taken:
-                raise UsageError(
-                    f"{file} and {taken[target]} would both become {target}; annotate them into different folders"
-                )
-            taken[target] = file
+                way = "annotate them into different folders" if source in job.files else "put {camera} in it"
+                raise UsageError(f"{source} and {taken[target]} would both become {target}; {way}")
+        taken |= made
 
 
 def camera_name(stem: str) -> str:

@@ -284,6 +284,22 @@ def first_files(config: Config) -> Set[Path]:
     return found
 
 
+def outputs(config: Config) -> dict[Path, Path]:
+    """What a configuration writes, each with what it is made of, to tell whether two of them write the same: files,
+    templates of files that roll, annotated pictures, and the folder of those of a video."""
+    found: dict[Path, Path] = {}
+    for name, camera in config.cameras.items():
+        source = Path(address_of(camera.analysed_url))
+        found.update((Path(template.replace("{camera}", name)), source) for template, _ in _files(config))
+        for _, options in config.sinks:
+            if isinstance(options, PicturesConfig):
+                folder = Path(options.path.replace("{camera}", name))
+                pictures = _pictures(camera)
+                found.update((folder / annotated_name(file.name, file.parent), file) for file in pictures)
+                found.update({} if pictures else {folder: source})
+    return found
+
+
 def _files(config: Config) -> list[tuple[str, float | None]]:
     """The templates of all videos and records, each with the length of its segments where it rolls."""
     found: list[tuple[str, float | None]] = []

@@ -190,6 +190,34 @@ def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -
         annotate(str(short_clip), str(other), "--out", str(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (("a.mp4", "b.mp4"), ["sinks.jsonl.path={out}/people.jsonl"]),
+        (("a.mp4", "b.mp4"), ["sinks.record.path={out}/{{date}}/{{time}}.mp4", "sinks.record.segment=10s"]),
+        (("a.mp4", "b.mp4"), ["sinks.1={{pictures: {{path: '{out}/drawn'}}}}"]),
+        (("a.mp4", "yard"), ["sinks.jsonl.path={out}/people.jsonl"]),
+    ],
+)
+def test_a_path_that_is_set_for_several_inputs_must_tell_them_apart(
+    names: tuple[str, str], settings: list[str], tmp_path: Path, short_clip: Path, pictures: Path
+) -> None:
+    """Each took the place of the one before, and the last one alone was left."""
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(short_clip.read_bytes())
+    (tmp_path / "yard").symlink_to(pictures)
+    first, second = paths = [tmp_path / name for name in names]
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=rf"^{second} and {first} would both become {out}/.*; put {{camera}} in it$"):
+        annotate(
+            str(first), str(second), "--out", str(out),
+            *(word for text in settings for word in ("--set", text.format(out=out))),
+        )  # fmt: skip
+    assert not out.exists()
+    told_apart = [text.format(out=f"{out}/{{camera}}") for text in settings]
+    assert len(jobs_for(paths, out, overlay=True, settings=told_apart)) == 2
+
+
 def test_nothing_that_is_read_is_written_over(tmp_path: Path, short_clip: Path, pictures: Path) -> None:
     recording, picture = tmp_path / "short.mp4", tmp_path / "one.jpg"
     recording.write_bytes(short_clip.read_bytes())

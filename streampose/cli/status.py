@@ -132,11 +132,13 @@ class Status:
 
 
 def broken(camera: CameraRun) -> str:
-    """The sinks that an error ended: `, record ended`, or nothing."""
-    names = [worker.sink.name for worker in camera.sinks if worker.error is not None]
+    """The sinks that an error ended, and a main stream that is not there to be recorded: `, record ended`, or nothing."""
+    words = [f"{worker.sink.name} ended" for worker in camera.sinks if worker.error is not None]
     if camera.tap is not None and camera.tap.error is not None:
-        names.append("source stream")
-    return "".join(f", {name} ended" for name in names)
+        words.append("source stream ended")
+    elif camera.main is not None and camera.main.state not in ("live", "paused"):
+        words.append(f"source stream {camera.main.state}")
+    return "".join(f", {word}" for word in words)
 
 
 def behind(outputs: Sequence[Outlet], now_s: float) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from streampose.messages import CameraState, Control, Frame
+from streampose.messages import CameraState, Control, End, Frame, SourceState
 from streampose.pipeline.channel import Channel
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.produce import ProduceOptions, Producer
@@ -20,7 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class MainStream:
-    """A producer of its own, with its own reconnects; its pictures (key frames only) go nowhere, its packets to `tap`."""
+    """A producer of its own, with its own reconnects; its pictures (key frames only) go nowhere, its packets to `tap`.
+
+    `state` is the last one it was in while it was to run; `error` is what ended it, None otherwise.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,8 @@ class MainStream:
     ) -> None:
         self.name = f"{camera}.main"
         self.tap = tap
+        self.state: SourceState = "connecting"
+        self.error: str | None = None
         self._frames: Channel[Frame | Control] = Channel(f"frames:{self.name}", 1, "latest")
         self._ledger = CameraLedger(self.name)
         self.producer = Producer(self.name, make_source, self._frames, self._ledger, group, options)
@@ -49,3 +54,7 @@ class MainStream:
                 self._ledger.settle(item)
             elif isinstance(item, CameraState):
                 log.info("%s: %s %s", self.name, item.state, item.reason)
+                if item.state != "ended":
+                    self.state = item.state
+            elif isinstance(item, End):
+                self.error = item.error

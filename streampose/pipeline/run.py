@@ -235,6 +235,8 @@ class Run:
         for camera in self.all_cameras():
             if camera.lane.tally.error is not None:
                 found.append(SourceError(f"{camera.name}: {camera.lane.tally.error}"))
+            if camera.main is not None and camera.main.error is not None:
+                found.append(SourceError(f"{camera.main.name}: {camera.main.error}"))
             for worker in camera.sinks:
                 if worker.error is not None:
                     found.append(worker.error if isinstance(worker.error, StreamposeError) else _as_bug(worker))

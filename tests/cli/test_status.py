@@ -86,6 +86,32 @@ def test_a_sink_that_an_error_ended_is_named_while_its_camera_goes_on_and_at_the
     assert ", jsonl ended" in status.report(run.all_cameras()).splitlines()[0]
 
 
+@pytest.mark.parametrize(("main", "state"), [("none.mp4", "failed"), ("rtsp://127.0.0.1:1/", "reconnecting")])
+def test_a_main_stream_that_is_not_there_is_said_while_its_camera_goes_on_and_at_the_end(
+    main: str, state: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
+    url = main if "://" in main else f"{tmp_path}/{main}"
+    sub = "test:people?live=1&fps=10&people=0&size=160x120"
+    sinks = [{"record": {"path": f"{tmp_path}/gate.mp4", "mode": "source"}}]
+    config = validate({"cameras": {"gate": {"url": url, "detect_url": sub}}, "sinks": sinks})
+    run = first_reading(config, nobody()).run
+    said = ""
+    with status.Status(run.all_cameras) as line:
+
+        def tick() -> None:
+            nonlocal said
+            line.tick()
+            said += capsys.readouterr().err
+            if f"dropped, source stream {state}\n" in said:
+                run.stop()
+
+        run.execute(tick, 0.05)
+    assert f", source stream {state}" in status.report(run.all_cameras()).splitlines()[0]
+    failed = [f"gate.main: {url} does not exist; check the path"] if state == "failed" else []
+    assert [str(failure) for failure in run.failures()] == failed
+
+
 def test_the_report_names_of_many_files_those_that_are_there_and_not_each(tmp_path: Path) -> None:
     sinks = [{"jsonl": {"path": f"{tmp_path}/{{camera}}.jsonl", "segment": "1s"}}]
     cameras = {
