@@ -1,4 +1,5 @@
-"""What a run says on the terminal while it goes: a progress bar for recordings, a line a second for live cameras."""
+"""What a run says on the terminal while it goes: a progress bar for recordings, a line a second for live cameras and for
+recordings of unknown length."""
 
 from __future__ import annotations
 
@@ -52,14 +53,14 @@ class Status:
             self._announce(camera)
             if self.first_result_s is None and camera.lane.tally.frames:
                 self.first_result_s = now_s
-        recordings = [c for c in cameras if c.lane.tally.info is not None and not c.lane.tally.info.live]
-        if self._tty and recordings:
-            self._progress(recordings)
-        live = [c for c in cameras if c not in recordings]
+        bars = [c for c in cameras if self._tty and (i := c.lane.tally.info) and not i.live and i.duration_s]
+        if bars:
+            self._progress(bars)
         due_s = 1.0 if self._tty else PLAIN_EVERY_S
         if now_s - self._last_s >= due_s:
-            for camera in live if self._tty else cameras:
-                self._line(camera, now_s)
+            for camera in cameras:
+                if camera not in bars:
+                    self._line(camera, now_s)
             self._last_s = now_s
 
     def _print(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from streampose.build import first_reading
 from streampose.cli import status
 from streampose.config import validate
 from streampose.messages import Break, CameraState, Counts, End, PoseResult, SourceInfo
+from tests.media import write_video
 from tests.pipeline.test_stages import make_frame
 from tests.test_build import NEVER_ASKED, nobody
 
@@ -110,6 +112,27 @@ def test_a_main_stream_that_is_not_there_is_said_while_its_camera_goes_on_and_at
     assert f", source stream {state}" in status.report(run.all_cameras()).splitlines()[0]
     failed = [f"gate.main: {url} does not exist; check the path"] if state == "failed" else []
     assert [str(failure) for failure in run.failures()] == failed
+
+
+def test_on_a_terminal_a_recording_of_unknown_length_has_lines_instead_of_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Raw H.264 and pipes say nothing of it."""
+    write_video(tmp_path / "raw.h264", frames=24)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    run = first_reading(validate({"cameras": {"raw": {"url": f"{tmp_path}/raw.h264"}}, "sinks": []}), nobody()).run
+    with status.Status(run.all_cameras) as line:
+
+        def tick() -> None:
+            line._last_s -= 1.0  # a line is due
+            line.tick()
+
+        run.execute(tick, 0.001)
+    tally = run.cameras["raw"].lane.tally
+    assert tally.info is not None
+    assert (tally.info.duration_s, tally.frames) == (None, 24)
+    said = capsys.readouterr().err.splitlines()
+    assert [text for text in said if re.fullmatch(r"raw: \d s, \d+\.\d fps(, 0 people)?", text)], said
 
 
 def test_the_report_names_of_many_files_those_that_are_there_and_not_each(tmp_path: Path) -> None:
