@@ -2,9 +2,10 @@
 
 A recording waits, for nothing of it may be lost. A live camera gives a sink that has no room `PATIENCE_S` seconds to take
 something; then its results are passed over until it does. What it misses is a gap of its record with the cause
-`unwritten`, so that the record still adds up, and a `Missed` for the other sinks of the camera. Nobody waits for it again
-until it has caught up, so that one which takes a result now and then does not slow the cameras down. A sink that has ended
-(its disk is full) misses the rest, and what it took and made nothing of.
+`unwritten`, so that the record still adds up, and a `Missed` for the other sinks of the camera. What may follow every
+result, frames that were dropped or damaged, is gathered meanwhile, so that a disk that hangs for days takes no memory.
+Nobody waits for it again until it has caught up, so that one which takes a result now and then does not slow the cameras
+down. A sink that has ended (its disk is full) misses the rest, and what it took and made nothing of.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from streampose.messages import Control, End, Frame, Gap, GapCause, Missed, PoseResult
 from streampose.pipeline.channel import Channel, ChannelClosed
@@ -21,18 +22,31 @@ from streampose.pipeline.channel import Channel, ChannelClosed
 log = logging.getLogger(__name__)
 PATIENCE_S = 1.0  # a sink of a live camera that takes nothing for so long is passed over
 _REMEMBERED = 256  # results: what waits in front of a sink, and what an encoder and a fragment of a video hold
+_GATHERED: tuple[GapCause, ...] = ("dropped", "corrupt")  # the causes of gaps that may lie after every result
 UNWRITTEN: GapCause = "unwritten"  # the cause of the gaps, and the word by which the counts tell of their results
 
 
 @dataclass(slots=True)
 class _Stretch:
-    """Results that follow each other and were all missed; it ends at the next that was not, or where a gap begins."""
+    """Results that follow each other and were all missed, with the gaps of frames among them, one a cause; it ends at the
+    next result that was not missed, or where another gap begins."""
 
     start_s: float
     wall_start_s: float | None
     last_s: float
     wall_last_s: float | None
     frames: int
+    gaps: dict[GapCause, Gap] = field(default_factory=dict)
+
+    def gather(self, gap: Gap) -> None:
+        """Take over a gap that begins no sooner than all that is here ends."""
+        before = self.gaps.get(gap.cause, gap)
+        if before is not gap:
+            frames = (before.frames or 0) + (gap.frames or 0)
+            details = ", ".join(sorted({*before.detail.split(", "), *gap.detail.split(", ")}))
+            gap = replace(before, end_s=gap.end_s, wall_end_s=gap.wall_end_s, frames=frames, detail=details)
+        self.gaps[gap.cause] = gap
+        self.last_s, self.wall_last_s = gap.end_s, gap.wall_end_s
 
 
 class Outlet:
@@ -54,27 +68,30 @@ class Outlet:
         self._channel = channel
         self._patience_s = patience_s
         self._tell: Callable[[], None] = lambda: None
-        self._admitted = True
+        self._kept_back: PoseResult | Control | None = None  # what `put` is not to hand on
         self._stretch: _Stretch | None = None
         self._missed_before = 0  # when it was last passed over
         self._recent: deque[tuple[float, float | None]] = deque(maxlen=_REMEMBERED)  # the times of what it was given
 
     def admit(self, message: PoseResult | Control) -> Missed | None:
         """See whether the sink gets `message`, waiting for room where it is waited for; `put` follows. Gives what it missed
-        before, for the other sinks, where that ends here: with a result that it gets, a gap, or the end; where it has ended,
-        with the end alone."""
+        before, for the other sinks, where that ends here: with a result that it gets, a gap that is not gathered, or the
+        end; where it has ended, with the end alone."""
         if self._channel.unused() is not None:
             self._end()
         if isinstance(message, PoseResult):
             frame = message.frame
-            self._admitted = self._has_room()
-            if not self._admitted:
-                self._miss(frame)
-                return None
-            return self._told(frame.time_s, frame.wall_s)
+            if self._has_room():
+                return self._told(frame.time_s, frame.wall_s)
+            self._kept_back = message
+            self._miss(frame)
+            return None
         stretch = self._stretch
         if isinstance(message, Gap) and stretch is not None and not self.closed and message.start_s >= stretch.last_s:
-            return self._told(message.start_s, message.wall_start_s)
+            if message.cause not in _GATHERED:
+                return self._told(message.start_s, message.wall_start_s)
+            self._kept_back = message
+            stretch.gather(message)
         if isinstance(message, End):
             self._caught_up("had not caught up when the camera ended")
             if stretch is not None:
@@ -82,8 +99,10 @@ class Outlet:
         return None
 
     def put(self, message: PoseResult | Control) -> None:
-        """Hand `message` on, unless it is a result that was not admitted. Words never wait and are never lost."""
-        if isinstance(message, PoseResult) and not self._admitted:
+        """Hand `message` on, unless it is a result that was not admitted. Words never wait and are never lost, but for gaps
+        of frames among results that it misses: they come with those, in one."""
+        if message is self._kept_back:
+            self._kept_back = None
             return
         if self.closed:  # it ended after this was admitted, as it was given a word
             if isinstance(message, PoseResult):
@@ -197,5 +216,6 @@ class Outlet:
             self.camera, UNWRITTEN, stretch.start_s, end_s, stretch.frames, stretch.wall_start_s, wall_end_s,
             f"{self.sink} took nothing",
         )  # fmt: skip
-        self.put(gap)
+        for word in (gap, *stretch.gaps.values()):
+            self.put(word)
         return Missed(self.sink, gap)

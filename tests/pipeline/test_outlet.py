@@ -66,7 +66,7 @@ def test_nobody_waits_for_a_sink_that_takes_the_newest_only() -> None:
 
 @given(
     capacity=st.integers(1, 3),
-    moves=st.lists(st.sampled_from(["result", "result", "gap", "word", "take", "take all"]), max_size=60),
+    moves=st.lists(st.sampled_from(["result", "result", "gap", "dropped", "word", "take", "take all"]), max_size=60),
 )
 def test_words_are_never_lost_and_every_missed_result_is_told_once(capacity: int, moves: list[str]) -> None:
     """A reader that takes when it likes: what it gets, with the gaps it is told of, is all that there was."""
@@ -74,17 +74,19 @@ def test_words_are_never_lost_and_every_missed_result_is_told_once(capacity: int
     said: list[Result] = []
     got: list[Result] = []
     told: list[Missed] = []
-    for second, move in enumerate(moves):
+    second = 0
+    for place, move in enumerate(moves):
         if move in ("take", "take all"):
             waiting = channel.stats().waiting
             got += channel.get_batch(1 if move == "take" else waiting) if waiting else []
             continue
-        if move == "result":
+        if move == "word":
+            said.append(CameraState("gate", "live", str(place)))
+        elif move == "result":
             said.append(result(sum(isinstance(item, PoseResult) for item in said), second))
-        elif move == "gap":
-            said.append(Gap("gate", "disconnected", second, second + 1))
         else:
-            said.append(CameraState("gate", "live", str(second)))
+            said.append(Gap("gate", "disconnected" if move == "gap" else "dropped", second, second + 1, 1))
+        second += move != "word"
         told += tell(outlet, said[-1])
     decoded = sum(isinstance(item, PoseResult) for item in said)
     told += tell(outlet, End("gate", Counts(decoded)))
@@ -93,14 +95,40 @@ def test_words_are_never_lost_and_every_missed_result_is_told_once(capacity: int
 
     end = got.pop()
     gaps = [item for item in got if isinstance(item, Gap) and item.cause == "unwritten"]
-    assert [item for item in got if item not in gaps] == [
-        item for item in said if item in got or not isinstance(item, PoseResult)
+    gathered = [item for item in got if isinstance(item, Gap) and item.cause == "dropped"]
+    dropped = [item for item in said if isinstance(item, Gap) and item.cause == "dropped"]
+    assert [item for item in got if item not in gaps + gathered] == [
+        item for item in said if item not in dropped and (item in got or not isinstance(item, PoseResult))
     ], "a word was lost, or the order"
+    assert sum(gap.frames or 0 for gap in gathered) == len(dropped)
     lacking = set(range(decoded)) - {item.frame.index for item in got if isinstance(item, PoseResult)}
     assert end == End("gate", Counts(decoded, 0, {"unwritten": len(lacking)} if lacking else {}))
     assert sum(gap.frames or 0 for gap in gaps) == len(lacking) == outlet.missed
-    assert seconds_of([(gap.start_s, gap.end_s) for gap in gaps]) == seconds_covered(said, lacking)
+    seconds = [seconds_of([(gap.start_s, gap.end_s) for gap in some]) for some in (gaps, gathered, dropped)]
+    assert seconds[0] | seconds[1] == seconds_covered(said, lacking) | seconds[2]
+    assert seconds_covered(said, lacking) <= seconds[0]
+    written = {item.frame.time_s for item in got if isinstance(item, PoseResult)}
+    assert not written & (seconds[0] | seconds[1]), "a frame in a gap"
     assert [missed.gap for missed in told] == gaps
+
+
+def test_a_sink_that_hangs_for_long_takes_no_memory_though_its_camera_drops_frames() -> None:
+    outlet, channel = make(0.0, 2)
+    for index in range(1000):
+        time_s = float(index)
+        assert tell(outlet, result(index, time_s)) == []
+        for cause, from_s in (("dropped", time_s + 0.5), ("corrupt", time_s + 0.75)):
+            tell(outlet, Gap("gate", cause, from_s, from_s + 0.25, 2, 1e9 + from_s, 1e9 + from_s + 0.25, cause))  # type: ignore[arg-type]
+    before = channel.stats().waiting
+    assert before <= 2 + 2 * 2, "what it was given before it hung"
+    channel.get_batch(before)
+    (missed,) = tell(outlet, result(1000, 1000.0))
+    assert channel.get_batch(9)[:-1] == [
+        missed.gap,
+        Gap("gate", "dropped", 2.5, 999.75, 2 * 998, 1e9 + 2.5, 1e9 + 999.75, "dropped"),
+        Gap("gate", "corrupt", 2.75, 1000.0, 2 * 998, 1e9 + 2.75, 1e9 + 1000, "corrupt"),
+    ]
+    assert (missed.gap.start_s, missed.gap.end_s, missed.gap.frames) == (2, 1000, 998)
 
 
 def test_what_was_missed_comes_before_the_next_result_and_says_when() -> None:
