@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 # What is left when a run is stopped, a stage has failed or every camera is closed may take so long, then everything is
 # aborted; so it is where cameras ended by themselves and sinks of live ones take nothing for as long.
 DRAIN_S = 10.0
+CLOSE_AGAIN_S = 0.5  # so often it is looked whether a reader is still stuck in a file that is to be closed
 CLOSE_S = 15.0  # a camera that was removed and has not closed its files after this is said to hold up its successor
 
 
@@ -48,6 +49,7 @@ class CameraRun:
     sinks: list[SinkWorker]
     tap: Tap | None = None
     main: MainStream | None = None
+    closes_tap: bool = False
 
     @property
     def name(self) -> str:
@@ -98,6 +100,13 @@ class Run:
     gone: list[CameraRun] = field(default_factory=list)
     _waiting: dict[str, _Next] = field(default_factory=dict)
     _aborted: bool = False
+    _finishing: bool = False
+    _closing: WorkerGroup = field(default_factory=lambda: WorkerGroup(DRAIN_S / 2))  # what closes the taps
+
+    @property
+    def ending(self) -> bool:
+        """Whether no camera begins any more: it was stopped, a stage has failed, or every camera has ended."""
+        return self._finishing or self.group.stopping.is_set()
 
     def add(self, camera: CameraRun) -> None:
         """Start the threads of a camera: sinks first, so that nothing is made before it is taken."""
@@ -137,8 +146,8 @@ class Run:
 
     def _let_in(self) -> None:
         for camera in self.gone:
-            if camera.tap is not None and camera.closed():
-                camera.tap.close()
+            if camera.closed():
+                self._close_tap(camera)
         for name, new in list(self._waiting.items()):
             held_up = [words for camera in self.gone if camera.name == name for words in camera.unclosed()]
             if held_up:
@@ -151,6 +160,20 @@ class Run:
                 log.error("%s: %s; it is not watched", name, error)
             except Exception:  # the others have watched for weeks
                 log.exception("%s: a bug while it was made; it is not watched", name)
+
+    def _close_tap(self, camera: CameraRun) -> None:
+        """Have the file of the source's own stream closed, in a thread: its disk may hang, or a reader be stuck in it."""
+        tap = camera.tap
+        if tap is None or camera.closes_tap:
+            return
+        camera.closes_tap = True
+
+        def close() -> None:
+            tap.close()
+            while not tap.closed() and not self._closing.stopping.wait(CLOSE_AGAIN_S):
+                tap.close()
+
+        self._closing.start(f"close:{camera.name}", close, abandonable=True)
 
     def _say_held_up(self, name: str, new: _Next, by: list[str]) -> None:
         if new.said or time.monotonic() - new.since_s < CLOSE_S:
@@ -181,13 +204,13 @@ class Run:
                 finally:
                     self.no_more_lanes()  # else a stage that waits for cameras would be left behind by an error here
         finally:
-            for camera in self.all_cameras():
-                if camera.tap is not None:
-                    camera.tap.close()
+            with self._closing:
+                for camera in self.all_cameras():
+                    self._close_tap(camera)
+                self._closing.stop()
         tick()
 
     def _run(self, tick: Callable[[], None], every_s: float) -> None:
-        finishing = False
         over_s: float | None = None  # since when nothing more comes and nobody need be waited for
         watchdog = Watchdog(self.asked)
         for name, body in self.stages:
@@ -198,17 +221,19 @@ class Run:
             tick()
             watchdog.look()
             ending = self.group.stopping.is_set()  # a stop, or a stage that failed
-            if not (finishing or ending):
+            if not (self._finishing or ending):
                 self._let_in()
-            if not finishing and (ending or self._all_ended()):
-                finishing = True
+            if not self._finishing and (ending or self._all_ended()):
+                self._finishing = True
                 self.no_more_lanes()
                 for camera in self.all_cameras():
                     if camera.main is not None:
                         camera.main.producer.stop()
-            if over_s is None and (ending or (finishing and all(camera.closed() for camera in self.all_cameras()))):
+            if over_s is None and (
+                ending or (self._finishing and all(camera.closed() for camera in self.all_cameras()))
+            ):
                 over_s = time.monotonic()
-            if finishing and over_s is None and (hung := self._hung()):
+            if self._finishing and over_s is None and (hung := self._hung()):
                 log.warning("%s: nothing taken for %.0f s: closing the files now", ", ".join(hung), DRAIN_S)
                 self.abort()
                 break

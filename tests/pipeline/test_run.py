@@ -298,6 +298,46 @@ def test_the_recorded_source_stream_is_closed_whatever_ends_the_run(
         assert sum(bool(packet.size) for packet in container.demux(video=0)) == len(packets)
 
 
+class HangingTap:
+    """Records a source's stream on a disk that does not answer."""
+
+    error = None
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        self.asked = 0
+
+    def close(self) -> None:
+        self.asked += 1
+        self.back.wait(2 * LIMIT_S)
+
+    def closed(self) -> bool:
+        return self.back.is_set()
+
+    def outputs(self) -> tuple[str, ...]:
+        return ("gate.source.mp4",)
+
+
+def test_a_source_stream_that_cannot_be_closed_holds_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the main thread, which must hear the next signal, nor the end."""
+    run = make_run()
+    run._closing.deadline_s = 0.2
+    gate, yard = make_camera(run, "gate"), make_camera(run, "yard")
+    tap = gate.tap = HangingTap()
+    run.cameras = {"gate": gate, "yard": yard}
+    execute(
+        run,
+        [
+            (lambda: watched(run, "gate"), lambda: run.remove("gate")),
+            (lambda: tap.asked > 0, lambda: None),
+            (lambda: watched(run, "yard"), lambda: None),
+        ],
+    )
+    assert (gate.closed(), yard.closed(), gate.whole(), tap.asked) == (True, True, False, 1)
+    assert "left behind: close:gate" in caplog.text
+    tap.back.set()
+
+
 def test_a_thread_that_hangs_when_every_camera_is_closed_is_left_behind(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
