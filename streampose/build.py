@@ -70,11 +70,12 @@ SinksWith: TypeAlias = Callable[[Footer], Sequence[Sink]]
 
 @dataclass(slots=True, eq=False)
 class Built:
-    """A run ready to start, its window where there is one, and how to add a camera to it later."""
+    """A run ready to start, its window where there is one, and how to add a camera to it later: one of a configuration,
+    whose other sections are those of the start."""
 
     run: Run
     display: Display | None
-    make_camera: Callable[[str, CameraConfig], CameraRun]
+    make_camera: Callable[[Config, str], CameraRun]
     kept: dict[str, KeptResults] = field(default_factory=dict)
 
 
@@ -104,8 +105,8 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
     kept: dict[str, KeptResults] = {}
     names = Names(others | first_files(config))
 
-    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
-        now = config.model_copy(update={"cameras": {**config.cameras, name: camera}})  # it may have come by a reload
+    def make_camera(now: Config, name: str) -> CameraRun:
+        camera = now.cameras[name]
         if offline:
             _check_offline(name, camera)
             kept[name] = KeptResults()
@@ -114,8 +115,8 @@ def first_reading(config: Config, models: Models, others: Set[Path] = frozenset(
         tap = None if offline else source_recording(now, name, names, sweeper, group.given_up)
         return _camera(now, models, name, camera, sinks, group, tap, warm_up)
 
-    for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera)
+    for name in config.cameras:
+        run.cameras[name] = make_camera(config, name)
     return Built(run, display, make_camera, kept)
 
 
@@ -127,10 +128,10 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
     sweeper = Sweeper()  # which needs no thread: a recording is never away, so that its sinks see to it
     names = Names(others | first_files(config))
 
-    def make_camera(name: str, camera: CameraConfig) -> CameraRun:
-        sinks = partial(make_sinks, config, models, name, display, names, sweeper)
-        tap = source_recording(config, name, names, sweeper, group.given_up)
-        made = _camera(config, models, name, camera, sinks, group, tap)
+    def make_camera(now: Config, name: str) -> CameraRun:
+        sinks = partial(make_sinks, now, models, name, display, names, sweeper)
+        tap = source_recording(now, name, names, sweeper, group.given_up)
+        made = _camera(now, models, name, now.cameras[name], sinks, group, tap)
         before = first.run.cameras[name]
         error = made.lane.tally.error = before.lane.tally.error  # what it did not read is missing here, too
         made.producer.said = before.producer.said
@@ -142,8 +143,8 @@ def second_reading(config: Config, models: Models, first: Built, others: Set[Pat
         run.stages.append((f"replay:{name}", replay.run))
         return made
 
-    for name, camera in config.cameras.items():
-        run.cameras[name] = make_camera(name, camera)
+    for name in config.cameras:
+        run.cameras[name] = make_camera(config, name)
     return Built(run, display, make_camera)
 
 

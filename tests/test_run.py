@@ -274,6 +274,7 @@ def test_cameras_come_and_go_on_sighup(tmp_path: Path) -> None:
     while records(tmp_path / "one.jsonl")[-1]["type"] != "footer" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert records(tmp_path / "one.jsonl")[-1]["type"] == "footer"
+    assert [*records(tmp_path / "two.jsonl")[0]["config"]["cameras"]] == ["two"]
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
@@ -292,6 +293,47 @@ def test_sighup_while_it_starts_ends_nothing(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert records(tmp_path / "one.jsonl")[-1]["complete"]
+
+
+def test_a_reload_whose_disk_hangs_holds_up_no_signal_and_a_second_one_is_not_lost(tmp_path: Path) -> None:
+    """The configuration is a pipe: who opens it to read waits for a writer."""
+    config = write_config(tmp_path, {"one": LIVE})
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    process = start(["run", str(pipe)])
+    pipe.write_text(config.read_text())
+    wait_for_frames(process, tmp_path / "one.jsonl", 5)
+
+    def ask() -> int:
+        """Where its configuration can be written, once it is waited for."""
+        process.send_signal(signal.SIGHUP)
+        return being_read()
+
+    def being_read() -> int:
+        until_s = time.monotonic() + 60
+        while time.monotonic() < until_s:
+            with contextlib.suppress(OSError):  # nobody waits for it yet
+                return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.02)
+        raise AssertionError("it is not read again")
+
+    def answer(end: int, *names: str) -> None:
+        os.write(end, write_config(tmp_path, dict.fromkeys(names, LIVE)).read_bytes())
+        os.close(end)
+
+    end = ask()
+    process.send_signal(signal.SIGHUP)
+    answer(end, "one", "two")
+    wait_for_frames(process, tmp_path / "two.jsonl", 5)
+    answer(being_read(), "one", "two", "three")
+    wait_for_frames(process, tmp_path / "three.jsonl", 5)
+    end = ask()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    os.close(end)
+    assert process.returncode == 143, err
+    for name in ("one", "two", "three"):
+        assert records(tmp_path / f"{name}.jsonl")[-1]["complete"]
 
 
 def test_a_camera_that_is_changed_while_running_writes_over_nothing(tmp_path: Path) -> None:

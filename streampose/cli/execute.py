@@ -6,13 +6,14 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Set
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from streampose.config import Config, validate
+from streampose.cli.reload import Reload
+from streampose.config import Config
 from streampose.errors import InterruptedRun, SinkError, StreamposeError
+from streampose.pipeline.workers import WorkerGroup
 
 if TYPE_CHECKING:
     from streampose.build import Built
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from streampose.cli.status import Status
 
 log = logging.getLogger(__name__)
+LATE_S = 1.0  # at the end a configuration that is being read is waited for so long, twice
 
 
 class Signals:
@@ -147,6 +149,8 @@ def _loop(
 ) -> None:
     """The main thread while the others work: signals, reload, window, status. So many signals were `heard` before."""
     run = built.run
+    reading = WorkerGroup(LATE_S)
+    again = Reload(built, config, reload, reading)
 
     def hear() -> None:
         nonlocal heard
@@ -158,44 +162,22 @@ def _loop(
                 run.abort()
 
     def tick() -> None:
-        nonlocal config
         hear()
-        if signals.reload:
+        again.tick()
+        if signals.reload and not again.under_way:
             signals.reload = False
-            if reload is not None:
-                config = _reload(built, config, reload)
+            again.begin()
         if built.display is not None and not built.display.poll(0.001):
             run.stop()
         status.tick()
 
     hear()  # before a short recording is through
     try:
-        run.execute(tick, 0.1 if built.display is None else 0.02)
+        with reading:
+            try:
+                run.execute(tick, 0.1 if built.display is None else 0.02)
+            finally:
+                reading.stop()
     finally:
         if built.display is not None:
             built.display.close()
-
-
-def _reload(built: Built, before: Config, load: Callable[[], Config]) -> Config:
-    """Add, remove and restart cameras after the configuration changed; other sections need a new start, and it is said."""
-    from streampose.build import describe
-    from streampose.build_sinks import check_outputs
-
-    try:
-        after = load()
-        now = validate({**dict(before), "cameras": after.cameras}, "with what stays until the next start")
-        describe(now)
-        check_outputs(now)
-    except StreamposeError as error:
-        log.error("reload: %s; nothing is changed", error)
-        return before
-    if after != now:
-        log.warning("reload: only `cameras` can change while running; the other changes wait for the next start")
-    removed = [name for name, camera in before.cameras.items() if after.cameras.get(name) != camera]
-    added = [name for name, camera in after.cameras.items() if before.cameras.get(name) != camera]
-    for name in removed:
-        built.run.remove(name)
-    for name in added:
-        built.run.add_when_free(name, partial(built.make_camera, name, after.cameras[name]))
-    log.info("reload: %s removed, %s added", ", ".join(removed) or "none", ", ".join(added) or "none")
-    return now

@@ -17,11 +17,13 @@ import pytest
 
 from streampose import build
 from streampose.build_models import load_models
-from streampose.cli.execute import Signals, _reload, execute_with, finish
+from streampose.cli.execute import Signals, execute_with, finish
+from streampose.cli.reload import Reload
 from streampose.cli.status import Status
-from streampose.config import CameraConfig, Config, validate
+from streampose.config import Config, validate
 from streampose.errors import InterruptedRun, SinkError, SourceError, StreamposeError
 from streampose.pipeline.run import CameraRun
+from streampose.pipeline.workers import WorkerGroup
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Built:
     """Notes what the reload asks of the run."""
 
     asked: list[str] = field(default_factory=list)
+    ending: bool = False
 
     @property
     def run(self) -> Any:
@@ -42,7 +45,7 @@ class Built:
         signature(make.func).bind(*make.args, **make.keywords)
         self.asked.append(f"+{name}")
 
-    def make_camera(self, name: str, camera: CameraConfig) -> CameraRun:
+    def make_camera(self, config: Config, name: str) -> CameraRun:
         raise AssertionError("not before the old one's files are closed")
 
 
@@ -53,7 +56,13 @@ def config(folder: Path, file: str, **cameras: str) -> Config:
 
 def reload(before: Config, after: Config) -> tuple[list[str], Config]:
     built = Built()
-    return built.asked, _reload(built, before, lambda: after)  # type: ignore[arg-type]
+    with WorkerGroup() as group:
+        again = Reload(built, before, lambda: after, group)  # type: ignore[arg-type]
+        again.begin()
+        while again.under_way:
+            time.sleep(0.01)
+            again.tick()
+    return built.asked, again.config
 
 
 def test_what_differs_ends_and_begins_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -87,6 +96,23 @@ def test_two_cameras_never_get_the_one_file_of_the_sinks_that_run(
     assert 'jsonl: "' in caplog.text
     assert "one file for 2 cameras" in caplog.text
     assert "nothing is changed" in caplog.text
+
+
+def test_sighup_where_nothing_can_be_reloaded_gets_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the first of two readings; `annotate` has none to read again at all."""
+    data = {
+        "cameras": {"a": {"url": "test:people?seconds=1&size=160x120&people=0"}},
+        "smooth": {"offline": True},
+        "detect": {"size": 64},
+        "sinks": [{"jsonl": {"path": f"{tmp_path}/a.jsonl"}}],
+    }
+    config = validate(data)
+    with Signals() as signals:
+        signals.reload = True
+        failures = execute_with(config, load_models(config), signals, reload=lambda: config, tell=lambda _: None)
+    assert failures == []
+    said = [record.message for record in caplog.records if "reload" in record.message]
+    assert said == ["reload: only `streampose run` without smooth.offline can; nothing is changed"]
 
 
 def test_a_signal_before_anything_is_open_ends_at_once_whoever_catches_exceptions() -> None:

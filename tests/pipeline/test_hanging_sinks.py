@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from streampose.build import Built
+from streampose.cli.reload import Reload
+from streampose.config import validate
 from streampose.errors import PermanentSourceError
 from streampose.export.verify import verify_folder
 from streampose.messages import Array, End, Gap, Image, Missed, PoseResult
@@ -26,6 +29,7 @@ from streampose.pipeline.pose_stage import PoseStage
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
+from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.jsonl import JsonlSink
 from tests.pipeline.scripted import ScriptedSource
 from tests.pipeline.test_run import LIMIT_S, execute, make_camera, make_run, watched
@@ -235,6 +239,27 @@ def test_a_recording_waits_for_its_record_and_a_live_camera_does_not_wait_for_th
     assert [line["index"] for line in lines if line["type"] == "frame"] == list(range(2 * MANY))
     assert lines[-1]["dropped"] == {}
     assert record.missed == 0
+
+
+def test_a_camera_that_comes_when_nothing_but_a_sink_is_left_is_refused(
+    pipe: Pipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would never begin."""
+    run = make_run()
+    clip = make_recording(run, "gate", 6)
+    add_record(clip, pipe.path, None)
+    run.cameras = {"gate": clip}
+    later = validate({"cameras": {"gate": {"url": "a.mp4"}, "new": {"url": "b.mp4"}}, "sinks": []})
+    built = Built(run, None, lambda config, name: pytest.fail("made"))
+    reading = WorkerGroup()
+    before = later.model_copy(update={"cameras": {"gate": later.cameras["gate"]}})
+    again = Reload(built, before, lambda: later, reading)
+    execute(run, [(lambda: clip.lane.tally.state == "ended" and run.ending, again.begin), (lambda: True, pipe.read_on)])
+    assert not again.under_way
+    assert [r.getMessage() for r in caplog.records if "reload" in r.getMessage()] == [
+        "reload: the run is ending; nothing is changed"
+    ]
+    assert [line["index"] for line in pipe.lines() if line["type"] == "frame"] == list(range(6))
 
 
 def test_a_recording_whose_record_hangs_does_not_hold_up_the_end_by_a_stage_that_fails(
