@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+SLIGHT = 1e-3  # so much decay of a velocity within a step is little
 
 
 def begin(
@@ -32,11 +33,9 @@ def begin(
 def predict(mean: Floats, cov: Floats, dt: float, q: Any, drift: Any = 0.0, decay: Any = 0.0) -> tuple[Floats, Floats]:
     """The state `dt` seconds on, with spectral density `q` (...,) of the acceleration in px²/s³.
 
-    `decay` (...,) in 1/s pulls a velocity exponentially towards `drift` (..., D): a joint no longer seen goes on with
-    its body. At zero this is the plain constant-velocity model: x = F x, P = F P F' + Q.
+    `decay` (...,) in 1/s pulls a velocity exponentially towards `drift` (..., D), an Ornstein-Uhlenbeck process: a joint
+    no longer seen goes on with its body. At zero this is the plain constant-velocity model. x = F x, P = F P F' + Q.
     """
-    reach: Any
-    keep: Any
     place, speed = mean[..., 0, :], mean[..., 1, :]
     pp, pv, vv = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
     ahead, moved = np.empty_like(mean), np.empty_like(cov)
@@ -44,22 +43,32 @@ def predict(mean: Floats, cov: Floats, dt: float, q: Any, drift: Any = 0.0, deca
         reach, keep = transition(dt, decay)
         ahead[..., 0, :] = place + reach[..., None] * speed + (dt - reach)[..., None] * drift
         ahead[..., 1, :] = keep[..., None] * speed + (1 - keep)[..., None] * drift
+        moved[..., 0, 0] = pp + 2 * reach * pv + reach * reach * vv + q * _position_noise(dt, decay, reach, keep)
+        moved[..., 0, 1] = moved[..., 1, 0] = keep * (pv + reach * vv) + q * reach * reach / 2
+        moved[..., 1, 1] = keep * keep * vv + q * reach * (1 + keep) / 2
     else:
-        reach, keep = dt, 1.0
         ahead[..., 0, :] = place + dt * speed
         ahead[..., 1, :] = speed
-    moved[..., 0, 0] = pp + 2 * reach * pv + reach * reach * vv + q * dt**3 / 3
-    moved[..., 0, 1] = moved[..., 1, 0] = keep * (pv + reach * vv) + q * dt**2 / 2
-    moved[..., 1, 1] = keep * keep * vv + q * dt
+        moved[..., 0, 0] = pp + 2 * dt * pv + dt * dt * vv + q * dt**3 / 3
+        moved[..., 0, 1] = moved[..., 1, 0] = pv + dt * vv + q * dt**2 / 2
+        moved[..., 1, 1] = vv + q * dt
     return ahead, moved
 
 
 def transition(dt: float, decay: Any = 0.0) -> tuple[Floats, Floats]:
     """The free entries of F = [[1, reach], [0, keep]] over `dt` seconds: velocity to position, velocity to velocity."""
     decay = np.asarray(decay, np.float64)
-    keep = np.exp(-decay * dt)
     slowing = decay > 1e-9
-    return np.where(slowing, (1 - keep) / np.where(slowing, decay, 1.0), dt), keep
+    return np.where(slowing, -np.expm1(-decay * dt) / np.where(slowing, decay, 1.0), dt), np.exp(-decay * dt)
+
+
+def _position_noise(dt: float, decay: Any, reach: Floats, keep: Floats) -> Floats:
+    """What a density of 1 adds to the variance of the position in `dt` seconds: the integral of the squared reach; by its
+    series where little decays, for there the closed form is a difference of equals."""
+    decay = np.asarray(decay, np.float64)
+    x = decay * dt
+    exact = (dt - reach * (3 - keep) / 2) / np.where(x > SLIGHT, decay, 1.0) ** 2
+    return np.asarray(np.where(x > SLIGHT, exact, dt**3 * (1 / 3 - x / 4 + 7 * x * x / 60)))
 
 
 def distance2(mean: Floats, cov: Floats, z: npt.NDArray[Any], r: Any) -> Floats:

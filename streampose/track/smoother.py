@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 COASTED, MEASURED, REJECTED = 0, 1, 2
 WORDS: tuple[JointState, ...] = ("coasted", "measured", "rejected")
 VELOCITY_STD = 1.0  # body heights per second: how much a joint's first velocity may differ from its body's
-COAST_DECAY = 6.0  # 1/s: how fast the velocity of a joint no longer seen becomes that of its body
+COAST_DECAY = 5.0  # 1/s: how fast the velocity of a joint no longer seen becomes that of its body
 SOFT_GATE = 1.5  # Mahalanobis distance from which a point counts less (Huber's estimator, as a larger noise)
 LEAST_SCORE = 0.02  # the score that noise is computed from is never less
 

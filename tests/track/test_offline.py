@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import filterpy.common
 import filterpy.kalman
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from streampose.track.offline import UNKNOWN, Moment, smooth_recording, smooth_t
 from streampose.track.options import SmoothOptions
 from streampose.track.smoother import COAST_DECAY, VELOCITY_STD, joint_spread, noise_var, process_noise
 from tests.track.figures import SIGMAS, box, make, nobody, pose, seeing, step
+from tests.track.oracle import motion
 
 OPTIONS = SmoothOptions()
 SIZE = 200.0
@@ -34,16 +34,16 @@ def test_it_is_filterpys_smoother(rate: float, coast_s: float) -> None:
     points, std = smooth_track(times_s, raw, used, np.tile(STILL, (30, 1)), options, SIGMAS)
     r = noise_var(np.nan_to_num(raw[..., 2]), np.full((30, 1), SIZE), joint_spread(SIGMAS), options)
     dts, q = np.diff(times_s), float(process_noise(SIZE, options))
-    qs = [np.zeros((2, 2)), *(filterpy.common.Q_continuous_white_noise(2, dt, q) for dt in dts)]
     slowed = 0
     for joint in range(17):
-        fs = [np.eye(2)]
+        fs, qs = [np.eye(2)], [np.zeros((2, 2))]
         for t, dt in enumerate(dts):
             before, after = times_s[: t + 1][used[: t + 1, joint]], times_s[t + 1 :][used[t + 1 :, joint]]
             hidden_s = after[0] - before[-1] if len(before) and len(after) else np.inf
             slows = hidden_s > coast_s and not (used[t, joint] and used[t + 1, joint])
-            keep = np.exp(-COAST_DECAY * dt) if slows else 1.0
-            fs.append(np.array([[1.0, (1 - keep) / COAST_DECAY if slows else dt], [0.0, keep]]))
+            f, noise = motion(float(dt), q, COAST_DECAY if slows else 0.0)
+            fs.append(f)
+            qs.append(noise)
             slowed += slows
         for axis in range(2):
             one = filterpy.kalman.KalmanFilter(dim_x=2, dim_z=1)
