@@ -19,10 +19,10 @@ LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
 NEUTRAL_COLOUR = 0.5
 CONTEST_SHARE = 0.55  # of the likeness goes to whom the colours fit best
 COLOUR_SHARE = 0.2
-STAYED_SHARE = 0.8  # of the overlap with where somebody unseen was seen last
+STAYED_SHARE = 0.8  # of the overlap with where somebody was seen last
 DOUBLE_IOU = 0.4
 DOUBLE_OKS = 0.6
-RECALL_GATE = 3.0  # standard deviations between where a lost person is expected and a detection
+RECALL_GATE = 3.0  # standard deviations between where a person is expected and a detection
 AHEAD_S = 2.0  # a walk can be foreseen for so long
 STAY_STD = 0.2  # body heights: a person who stopped is found about there
 STAY_SPEED = 0.1  # body heights per second: and strolls away
@@ -71,37 +71,26 @@ def match(similarity: Floats, rows: Sequence[int], columns: Sequence[int], least
 
 
 def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any], time_s: float) -> Floats:
-    """How well each detection (M, 4) fits where each track out of sight may be by now: (N, M) in 0..1.
+    """How well each detection (M, 4) fits where each track may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
-    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates, and
-    for tracks that are in sight.
+    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates.
     """
-    result = np.zeros((len(tracks), len(boxes)))
-    if not len(boxes):
-        return result
-    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
-    for row, track in enumerate(tracks):
-        if not track.unseen:
-            continue
-        size = float(bodies.sizes[row])
-        var = bodies.cov[row, 0, 0] + (2 * CENTRE_NOISE * size) ** 2
-        ahead2 = ((centres - bodies.mean[row, 0]) ** 2).sum(axis=1) / var
-        if time_s - track.seen_s > AHEAD_S:
-            ahead2 = np.full(len(boxes), np.inf)
-        stayed = (STAY_STD + STAY_SPEED * (time_s - track.seen_s)) * size
-        d2 = np.minimum(ahead2, ((centres - bodies.seen_at[row]) ** 2).sum(axis=1) / stayed**2)
-        ratio = np.log(sides[:, 1] / bodies.sides[row, 1]) / np.log(RECALL_SIDE_RATIO)
-        near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
-        result[row] = np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
-    return result
+    centres, heights = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
+    since_s = time_s - np.array([track.seen_s for track in tracks])
+    var = bodies.cov[:, 0, 0] + (2 * CENTRE_NOISE * bodies.sizes) ** 2
+    ahead2 = ((centres - bodies.mean[:, None, 0]) ** 2).sum(axis=2) / var[:, None]
+    ahead2[since_s > AHEAD_S] = np.inf
+    stay_var = ((STAY_STD + STAY_SPEED * since_s) * bodies.sizes) ** 2
+    d2 = np.minimum(ahead2, ((centres - bodies.seen_at[:, None]) ** 2).sum(axis=2) / stay_var[:, None])
+    ratio = np.log(heights / bodies.sides[:, 1:]) / np.log(RECALL_SIDE_RATIO)
+    near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
+    return np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
 
 
-def stayed(tracks: list[Track], bodies: Bodies, boxes: Floats) -> Floats:
-    """Overlap (N, M) of the detections (M, 4) with where people not seen now were seen last: many have stopped there."""
-    unseen = np.array([person.unseen for person in tracks])
-    last = around(bodies.seen_at, bodies.sides)
-    return np.where(unseen[:, None], STAYED_SHARE * association.iou(last, boxes), 0.0)
+def stayed(bodies: Bodies, boxes: Floats) -> Floats:
+    """Overlap (N, M) of the detections (M, 4) with where people were seen last: many have stopped there."""
+    return np.asarray(STAYED_SHARE * association.iou(around(bodies.seen_at, bodies.sides), boxes))
 
 
 def doubles(boxes: Floats, alike: Floats) -> set[int]:

@@ -2,14 +2,15 @@
 
 Two calls a frame: `propose` predicts everybody to the frame's time and says which boxes want a pose, `update` takes the
 poses. Detections are given to tracks in rounds: first to known people, weak ones with a handicap (after Zhang et al.,
-"ByteTrack", ECCV 2022), the rest to people lost from sight and to people not confirmed yet. Likeness mixes the
-overlap of the boxes with the similarity of the poses, which decides where boxes overlap. Lifetimes are camera seconds.
+"ByteTrack", ECCV 2022), the rest to people lost from sight and to people not confirmed yet, and what is left to whoever
+may have come so far: between two pictures half a second apart a walker leaves the box. Likeness mixes the overlap of the
+boxes with the similarity of the poses, which decides where boxes overlap. Lifetimes are camera seconds.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -184,9 +185,7 @@ class CameraTracker:
         options, tracks, bodies, detections = self.options, self._tracks, self._bodies, proposal.detections
         if not len(detections) or not tracks:
             return {}
-        overlap = proposal.overlap
-        if any(person.unseen for person in tracks):
-            overlap = np.maximum(overlap, matching.stayed(tracks, bodies, detections))
+        overlap = np.maximum(proposal.overlap, matching.stayed(bodies, detections))
         alike, told = self._fit(EACH, poses)
         dressed = appearance.wardrobe_likeness(bodies.colours, colours)
         similarity = matching.dress(matching.mix(overlap, alike, told), dressed, LEAST_LIKENESS)
@@ -203,7 +202,7 @@ class CameraTracker:
         similarity -= ABSENCE_COST * np.minimum(np.maximum(absent_s - ABSENCE_S, 0), 1)[:, None]
         owners: dict[int, int] = {}
 
-        def give(likeness: Floats, rows: list[int], columns: list[int], least: float) -> None:
+        def give(likeness: Floats, rows: Iterable[int], columns: list[int], least: float) -> None:
             rows = sorted(set(rows) - set(owners.values()))
             columns = sorted(set(columns) - set(owners))
             owners.update((column, row) for row, column in matching.match(likeness, rows, columns, least))
@@ -214,11 +213,14 @@ class CameraTracker:
             weighed = similarity.copy()
             weighed[:, low] -= np.where(stale, np.inf, WEAK_HANDICAP)[:, None]
         give(weighed, live, single, LEAST_LIKENESS)
-        if missed:
-            recalled = matching.recall_likeness(tracks, bodies, detections, now_s)
-            unknown = np.where(unseen_s > matching.AHEAD_S, 0.0, matching.NEUTRAL_COLOUR)[:, None]
-            give(recalled * np.where(np.isfinite(dressed), dressed, unknown), missed, high, LEAST_RECALL)
+        if set(high) <= set(owners):
+            return owners
+        unknown = np.where(unseen_s > matching.AHEAD_S, 0.0, matching.NEUTRAL_COLOUR)[:, None]
+        recalled = matching.recall_likeness(tracks, bodies, detections, now_s)
+        recalled *= np.where(np.isfinite(dressed), dressed, unknown)
+        give(recalled, missed, high, LEAST_RECALL)
         give(similarity, fresh, high, LEAST_LIKENESS)
+        give(recalled, range(len(tracks)), high, LEAST_RECALL)
         return owners
 
     def _discard(self, proposal: Proposal, poses: Floats, owners: dict[int, int], alike: Floats) -> set[int]:

@@ -164,3 +164,39 @@ def test_without_clothes_nobody_is_known_again_after_long() -> None:
     for n in range(60, 66):
         (after,) = step(tracker, n / 10, [box(400, 300)])
     assert after.id > before.id
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("speed", [0.5, 0.8, 1.0])
+def test_walkers_are_followed_at_few_pictures_a_second(fps: float, speed: float) -> None:
+    """Two who walk towards each other, in body heights per second: between pictures they leave their boxes."""
+    tracker, ids = make(), []
+    for n in range(round(3 * fps)):
+        way = speed * 200 * n / fps
+        there = [box(100 + way, 250), box(1180 - way, 470)]
+        people = step(tracker, n / fps, there, look=seeing(there))
+        ids.append([person.id for person in people])
+    assert ids == [[1, 2]] * len(ids)
+    assert [person.state for person in people] == ["confirmed", "confirmed"]
+    np.testing.assert_allclose([person.box for person in people], there, atol=30)
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.0, 2.0, 4.0])
+def test_who_stands_is_one_person_however_rare_the_pictures_are(every_s: float) -> None:
+    """Boxes that tremble by a tenth of their width are no walk that leads away within seconds."""
+    for seed in range(3):
+        tracker, rng = make(), np.random.default_rng(seed)
+        for n in range(40):
+            there = box(400 + rng.normal(0, 8), 300)
+            people = step(tracker, n * every_s, [there], look=seeing([there]))
+            assert [person.id for person in people] == [1]
+        assert people[0].state == "confirmed"
+
+
+def test_a_newcomer_who_is_gone_is_not_the_next_one_elsewhere() -> None:
+    """A body height away in a twenty-fifth of a second: nobody moves like that."""
+    tracker = make()
+    (first,) = step(tracker, 0.0, [box(300, 300)])
+    people = step(tracker, 0.04, [box(500, 300)], look=seeing([box(500, 300)]))
+    assert first.id not in {person.id for person in people if person.state != "coasting"}
+    assert 2 in {person.id for person in people}
