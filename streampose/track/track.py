@@ -22,6 +22,7 @@ COAST_DECAY = 1.0  # 1/s: people whom nobody sees slow down, for many have met s
 MISFIT = np.array([0.4, 0.15])  # log of the sides' ratio at which a box counts half: it is cut, or holds two
 SIDE_NOISE = 0.08  # relative standard deviation of a detected box's sides
 SIDE_WALK = 0.25  # relative change of the sides of a box in a second (a turn, a stride, coming nearer)
+WEAK_S = 0.5  # a weak detection is whom a detection showed not longer ago, or at the last look
 EPSILON_S = 1e-6
 
 
@@ -71,6 +72,10 @@ class Track:
     def may_be_carried(self, time_s: float, options: TrackOptions) -> bool:
         """Whether a pose alone may still stand for a sighting."""
         return not self.lost and (self.missed_s is None or time_s - self.missed_s <= options.carry_s)
+
+    def may_be_weak(self, time_s: float) -> bool:
+        """Whether a weak detection may show it: unless detection has missed it, and has shown it last long ago."""
+        return self.missed_s is None or time_s - self.seen_s <= WEAK_S
 
     def state(self, time_s: float) -> TrackState:
         """The word for it in the frame at `time_s`."""

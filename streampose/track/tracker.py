@@ -29,7 +29,6 @@ Floats = npt.NDArray[np.float64]
 LEAST_LIKENESS = 0.25  # below this a detection is somebody else
 WEAK_HANDICAP = 0.05  # so much less likeness has a weak detection to anybody
 LEAST_RECALL = 0.05
-WEAK_S = 0.5  # a weak detection carries only whom a detection showed not longer ago
 ABSENCE_COST = 0.3
 ABSENCE_S = 0.15
 LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
@@ -155,7 +154,8 @@ class CameraTracker:
         low = [j for j, good in enumerate(sure) if not good]
         rows = range(len(self._tracks))
         pairs = matching.match(overlap, rows, high, LEAST_LIKENESS)
-        left = sorted(set(rows) - {row for row, _ in pairs})
+        now_s, taken = self._time_s or 0.0, {row for row, _ in pairs}
+        left = [row for row in rows if row not in taken and self._tracks[row].may_be_weak(now_s)]
         pairs += matching.match(overlap, left, low, LEAST_LIKENESS)
         return {column: row for row, column in pairs}
 
@@ -209,9 +209,8 @@ class CameraTracker:
 
         weighed = similarity
         if low:
-            stale = [now_s - person.seen_s > WEAK_S for person in tracks]
             weighed = similarity.copy()
-            weighed[:, low] -= np.where(stale, np.inf, WEAK_HANDICAP)[:, None]
+            weighed[:, low] -= [[WEAK_HANDICAP if person.may_be_weak(now_s) else np.inf] for person in tracks]
         give(weighed, live, single, LEAST_LIKENESS)
         if set(high) <= set(owners):
             return owners

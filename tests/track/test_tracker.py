@@ -347,6 +347,29 @@ def test_weak_detections_carry_people_and_begin_none() -> None:
     assert person.score == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("fps", "detect"), [(10, 6), (1, 1)])
+def test_a_weak_detection_never_harms_however_rare_detection_is(fps: int, detect: int) -> None:
+    """The person is there in every picture, only the detector is unsure: for a while in turn, then always."""
+    tracker, there = make(), box(300, 300)
+    for n in range(20 * detect):
+        turn = n // detect
+        score = 0.3 if turn > 12 or (turn > 3 and turn % 2 == 0) else 0.7
+        people = step(tracker, n / fps, [there] if n % detect == 0 else None, [score], seeing([there]))
+        assert [person.id for person in people] == [1]
+        if turn > 2:
+            assert people[0].state == "confirmed"
+
+
+def test_a_weak_detection_is_nobody_whom_detection_has_missed_for_long() -> None:
+    tracker = make(carry_s=0.0)
+    for n in range(10):
+        step(tracker, n / 10, [box(300, 300)])
+    for n in range(10, 17):
+        step(tracker, n / 10, [])
+    (person,) = step(tracker, 1.7, [box(300, 300)], [0.3])
+    assert person.state == "coasting"
+
+
 def test_smoothing_can_be_off() -> None:
     tracker = CameraTracker(SIGMAS, smooth=SmoothOptions(enabled=False))
     rng = np.random.default_rng(0)
