@@ -22,6 +22,7 @@ COLOUR_SHARE = 0.2
 STAYED_SHARE = 0.8  # of the overlap with where somebody was seen last
 DOUBLE_IOU = 0.4
 DOUBLE_OKS = 0.6
+NESTED = 0.8  # so much of a box in a larger one: it may hold a part of the same body
 RECALL_GATE = 3.0  # standard deviations between where a person is expected and a detection
 AHEAD_S = 2.0  # a walk can be foreseen for so long
 STAY_STD = 0.2  # body heights: a person who stopped is found about there
@@ -95,25 +96,33 @@ def stayed(bodies: Bodies, boxes: Floats) -> Floats:
 
 def doubles(boxes: Floats, alike: Floats) -> set[int]:
     """Which of the detections `boxes` (M, 4), best first, are a second box on somebody: they overlap a better one much,
-    and the poses are the same (`alike` is (M, M))."""
+    or one lies in the other, and the poses are the same (`alike` is (M, M))."""
     same = alike > DOUBLE_OKS
     if not same.any():
         return set()
-    overlap = association.iou(boxes, boxes)
-    return set(range(len(same))) - set(association.firsts(same & (overlap > DOUBLE_IOU)))
+    close = (association.iou(boxes, boxes) > DOUBLE_IOU) | _nested(boxes)
+    return set(range(len(same))) - set(association.firsts(same & close))
 
 
 def same_pose(poses: npt.NDArray[Any], boxes: npt.NDArray[Any], sigmas: npt.NDArray[Any]) -> Floats:
-    """How alike M `poses` (M, K, 3) in `boxes` (M, 4) are pairwise, (M, M): the OKS at the scale of the smaller box.
+    """How alike M `poses` (M, K, 3) in `boxes` (M, 4) are pairwise, (M, M): the OKS at the scale of the smaller box, or,
+    where one lies in the other and may be cut, of the larger.
 
     0 on the diagonal and where too few joints are sure in both.
     """
     if len(poses) < 2:
         return np.zeros((len(poses), len(poses)))
     areas = association.areas(boxes)
-    alike = common_likeness(poses, poses, np.minimum(areas[:, None], areas), sigmas)
+    smaller, larger = np.minimum(areas[:, None], areas), np.maximum(areas[:, None], areas)
+    alike = common_likeness(poses, poses, np.where(_nested(boxes), larger, smaller), sigmas)
     np.fill_diagonal(alike, 0.0)
     return alike
+
+
+def _nested(boxes: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which pairs (M, M) of `boxes` (M, 4) are one in the other, for the most part."""
+    areas = association.areas(boxes)
+    return np.asarray(association.overlaps(boxes, boxes) >= NESTED * np.minimum(areas[:, None], areas))
 
 
 def common_likeness(

@@ -324,6 +324,33 @@ def test_two_boxes_on_one_person_give_one_skeleton() -> None:
         assert len(people) == 1
 
 
+@pytest.mark.parametrize("part", [0.35, 0.5])
+def test_a_box_of_head_and_shoulders_gives_nobody_of_its_own(part: float) -> None:
+    """The network places the joints a little otherwise in the smaller box, and leaves out those beyond it."""
+    tracker, rng = make(), np.random.default_rng(0)
+    whole = box(400, 300)
+    cut = whole.copy()
+    cut[3] = whole[1] + part * (whole[3] - whole[1])
+
+    def look(of: np.ndarray) -> np.ndarray:
+        seen = pose(whole) + rng.normal(0, 3, (17, 3)) * np.array([1, 1, 0])
+        seen[seen[:, 1] > of[3] + 20, 2] = 0.05
+        return seen.astype(np.float32)
+
+    for n in range(20):
+        assert len(step(tracker, n / 10, [whole, cut], [0.8, 0.6], look)) == 1
+
+
+@pytest.mark.parametrize("height", [100.0, 130.0])
+def test_a_child_in_front_of_an_adult_is_somebody(height: float) -> None:
+    """The child's box lies in the adult's, but the poses are not the same."""
+    tracker = make()
+    adult, child = box(400, 300), box(400, 400 - height / 2, height)
+    for n in range(10):
+        people = step(tracker, n / 10, [adult, child], look=seeing([adult, child]))
+    assert [person.state for person in people] == ["confirmed", "confirmed"]
+
+
 def test_a_redundant_skeleton_is_not_taken() -> None:
     """Of two known people in overlapping boxes whose poses come out the same, one keeps the pose, the other coasts."""
     tracker = make()
