@@ -275,13 +275,19 @@ def _sources(config: Config) -> list[Path]:
 def first_files(config: Config) -> Set[Path]:
     """The names with which the cameras of a configuration begin, where files do not roll with the wall clock: a second file
     of one camera (`a-2.mp4`) must not take the place of the first one of another."""
-    found: set[Path] = set()
+    found = reserved_files(config)
     for camera in config.cameras:
         for _, options in config.sinks:
             if isinstance(options, PicturesConfig):
                 found.add(Path(options.path.replace("{camera}", camera)))
-        found.update(fill(template, camera) for template, segment_s in _files(config) if segment_s is None)
     return found
+
+
+def reserved_files(config: Config) -> set[Path]:
+    """The records and videos with which the cameras begin, which no other run may write meanwhile. Files that roll are not
+    among them: each gets a name of its own."""
+    files = [template for template, segment_s in _files(config) if segment_s is None]
+    return {fill(template, camera) for camera in config.cameras for template in files}
 
 
 def outputs(config: Config) -> dict[Path, Path]:

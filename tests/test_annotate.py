@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -417,6 +422,41 @@ def test_what_cannot_be_opened_is_said_once_and_costs_no_earlier_result(
     said = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert [next(source for source in (torn, empty) if str(source) in line) for line in said] == [torn, empty]
     assert [path.read_text() for path in earlier] == ["made before"] * 3
+
+
+@contextmanager
+def first_reading_of_another(*arguments: str) -> Iterator[None]:
+    """`streampose annotate` in another process, stopped in its first reading; ended after that."""
+    command = [sys.executable, "-m", "streampose", "annotate", *arguments, *FAST]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "policy lossless" in line)
+        assert said.startswith("cctv: ")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGCONT)
+            process.stderr.read()
+        assert process.wait() == 128 + signal.SIGINT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_another_run_will_write_is_refused_from_its_start(tmp_path: Path, short_clip: Path) -> None:
+    """Its first reading writes nothing, and another recording's turn has not come."""
+    out, clip = tmp_path / "out", str(Path(__file__).parent.parent / "samples" / "cctv.mp4")
+    out.mkdir()
+    (out / "cctv.jsonl").write_text("made before")
+    with first_reading_of_another(clip, str(short_clip), "--out", str(out)):
+        for source, name in ((str(short_clip), "short"), (clip, "cctv")):
+            for more in ([], ["--set", "smooth.offline=false"]):
+                with pytest.raises(SinkError, match=rf"{name}.jsonl: is being written by another run"):
+                    annotate(source, "--out", str(out), *more)
+        assert (out / "cctv.jsonl").read_text() == "made before"
+    assert all(path.stat().st_size for path in out.iterdir())
+    annotate(str(short_clip), "--out", str(out), "--no-overlay", "--set", "smooth.offline=false")
+    assert len(frames_of(out / "short.jsonl")) == 20
 
 
 def test_what_is_cut_is_read_as_far_as_it_goes_and_is_no_failure(

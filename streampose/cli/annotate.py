@@ -39,8 +39,8 @@ def annotate(
     from streampose.annotate import by_name, check_printable, jobs_for, people_of_pictures, recorded
     from streampose.build import check_recordings
     from streampose.build_models import load_models
-    from streampose.build_sinks import check_outputs, first_files
-    from streampose.cli.execute import Signals, execute_with, finish
+    from streampose.build_sinks import check_outputs, first_files, reserved_files
+    from streampose.cli.execute import Signals, execute_with, finish, reserved
     from streampose.errors import StreamposeError, UsageError
 
     if {"{", "}"} & set(str(out)):
@@ -56,18 +56,23 @@ def annotate(
     failures: list[Exception] = []
     printed: dict[Path, Any] = {}
     tell = partial(print, file=sys.stderr) if print_ else print  # what reads the dictionary gets nothing else
-    models = load_models(jobs[0].config)
-    with Signals() as signals:
+    with Signals() as signals, reserved() as outputs:
+        outputs.take(path for job in jobs for path in reserved_files(job.config))
+        models = load_models(jobs[0].config)
         for job in jobs:
             if signals.times:
                 break
+            files = reserved_files(job.config)
             try:
+                outputs.take(files)
                 check_recordings(job.config)
                 failures += execute_with(job.config, models, signals, started_s=started_s, others=begun, tell=tell)
             except StreamposeError as error:
                 log.error("%s", error)
                 failures.append(error)
                 continue
+            finally:
+                outputs.release(files)
             if print_:
                 printed.update(people_of_pictures(job))
     if print_:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from streampose.cli.reload import Reload
 from streampose.config import Config
 from streampose.errors import InterruptedRun, SinkError, StreamposeError
 from streampose.pipeline.workers import WorkerGroup
+from streampose.sinks.reserve import Reserved
 
 if TYPE_CHECKING:
     from streampose.build import Built
@@ -68,14 +71,28 @@ def execute(load: Callable[[], Config]) -> None:
     """Run what `load` gives, to its end; print the report; raise what went wrong, for the exit code. `load` has seen that
     it can be done: what cannot should not wait for the networks."""
     from streampose.build_models import load_models
-    from streampose.build_sinks import check_outputs
+    from streampose.build_sinks import check_outputs, reserved_files
 
     started_s = time.monotonic()
     config = load()
     check_outputs(config)
-    with Signals() as signals:
-        failures = execute_with(config, load_models(config), signals, reload=load, started_s=started_s)
+    with Signals() as signals, reserved() as outputs:
+        outputs.take(reserved_files(config))
+        models = load_models(config)
+        failures = execute_with(config, models, signals, reload=load, started_s=started_s, outputs=outputs)
     finish(failures, signals)
+
+
+@contextmanager
+def reserved() -> Iterator[Reserved]:
+    """What is reserved in the block is so until its end. It is let go in a thread, since its disk may hang."""
+    outputs = Reserved()
+    try:
+        yield outputs
+    finally:
+        with WorkerGroup(LATE_S) as letting_go:
+            letting_go.start("release", partial(outputs.keep, ()), abandonable=True)
+            letting_go.stop()
 
 
 def finish(failures: list[Exception], signals: Signals) -> None:
@@ -110,10 +127,12 @@ def execute_with(
     reload: Callable[[], Config] | None = None,
     started_s: float | None = None,
     others: Set[Path] = frozenset(),
+    outputs: Reserved | None = None,
     tell: Callable[[str], None] = print,
 ) -> list[Exception]:
     """Run one configuration with loaded models: the live way, or, for offline smoothing, in two readings.
-    `others`: the files with which other runs of the same call begin. `tell` takes the report."""
+    `others`: the files with which other runs of the same call begin. `outputs`: what is reserved, which changes with a
+    reload. `tell` takes the report."""
     from streampose.build import first_reading, second_reading
     from streampose.cli.status import Status, report
 
@@ -121,7 +140,7 @@ def execute_with(
     first = first_reading(config, models, others)
     if not config.smooth.offline:
         with Status(first.run.all_cameras) as status:
-            _loop(first, status, signals, config, reload)
+            _loop(first, status, signals, config, reload, outputs)
         tell(report(first.run.all_cameras()))
         if started_s is not None and status.first_result_s is not None:
             log.debug("first result %.2f s after the start", status.first_result_s - started_s)
@@ -145,12 +164,13 @@ def _loop(
     signals: Signals,
     config: Config,
     reload: Callable[[], Config] | None = None,
+    outputs: Reserved | None = None,
     heard: int = 0,
 ) -> None:
     """The main thread while the others work: signals, reload, window, status. So many signals were `heard` before."""
     run = built.run
     reading = WorkerGroup(LATE_S)
-    again = Reload(built, config, reload, reading)
+    again = Reload(built, config, reload, reading, outputs)
 
     def hear() -> None:
         nonlocal heard

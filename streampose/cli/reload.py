@@ -15,6 +15,7 @@ from streampose.config import Config, validate
 from streampose.errors import StreamposeError
 from streampose.pipeline.run import CameraRun
 from streampose.pipeline.workers import Worker, WorkerGroup, raise_all
+from streampose.sinks.reserve import Reserved
 
 if TYPE_CHECKING:
     from streampose.build import Built
@@ -24,13 +25,22 @@ LONG_S = 10.0  # what takes so long hangs, as far as anybody can tell
 
 
 class Reload:
-    """Of one run. Called in the main thread; its own thread belongs to `group`. `load` is None where nothing can change."""
+    """Of one run. Called in the main thread; its own thread belongs to `group`. `load` is None where nothing can change.
+    `outputs`: what is reserved, which changes, too."""
 
-    def __init__(self, built: Built, config: Config, load: Callable[[], Config] | None, group: WorkerGroup) -> None:
+    def __init__(
+        self,
+        built: Built,
+        config: Config,
+        load: Callable[[], Config] | None,
+        group: WorkerGroup,
+        outputs: Reserved | None = None,
+    ) -> None:
         self.config = config
         self._built = built
         self._load = load
         self._group = group
+        self._outputs = outputs
         self._worker: Worker | None = None
         self._began_s = 0.0
         self._said = False
@@ -72,13 +82,15 @@ class Reload:
     def _read(self, load: Callable[[], Config]) -> None:
         """The body of thread `reload`."""
         from streampose.build import describe
-        from streampose.build_sinks import check_outputs
+        from streampose.build_sinks import check_outputs, reserved_files
 
         try:
             after = load()
             now = validate({**dict(self.config), "cameras": after.cameras}, "with what stays until the next start")
             describe(now)
             check_outputs(now)
+            if self._outputs is not None:
+                self._outputs.take(reserved_files(now))
         except StreamposeError as error:
             log.error("reload: %s; nothing is changed", error)
             return
@@ -86,11 +98,16 @@ class Reload:
 
     def _apply(self, after: Config, now: Config) -> None:
         """Add, remove and restart cameras; other sections need a new start, and it is said."""
+        from streampose.build_sinks import reserved_files
+
         if after != now:
             log.warning("reload: only `cameras` can change while running; the other changes wait for the next start")
         before, self.config = self.config.cameras, now
         removed = [name for name, camera in before.items() if now.cameras.get(name) != camera]
         added = [name for name, camera in now.cameras.items() if before.get(name) != camera]
+        if self._outputs is not None:
+            keep = partial(self._outputs.keep, reserved_files(now))
+            self._group.start("release", keep, abandonable=True)  # what still writes has it locked itself
         for name in removed:
             self._built.run.remove(name)
         for name in added:

@@ -123,10 +123,10 @@ class Names:
 
     def give(self, first: Path, *, replace: bool = True) -> Path:
         """The next name of those that begin with `first` (see `numbered`): `first` itself, unless it was given before.
-        With `replace` off none of a file that is there, left by an earlier run."""
+        With `replace` off none of a file that holds anything, left by an earlier run."""
         with self._lock:
             number = 2 if first in self._given else 1
-            while not replace and os.path.isfile(numbered(first, number, self._taken)):
+            while not replace and _holds_anything(numbered(first, number, self._taken)):
                 number += 1
             path = numbered(first, number, self._taken)
             self._given.add(path)
@@ -173,6 +173,10 @@ class Names:
         """The rolled files that are being written."""
         with self._lock:
             return frozenset(self._writing)
+
+
+def _holds_anything(path: Path) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def make_folder(path: Path) -> None:
@@ -223,8 +227,10 @@ def _emptied(path: Path, flags: int) -> int:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe or device is whatever it is
-            if not lock(fd):
-                raise _written_elsewhere(path)
+            if not lock(fd) or is_locked_elsewhere(fd):
+                raise written_elsewhere(path)
+            if not path.exists():  # another run had reserved it and removed it in between
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             os.ftruncate(fd, 0)
     except (OSError, SinkError):
         os.close(fd)
@@ -252,7 +258,7 @@ def check_writable(path: Path) -> None:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 if is_locked_elsewhere(fd):
-                    raise _written_elsewhere(path)
+                    raise written_elsewhere(path)
             finally:
                 os.close(fd)
         elif not path.exists():  # a device or pipe is whatever it is
@@ -269,7 +275,8 @@ def _is_standard_output(path: Path) -> bool:
     return os.path.samestat(there, os.fstat(1)) and not os.path.samestat(there, os.stat(os.devnull))
 
 
-def _written_elsewhere(path: Path) -> SinkError:
+def written_elsewhere(path: Path) -> SinkError:
+    """The one line for an output that another run writes."""
     return SinkError(f"{path}: is being written by another run; end that one or choose another path")
 
 

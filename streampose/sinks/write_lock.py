@@ -1,6 +1,7 @@
 """The lock on a file that is written: by it other runs know not to empty or delete it.
 
-It is an open file description lock of Linux on one byte far behind every end. A lock of the whole file (`flock`) would, on
+It is an open file description lock of Linux on one byte far behind every end; the byte after that is locked by a run that is
+going to write the file (`reserve.py`). A lock of the whole file (`flock`) would, on
 an SMB share, keep readers from it, and the muxer that writes through a descriptor of its own. Where there are no such locks
 nobody knows.
 """
@@ -18,15 +19,17 @@ if sys.platform == "linux":
 
 _FLOCK = struct.Struct("hhqqi0q")  # type, whence, start, length, pid: struct flock of fcntl(2)
 _BYTE = 1 << 62
+_RESERVED = _BYTE + 1
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
-def lock(fd: int) -> bool:
+def lock(fd: int, *, reserve: bool = False) -> bool:
     """Lock the file of `fd`, which is open for writing, until it is closed; False where it is locked through another
-    descriptor."""
+    descriptor. One descriptor may `reserve` what another one locks to write it."""
+    byte = _RESERVED if reserve else _BYTE
     if sys.platform == "linux":
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
@@ -36,23 +39,23 @@ def lock(fd: int) -> bool:
 
 
 def is_locked(fd: int) -> bool:
-    """Whether the file of `fd` is locked through another descriptor, of whichever process."""
+    """Whether the file of `fd` is locked, or reserved, through another descriptor, of whichever process."""
     if sys.platform != "linux":
         return False
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0))
+        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 2, 0))
     except OSError:
         return False  # no locks there
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 def is_locked_elsewhere(fd: int) -> bool:
-    """Whether another process has locked the file of `fd`."""
+    """Whether another process has locked, or reserved, the file of `fd`."""
     return is_locked(fd) and not _is_written_here(fd)
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether somebody has locked the file `path`; one that cannot be opened is taken for free."""
+    """Whether somebody has locked, or reserved, the file `path`; one that cannot be opened is taken for free."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,13 +18,15 @@ import pytest
 
 from streampose import build
 from streampose.build_models import load_models
-from streampose.cli.execute import Signals, execute_with, finish
+from streampose.build_sinks import reserved_files
+from streampose.cli.execute import Signals, execute_with, finish, reserved
 from streampose.cli.reload import Reload
 from streampose.cli.status import Status
 from streampose.config import Config, validate
 from streampose.errors import InterruptedRun, SinkError, SourceError, StreamposeError
 from streampose.pipeline.run import CameraRun
 from streampose.pipeline.workers import WorkerGroup
+from streampose.sinks.reserve import Reserved
 
 
 @dataclass
@@ -54,10 +57,10 @@ def config(folder: Path, file: str, **cameras: str) -> Config:
     return validate({"cameras": {name: {"url": url} for name, url in cameras.items()}, "sinks": sinks})
 
 
-def reload(before: Config, after: Config) -> tuple[list[str], Config]:
+def reload(before: Config, after: Config, outputs: Reserved | None = None) -> tuple[list[str], Config]:
     built = Built()
     with WorkerGroup() as group:
-        again = Reload(built, before, lambda: after, group)  # type: ignore[arg-type]
+        again = Reload(built, before, lambda: after, group, outputs)  # type: ignore[arg-type]
         again.begin()
         while again.under_way:
             time.sleep(0.01)
@@ -72,6 +75,21 @@ def test_what_differs_ends_and_begins_and_the_rest_goes_on(tmp_path: Path) -> No
     assert asked == ["-b", "-c", "+b", "+d"]
     assert now == after
     assert reload(now, after)[0] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_is_reserved_follows_the_cameras(tmp_path: Path) -> None:
+    before = config(tmp_path, "{camera}.jsonl", a="rtsp://a/", b="rtsp://b/")
+    after = config(tmp_path, "{camera}.jsonl", a="rtsp://other/", c="rtsp://c/")
+    with reserved() as outputs:
+        outputs.take(reserved_files(before))
+        reload(before, after, outputs)
+        with reserved() as others:
+            others.take([tmp_path / "b.jsonl"])
+            for name in ("a.jsonl", "c.jsonl"):
+                with pytest.raises(SinkError, match=f"{name}: is being written by another run"):
+                    others.take([tmp_path / name])
+    assert not list(tmp_path.iterdir()), "nothing was written"
 
 
 def test_other_sections_wait_for_the_next_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

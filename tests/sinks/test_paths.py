@@ -21,6 +21,7 @@ from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.paths import Names, check_writable, create, numbered
 from streampose.sinks.record import RecordSink
+from streampose.sinks.reserve import Reserved
 from streampose.sinks.video_file import VideoFile
 
 
@@ -72,7 +73,7 @@ def test_two_sinks_of_a_camera_that_is_changed_keep_all_their_files(tmp_path: Pa
 def test_names_of_earlier_files_are_left_out_on_demand_and_not_used_up(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for name in ("a.jsonl", "a-2.jsonl"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("an earlier record")
     names = Names([path, tmp_path / "a-3.jsonl"])
     assert names.give(path, replace=False).name == "a-4.jsonl"
     assert names.give(path).name == "a.jsonl"
@@ -208,6 +209,61 @@ def test_what_another_run_is_writing_is_refused_and_left_alone(name: str, tmp_pa
     check_outputs(config)
     os.close(create(path))
     assert path.stat().st_size == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_is_reserved_is_not_emptied_and_its_own_sinks_may_write_it(tmp_path: Path) -> None:
+    earlier, new, unused = tmp_path / "earlier.jsonl", tmp_path / "new.jsonl", tmp_path / "unused.mp4"
+    earlier.write_text("an earlier result")
+    outputs = Reserved()
+    outputs.take([earlier, new, unused, Path(os.devnull)])
+    assert earlier.read_text() == "an earlier result"
+    nobody = JsonlSink(new, "new", {})
+    nobody.close()
+    assert nobody.outputs() == (str(new),), "what was made to be reserved is no earlier result"
+    for path in (earlier, unused):
+        done = subprocess.run([sys.executable, "-c", TAKE, str(path)], capture_output=True, text=True, check=False)
+        assert f"{path.name}: is being written by another run" in done.stderr
+    os.close(create(earlier))
+    outputs.keep(())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier.jsonl", "new.jsonl"]
+    assert new.stat().st_size > 0
+
+
+TAKE = """
+import sys
+from pathlib import Path
+from streampose.sinks.paths import create
+create(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_all_are_reserved_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "gate.jsonl"
+    outputs = Reserved()
+    with another_run(path), pytest.raises(SinkError, match=r"gate.jsonl: is being written by another run"):
+        outputs.take([tmp_path / "free.jsonl", path])
+    assert [path] == list(tmp_path.iterdir())
+    with another_run(path):
+        pass  # may begin it
+    assert path.stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_is_reserved_leaves_files_to_open(tmp_path: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    outputs = Reserved()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
+    try:
+        outputs.take(tmp_path / f"{number}.jsonl" for number in range(300))
+        assert len(list(tmp_path.iterdir())) == 200
+    finally:
+        outputs.keep(())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def sink_of(path: Path) -> str:
