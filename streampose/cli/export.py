@@ -63,6 +63,7 @@ def export(
     ] = None,
 ) -> None:
     """Write RESULT in another format."""
+    from streampose.export.output import is_written_through
     from streampose.export.reader import ResultReader
     from streampose.sinks.paths import check_apart
 
@@ -70,6 +71,8 @@ def export(
         raise UsageError("--images belongs to --format coco")
     reader = ResultReader(result, None if states is None else _states(states))
     target = target_of(result, out, ENDINGS[format])
+    if format is Format.openpose and is_written_through(target):
+        raise UsageError(f"--out {out}: openpose is a folder; standard output, a pipe or a device cannot be one")
     check_apart(target, [read for read in (result, images) if read is not None])
     if format is Format.coco:
         from streampose.export.coco import export_coco, read_image_ids

@@ -124,6 +124,9 @@ def test_export_options_that_cannot_be(result: Path) -> None:
         call("export", result, "--format", "mot", "--states", "sleeping")
     with pytest.raises(UsageError, match="--images belongs to --format coco"):
         call("export", result, "--format", "mot", "--images", result)
+    for out in ("-", "/dev/stdout", "/dev/null"):
+        with pytest.raises(UsageError, match=f"--out {out}: openpose is a folder; standard output, a pipe or"):
+            call("export", result, "--format", "openpose", "--out", out)
 
 
 def test_export_never_writes_over_what_it_reads(result: Path, tmp_path: Path) -> None:
