@@ -123,11 +123,11 @@ class Status:
             return  # it was said, and is in the report
         if tally.info is not None and not tally.info.live:
             whole = f" of {tally.info.duration_s:.0f}" if tally.info.duration_s else ""
-            self._print(f"{camera.name}: {tally.time_s:.0f}{whole} s, {came / span_s:.1f} fps{people}")
+            self._print(f"{self._title}{camera.name}: {tally.time_s:.0f}{whole} s, {came / span_s:.1f} fps{people}")
             return
         age = f", age {camera.lane.age.last_s * 1e3:.0f} ms" if came else ""
         self._print(
-            f"{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {came / span_s:.1f} fps out"
+            f"{self._title}{camera.name}: {how(tally)}, {(put_now - put) / span_s:.1f} fps in, {came / span_s:.1f} fps out"
             f"{people}{age}, {tally.dropped} dropped{behind(camera.lane.outputs, now_s)}{broken(camera)}"
         )
 

@@ -40,9 +40,11 @@ def test_a_camera_that_sent_nothing_has_no_frames_in(
     monkeypatch.setattr(status, "PLAIN_EVERY_S", 0.0)
     run = first_reading(validate({"cameras": {"gate": {"url": "rtsp://b/"}}, "sinks": []}), NEVER_ASKED).run
     run.cameras["gate"].lane.frames.put(CameraState("gate", "connecting"))
-    with status.Status(run.all_cameras) as line:
+    with status.Status(run.all_cameras, "1/2 look: ") as line:
         line.tick()
-    assert ", 0.0 fps in, 0.0 fps out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ", 0.0 fps in, 0.0 fps out" in said
+    assert said.startswith("1/2 look: gate: "), "a log tells in which reading the run is"
 
 
 @pytest.mark.parametrize("state", ["paused", "stalled", "reconnecting"])
