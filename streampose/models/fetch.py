@@ -158,10 +158,11 @@ def _verify(part: Path, wanted: str, origin: str) -> None:
 
 def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> None:
     """Bring `part` to its full length, in as many requests as it takes while each one brings something."""
-    idle = 0
+    idle = most = 0  # of a server that knows no ranges every request begins at the start again
     reason = "the server sent nothing"
     while idle < ATTEMPTS:
         before = part.stat().st_size if part.exists() else 0
+        most = max(most, before)
         try:
             if _request(url, part, before, timeout_s, progress):
                 return
@@ -179,7 +180,7 @@ def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> Non
         except _ConnectionLost as error:
             reason = str(error)
         after = part.stat().st_size if part.exists() else 0
-        idle = 0 if after > before else idle + 1
+        idle = 0 if after > most else idle + 1
     got = part.stat().st_size if part.exists() else 0
     raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command goes on from there")
 

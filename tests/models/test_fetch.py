@@ -88,6 +88,25 @@ def test_a_download_that_was_whole_already_is_taken(server: Server, content: byt
     assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
 
 
+def test_a_server_without_ranges_that_breaks_off_here_and_there_is_given_up(
+    server: Server, content: bytes, tmp_path: Path
+) -> None:
+    def breaking_off(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        if len(server.ranges) > 40:  # far more than are asked
+            whole(handler, content)
+            return
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[: (3000, 1000, 2000)[len(server.ranges) % 3]])
+        handler.close_connection = True
+
+    server.answer = breaking_off
+    with pytest.raises(ModelError, match=r"stopped after \d000 bytes \(the connection ended early\)"):
+        fetch("tiny", folder=tmp_path)
+    assert len(server.ranges) < 10
+
+
 def test_a_part_longer_than_the_file_is_begun_again(server: Server, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content + b"more")
     fetch("tiny", folder=tmp_path)
