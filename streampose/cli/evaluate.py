@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streampose.evaluate.answers import Progress
     from streampose.evaluate.evaluate import Evaluation
     from streampose.evaluate.selection import Sample
+    from streampose.pose.skeleton import Skeleton
 
 GOES_WITH = {
     "--mot": ("camera", "coasting", "frames"),
@@ -89,6 +90,8 @@ def evaluate(
         if written is not None:
             check_apart(written, read)
             check_writable(written)
+    if json_file is not None and sheet is not None and json_file.resolve() == sheet.resolve():
+        raise UsageError(f"--json {json_file} and --sheet {sheet} are one file; name two")
     given = {
         "--mot": mot is not None,
         "--data": mot is None,
@@ -121,9 +124,7 @@ def evaluate(
 
     coco_counting()
     with ExitStack() as open_files:
-        estimator = _pose(model, flip_test, refiner, asked)
-        open_files.callback(estimator.close)
-        names = estimator.skeleton.keypoints
+        names = _skeleton(model, refiner).keypoints
         sets = [
             open_files.enter_context(
                 open_keypoint_set(path, joints=len(names), names=names, images=images, boxes_only=boxes != "gt")
@@ -143,6 +144,8 @@ def evaluate(
             boxes_of = labelled_boxes
         else:
             boxes_of = read_detections(boxes, samples)
+        estimator = _pose(model, flip_test, refiner, asked)  # last, for it may take a minute to be compiled
+        open_files.callback(estimator.close)
         with _bars(samples) as progress:
             found = measure(
                 samples,
@@ -192,6 +195,16 @@ def _heights(text: str) -> list[int]:
     if any(not least <= height <= most for height in heights):
         raise UsageError(f"--person-height {text}: expected pixels between {least} and {most}, such as 96,64,40")
     return heights
+
+
+def _skeleton(model: str | None, refined: bool) -> Skeleton:
+    """What the pose model calls its key points, by its manifest alone."""
+    from streampose.models.load import DEFAULT_POSE
+    from streampose.models.resolve import resolve
+    from streampose.pose.skeleton import load_skeleton
+
+    manifest, _ = resolve(model or DEFAULT_POSE, "pose", refined=refined)
+    return load_skeleton(manifest.output.skeleton)
 
 
 def _pose(model: str | None, flip_test: bool, refined: bool, asked: dict[str, Any]) -> Any:

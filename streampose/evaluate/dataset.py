@@ -39,6 +39,8 @@ SIDEWAYS = 5
 """From this EXIF orientation on width and height change places (TIFF 6.0)."""
 EDGE = np.float32(0.5)
 """A pixel's centre lies so far from its left and upper edge, from where COCO counts boxes."""
+FAR = 10
+"""A point so many times the picture's longer side from its corner is no label of it; people may reach out of a picture."""
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
 
@@ -384,6 +386,10 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
         raise DataError(f"{name}: box {box.tolist()} lies outside its {image.width}x{image.height} image")
     if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise DataError(f"{name}: visibility must be 0, 1 or 2")
+    far = np.abs(keypoints[:, :2]).max(axis=1, initial=0) > FAR * max(image.width, image.height)
+    if far.any():
+        point = keypoints[far][0, :2].tolist()
+        raise DataError(f"{name}: key point {point} lies far outside its {image.width}x{image.height} image")
     weights = np.ones(joints, np.float32)
     for key in ("scores", "agreement") if joints else ():
         if key in entry:

@@ -105,6 +105,36 @@ def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "set", labels(pictures=3))
 
 
+def test_two_outputs_of_one_name_are_refused(command: Command, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "set" / ".." / "out.png"
+    code, _, err = command("eval", "--data", folder, "--json", tmp_path / "out.png", "--sheet", other)
+    assert code == 2
+    assert "out.png are one file; name two" in err
+
+
+@pytest.mark.parametrize("what", ["set", "boxes", "detector"])
+def test_faults_are_said_before_a_network_is_got_ready(
+    command: Command, folder: Path, untrained: Path, tmp_path: Path, what: str
+) -> None:
+    """The network could not be: its weights are of another one."""
+    text = untrained.read_text().replace("network: litehrnet18", "network: litehrnet30")
+    for file in untrained.parent.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "untrained.yaml").write_text(text)
+    words = ["eval", "--data", folder, "--model", tmp_path / "untrained.yaml", "--runtime", "torch"]
+    assert command(*words)[0] == 4
+    if what == "set":
+        (folder / "0.png").unlink()
+    other = {
+        "set": [],
+        "boxes": ["--boxes", tmp_path / "boxes.json"],
+        "detector": ["--boxes", "detector", "--detector", "no"],
+    }
+    (tmp_path / "boxes.json").write_text("[{}]")
+    _, _, said = command(*words, *other[what])
+    assert {"set": "0.png is missing", "boxes": "boxes.json", "detector": "no: no model of this name"}[what] in said
+
+
 @pytest.mark.parametrize("option", ["--json", "--sheet"])
 def test_what_is_measured_is_not_written_over(command: Command, folder: Path, option: str) -> None:
     before = (folder / "annotations.json").read_bytes()
@@ -266,6 +296,10 @@ BAD = {
         "good id",
     ),
     "box outside": (spoil(first_box([400.0, 10.0, 20.0, 30.0])), "outside"),
+    "key point far outside": (
+        spoil(lambda t: t["annotations"][0]["keypoints"].__setitem__(0, 1e30)),
+        "lies far outside its",
+    ),
     "flat box": (spoil(first_box([10.0, 10.0, 20.0, 0.0])), "no width or height"),
     "other joints": (spoil(lambda t: t["annotations"][0]["keypoints"].extend([1, 2, 2])), "18 key points"),
     "annotation twice": (spoil(lambda t: t["annotations"].append(person(1, 10, (5, 5, 9, 9)))), "id given twice"),
