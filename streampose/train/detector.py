@@ -38,7 +38,7 @@ from streampose.train.detector_measure import find_people, measure
 from streampose.train.detector_teacher import Teacher
 from streampose.train.detector_weights import save_model
 from streampose.train.ema import WeightAverage
-from streampose.train.precision import clock, pick_device, restore_buffers
+from streampose.train.precision import Arithmetic, clock, fastest, pick_device, restore_buffers
 from streampose.train.run_folder import RunFolder, finite, replacing
 from streampose.train.schedule import warmup_cosine
 from streampose.train.weights_file import write_weights
@@ -144,25 +144,25 @@ class DetectorTraining:
         return [{"params": kernels, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
     def choose_precision(self) -> None:
-        """Take what the recipe says, or time two steps in float32 and in bf16 (nothing is learnt) and take the faster."""
+        """Take what the recipe says, or time steps in float32 and in bf16 (nothing is learnt) and take the faster."""
         if self.recipe.precision != "auto":
             self.bf16 = self.recipe.precision == "bf16"
             return
         samples = Batches(self.pictures.training, self.recipe, 0)[0]
+        device = torch.device(self.device)
+
+        def seconds(candidate: Arithmetic, count: int) -> float:
+            self.bf16 = candidate.precision == "bf16"
+            start = clock(device)
+            self._backward(samples[:count])
+            spent = clock(device) - start
+            self.network.zero_grad(set_to_none=True)
+            return spent
+
         before = [buffer.clone() for buffer in self.network.buffers()]
-        times = {}
-        for bf16 in (False, True):
-            self.bf16 = bf16
-            self._backward(samples)
-            start = clock(torch.device(self.device))
-            self._backward(samples)
-            times[bf16] = clock(torch.device(self.device)) - start
-        self.network.zero_grad(set_to_none=True)
+        candidates = [Arithmetic(name, channels_last=True) for name in ("float32", "bf16")]
+        self.bf16 = fastest(candidates, seconds, len(samples), device, self.say).precision == "bf16"
         restore_buffers(self.network, before)
-        self.bf16 = times[True] < times[False]
-        rates = {name: self.recipe.batch / times[key] for name, key in (("float32", False), ("bf16", True))}
-        told = ", ".join(f"{name} {rate:.1f} pictures/s" for name, rate in rates.items())
-        self.say(f"precision {'bf16' if self.bf16 else 'float32'}, channels last, on {self.device} ({told})")
 
     def _backward(self, samples: list[Sample]) -> dict[str, float]:
         self.network.train()

@@ -6,7 +6,7 @@ bf16 doubles the speed where the CPU multiplies it in hardware and is emulated, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -14,6 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from streampose.errors import ConfigError
+
+FEW = 2
+"""So many pictures are timed first; a batch norm wants more than one."""
+FAR = 3.0
+"""What takes more than so many times as long as the fastest is not timed again. Emulated bf16 takes five and more."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -71,25 +76,65 @@ def choose_arithmetic(
     device: torch.device,
     candidates: Sequence[Arithmetic],
     say: Callable[[str], None],
-    steps: int = 2,
 ) -> Arithmetic:
-    """Time forward and backward of `network` for pictures of `shape`; the fastest wins and is said.
-
-    The candidates take turns, so that what else the machine does for a while hits all of them. Nothing is learnt.
-    """
+    """Time forward and backward of `network` for pictures of `shape`; the fastest wins and is said. Nothing is learnt."""
     pictures = torch.rand(shape, device=device)
+
+    def seconds(candidate: Arithmetic, count: int) -> float:
+        return _time(network, pictures[:count], candidate, device)
+
     before = [buffer.clone() for buffer in network.buffers()]
-    best = dict.fromkeys(candidates, float("inf"))
-    for _ in range(steps + 1):  # the first one warms up
-        for candidate in candidates:
-            best[candidate] = min(best[candidate], _time(network, pictures, candidate, device))
+    choice = fastest(candidates, seconds, shape[0], device, say)
     restore_buffers(network, before)
-    measured = sorted(best.items(), key=lambda entry: entry[1])
-    table = "; ".join(f"{choice}: {1000 * seconds / shape[0]:.1f} ms" for choice, seconds in measured)
-    say(f"arithmetic, forward and backward a crop: {table}")
-    fastest = measured[0][0]
-    fastest.arrange_network(network)
-    return fastest
+    choice.arrange_network(network)
+    return choice
+
+
+def fastest(
+    candidates: Sequence[Arithmetic],
+    seconds: Callable[[Arithmetic, int], float],
+    batch: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Arithmetic:
+    """That of `candidates` with which a batch takes least; `seconds` times one, for so many pictures. All is said.
+
+    On a CPU a few pictures are timed first, where time goes by pictures, and what is far slower there is left out: emulated
+    bf16 takes minutes for a batch.
+    """
+    say(f"timing {len(candidates)} arithmetics on {device}: {'; '.join(map(str, candidates))}")
+    few = min(FEW, batch) if device.type == "cpu" else batch
+    seconds(candidates[0], few)  # wakes the device up
+    sifted = _in_turns(candidates, seconds, few, 2)
+    near = _near(candidates, sifted)
+    timed = _in_turns(near, seconds, batch, 3) if few < batch and len(near) > 1 else {}
+    choices = sorted(candidates, key=lambda choice: (choice not in timed, timed.get(choice, sifted[choice])))
+    table = "; ".join(
+        f"{choice}: {1000 * timed.get(choice, sifted[choice]):.1f} ms"
+        + (f" ({few} at once)" if choice not in timed and few < batch else "")
+        for choice in choices
+    )
+    say(f"arithmetic, forward and backward a picture: {table}")
+    return choices[0]
+
+
+def _in_turns(
+    candidates: Sequence[Arithmetic], seconds: Callable[[Arithmetic, int], float], count: int, rounds: int
+) -> dict[Arithmetic, float]:
+    """Least seconds a picture of each, of `count` at once; who is far behind after a round is out of the next.
+
+    They take turns, so that what else the machine does for a while hits all of them; the first round warms up, too.
+    """
+    best = dict.fromkeys(candidates, float("inf"))
+    for _ in range(rounds):
+        for candidate in _near(candidates, best):
+            best[candidate] = min(best[candidate], seconds(candidate, count) / count)
+    return best
+
+
+def _near(candidates: Sequence[Arithmetic], best: Mapping[Arithmetic, float]) -> list[Arithmetic]:
+    limit = FAR * min(best.values())
+    return [candidate for candidate in candidates if best[candidate] <= limit]
 
 
 def restore_buffers(network: nn.Module, before: Sequence[torch.Tensor]) -> None:
