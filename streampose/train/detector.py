@@ -133,6 +133,8 @@ class DetectorTraining:
         self.teacher = Teacher(copy.deepcopy(self.network), self.loss.strides) if recipe.teacher_share else None
         self.optimiser = torch.optim.AdamW(self._groups(), lr=recipe.lr)
         self.step, self.best, self.bf16 = 0, -1.0, False
+        self.recent: list[dict[str, float]] = []
+        """Parts of the loss of the steps since the last line of the metrics."""
 
     def _groups(self) -> list[dict[str, Any]]:
         """Decay for convolution kernels only; the fixed DFL kernel does not learn."""
@@ -180,10 +182,14 @@ class DetectorTraining:
             lesson = self.loss.lesson(outputs, *self.teacher(detail, self.bf16))
             parts["lesson"] = lesson.item()
             loss = loss.lerp(lesson, self.recipe.teacher_share)
-        if not math.isfinite(value := loss.item()):
-            raise DataError(f"step {self.step}: the loss is {value}; lower lr, or look at the labels")
+        self._check("loss", loss.item())
         loss.backward()
         return parts
+
+    def _check(self, name: str, value: float) -> None:
+        """Raise DataError where that is no number any more; so would the weights be."""
+        if not math.isfinite(value):
+            raise DataError(f"step {self.step}: the {name} is {value}; lower lr, or look at the labels")
 
     def _tensor(self, images: list[BytePicture]) -> torch.Tensor:
         """Pictures (H, W, 3) BGR uint8 as (B, 3, H, W) RGB in 0..1 on the device."""
@@ -191,11 +197,13 @@ class DetectorTraining:
         return torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).float().div(255)
 
     def train_step(self, samples: list[Sample]) -> dict[str, float]:
-        """One step of the optimiser; returns the parts of the loss."""
+        """One step of the optimiser; returns the parts of the loss. Raises DataError, before it, where the loss or its
+        gradient is no number."""
         parts = self._backward(samples)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        gradient = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self._check("gradient", gradient.item())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.average.update(self.network)
@@ -251,6 +259,7 @@ class DetectorTraining:
         self.folder.save({
             "recipe": self.recipe.model_dump(mode="json"), "start": self.start_digest,
             "step": self.step, "best": self.best, "measured": self._measured(), "bf16": self.bf16,
+            "recent": self.recent,
             "network": self.network.model.state_dict(), "average": self.average.state(),
             "optimiser": self.optimiser.state_dict(),
         })  # fmt: skip
@@ -261,7 +270,7 @@ class DetectorTraining:
             self.network.model.load_state_dict(state["network"])
             self.average.restore(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.bf16 = state["step"], state["bf16"]
+        self.step, self.bf16, self.recent = state["step"], state["bf16"], state.get("recent", [])
         self.best = state["best"] if state.get("measured") == self._measured() else -1.0
 
     def _measured(self) -> str:
@@ -280,28 +289,32 @@ class DetectorTraining:
                 num_workers=recipe.workers, worker_init_fn=start_worker, prefetch_factor=3 if recipe.workers else None,
             )
         )  # fmt: skip
-        if self.step == 0 or (self.pictures.held_out and self.best < 0):
+        if not self.folder.last.exists() or (self.pictures.held_out and self.best < 0):
             self.evaluate()
-        recent: list[dict[str, float]] = []
-        start = time.perf_counter()
+            self.save_state()
+        start = saved = time.perf_counter()
+        since = self.step
         for samples in batches:
             if isinstance(samples, DataError):
                 raise samples
             rate = self.rate()
-            recent.append(self.train_step(samples))
-            progress(self.step, recent[-1])
+            self.recent.append(self.train_step(samples))
+            progress(self.step, self.recent[-1])
             last = self.step == recipe.steps
-            if self.step % 20 == 0 or last:
-                speed = len(recent) * recipe.batch / (time.perf_counter() - start)
-                mean = {name: float(np.mean([parts[name] for parts in recent])) for name in recent[0]}
+            told, measured = self.step % 20 == 0 or last, self.step % recipe.evaluate_every == 0 or last
+            if told:
+                speed = (self.step - since) * recipe.batch / (time.perf_counter() - start)
+                mean = {name: float(np.mean([parts[name] for parts in self.recent])) for name in self.recent[0]}
                 self.folder.log(step=self.step, rate=rate, pictures_per_s=speed, **mean)
-                recent = []
-            if self.step % recipe.evaluate_every == 0 or last:
+                self.recent = []
+            if measured:
                 self.evaluate()
-            if self.step % recipe.checkpoint_every == 0 or last:
+            late = time.perf_counter() - saved > recipe.checkpoint_s
+            if measured or late or self.step % recipe.checkpoint_every == 0:
                 self.save_state()
-            if not recent:
-                start = time.perf_counter()
+                saved = time.perf_counter()
+            if told:
+                start, since = time.perf_counter(), self.step
 
 
 def _going_on(recipe: Recipe, folder: RunFolder) -> tuple[Recipe, dict[str, Any]]:

@@ -91,11 +91,12 @@ class Recipe(Strict):
         "best", description="which weights are kept: of the best AP50 of what is held out, or the last"
     )
     evaluate_unseen: int = Field(120, ge=0, description="so many pictures of the unseen cameras at each evaluation")
-    checkpoint_every: int = Field(100, gt=0)
+    checkpoint_every: int = Field(100, gt=0, description="so many steps from one checkpoint to the next, at most")
+    checkpoint_s: float = Field(60.0, gt=0, description="and so many seconds")
     threads: Threads | None = None
     workers: int = Field(1, ge=0, description="processes that make samples; 0 makes them in this one")
     device: str = "auto"
-    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto times two steps of each")
+    precision: Literal["auto", "float32", "bf16"] = Field("auto", description="auto times a few steps of each")
     seed: Seed = 0
 
     def start_file(self) -> Path | None:

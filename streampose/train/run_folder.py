@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pickle
+import sys
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,6 +108,8 @@ class RunFolder:
         except OSError as error:
             raise SinkError(f"{self.path}: cannot make the run's folder ({words_of(error)})") from error
         self._unlock = weakref.finalize(self, os.close, create(self.path / "training.lock"))
+        if sys.platform != "win32":  # a process that makes samples outlives by seconds the training that was killed
+            os.register_at_fork(after_in_child=self._unlock)
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / "last.pt"
 

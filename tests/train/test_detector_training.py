@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from streampose.models.manifest import load, save
 from streampose.models.resolve import fetched_folder
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.detector import DetectorTraining, read_pictures, start_network, train_detector
-from streampose.train.detector_batches import Pictures
+from streampose.train.detector_batches import Batches, Pictures
 from streampose.train.detector_config import Recipe, read_recipe
 from streampose.train.pose import PoseTraining
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, fastest
@@ -69,6 +70,18 @@ FINE = "{name: a, out: b, steps: 1, data: {sets: [x]}"
 
 def quiet(*_: Any) -> None:
     """Nobody listens."""
+
+
+class Killed(Exception):
+    """What a kill -9 leaves, at that very place."""
+
+
+def kill_at(last: int) -> Callable[[int, dict[str, float]], None]:
+    def kill(step: int, _: dict[str, float]) -> None:
+        if step == last:
+            raise Killed
+
+    return kill
 
 
 @pytest.mark.slow
@@ -141,16 +154,9 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None
     plan = recipe(tmp_path, out=str(tmp_path / "whole"), **changes)
     whole = train_detector(plan, resume=False, say=quiet, progress=quiet)
 
-    class Killed(Exception):
-        """What a kill -9 between two steps leaves: the state of step 2 and a metrics file that is ahead of it."""
-
-    def kill(step: int, _: dict[str, float]) -> None:
-        if step == 3:
-            raise Killed
-
     cut = recipe(tmp_path, out=str(tmp_path / "cut"), **changes)
     with pytest.raises(Killed):
-        train_detector(cut, resume=False, say=quiet, progress=kill)
+        train_detector(cut, resume=False, say=quiet, progress=kill_at(3))
     seen: list[int] = []
     for name, value in (("start_share", 0.1), ("teacher_share", 0.1), ("guess_sure", 0.9), ("guess_sources", ["a"])):
         data = cut.data.model_copy(update={name: value})
@@ -171,6 +177,55 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path: Path, taught: bool) -> None
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 4, 4]
     assert ("lesson" in rows[1]) == taught
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    """What `metrics.jsonl` has of the losses, without how fast that was."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: row[name] for name in row if name != "pictures_per_s"} for row in rows if "box" in row]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("often", [{"checkpoint_every": 3}, {"evaluate_every": 3}, {"checkpoint_s": 1e-9}])
+def test_a_resumed_run_writes_the_curve_of_the_unbroken_one(tmp_path: Path, often: dict[str, Any]) -> None:
+    """Between two lines of the metrics, too; saved by steps, with what is measured, or by the clock."""
+    make_set(tmp_path / "set")
+    rare: dict[str, Any] = {"checkpoint_every": 100, "canvases": [[32, 32]], "size": 32, "steps": 5}
+    whole = recipe(tmp_path, out=str(tmp_path / "whole"), **rare)
+    train_detector(whole, resume=False, say=quiet, progress=quiet)
+    cut = recipe(tmp_path, out=str(tmp_path / "cut"), **rare | often)
+    with pytest.raises(Killed):
+        train_detector(cut, resume=False, say=quiet, progress=kill_at(4))
+    seen: list[int] = []
+    train_detector(cut, resume=True, say=quiet, progress=lambda step, _: seen.append(step))
+    assert seen == [4, 5]
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_a_run_killed_at_its_first_step_goes_on_though_its_worker_lives_on(tmp_path: Path) -> None:
+    """The exception that is kept keeps the worker, as a kill -9 leaves it for seconds; it held the folder's lock."""
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, workers=1, steps=2, checkpoint_every=100, canvases=[[32, 32]], size=32)
+    with pytest.raises(Killed) as kept:
+        train_detector(plan, resume=False, say=quiet, progress=kill_at(1))
+    assert multiprocessing.active_children()
+    seen: list[int] = []
+    train_detector(plan, resume=True, say=quiet, progress=lambda step, _: seen.append(step))
+    assert seen == [1, 2]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 2, 2]
+    del kept
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, canvases=[[32, 32]])
+    training = DetectorTraining(plan, read_pictures(plan, quiet), RunFolder(tmp_path / "run"), quiet)
+    next(iter(training.network.parameters())).register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(DataError, match=r"^step 0: the gradient is (inf|nan); lower lr, or look at the labels$"):
+        training.train_step(Batches(training.pictures.training, plan, 0)[0])
+    assert all(tensor.isfinite().all() for tensor in training.network.state_dict().values())
 
 
 @pytest.mark.slow
