@@ -22,7 +22,8 @@ Between breaks time follows the camera's clock, not ours: a drift of some hundre
 The wall clock of a picture is `time_s` plus an offset, from the best witness there is: RTCP sender reports (camera's
 NTP clock), the container (creation time), or arrival: the least delayed picture of the last half minute tells when
 the others were taken, for the network can only delay. Stamps that run slow make every picture come later than the one
-before: what rises steadily over the whole of that time is theirs, and no delay.
+before: what rises steadily over the whole of that time is theirs, and no delay. Nor is it the network's what a picture
+waited because nobody took those before it: that is taken off its arrival.
 
 How old a picture is (`captured_s`) is told by arrival alone, for the camera's NTP clock may be wrong by any amount.
 """
@@ -52,8 +53,11 @@ ARRIVAL_SECONDS = (
 )
 DRIFT_AFTER_S = 15.0  # so long pictures must have come later and later before that is the stamps' rate, and no backlog
 ARRIVAL_SIGMA_S = 0.1  # encoder and network delay nobody can see from here; 85 ms is typical of RTSP cameras
-SETTLE_S = 1.0  # after so long the pictures that waited while the connection was analysed are through
-START_SIGMA_S = 0.5  # ... and before, arrival may be late by that analysis
+SEGMENTED_SIGMA_S = 2.0  # ... and the time until a segment is whole and found in the playlist
+SETTLE_S = 2.0  # where no picture came less delayed for so long, those that waited at the beginning are through
+START_SIGMA_S = 0.5  # ... and before, arrival may be late by this, by what opening took,
+SEGMENTED_START_S = 10.0  # or by the three segments that a playlist is begun with
+CLOCK_DRIFT = 1e-4  # of a camera's clock that is cheap
 RTCP_SIGMA_S = 0.02  # NTP on a local network
 RTCP_AGREE_S = 0.5  # reports that differ more are of two opinions
 RTCP_VOTES = 3  # so many reports in a row of the new opinion win
@@ -81,7 +85,8 @@ class SourceClock:
     `live`: arrival times mean something. `nominal_step_s`: the step to assume before one was seen (None for a live source
     that never has stamps: arrival is all there is). `ahead_s`: how far a
     live source may run ahead of arrival from one picture to the next (segmented protocols deliver in bursts, so they need
-    more). `start_wall_s`: when the recording began, seconds since the Unix epoch, where its container says so.
+    more). `opening_s`: how long the pictures of a live source may have waited while it was opened. `segmented`: it delivers
+    whole segments. `start_wall_s`: when the recording began, seconds since the Unix epoch, where its container says so.
     """
 
     def __init__(
@@ -90,6 +95,8 @@ class SourceClock:
         live: bool,
         nominal_step_s: float | None = None,
         ahead_s: float = 10.0,
+        opening_s: float = 0.0,
+        segmented: bool = False,
         start_wall_s: float | None = None,
     ) -> None:
         self._live = live
@@ -113,7 +120,17 @@ class SourceClock:
         self._second_s = 0.0  # when the last of these seconds began
         self._drift = 0.0  # seconds by which arrival - time grows in a second, as the stamps run slow
         self._undelayed_s = 0.0  # arrival_s - time_s of a picture that were not delayed, now
-        self._first_arrival_s = 0.0
+        self._kept_s = 0.0  # how much later the last picture was read as those before it were not taken
+        self._blocked_at_s = 0.0  # arrival_s of the last picture before which nothing was read for a while
+        self._free_s = 0.0  # arrival_s of the last picture of which that is hardly anything
+        self._first_offset_s = 0.0  # arrival_s - time_s of the first picture
+        self._fell: tuple[float, float] = (
+            0.0,
+            0.0,
+        )  # (arrival_s, value) as the undelayed time last became clearly less
+        self._settled = False
+        self._arrival_sigma_s = SEGMENTED_SIGMA_S if segmented else ARRIVAL_SIGMA_S
+        self._start_sigma_s = max(opening_s, SEGMENTED_START_S if segmented else START_SIGMA_S)
         self._lateness_s = 0.0  # mean of how much later than the best picture the others come
         self._rtcp_s: float | None = None  # wall_s - time_s, by sender reports
         self._rtcp_at_s = 0.0  # time_s of the last report that agreed
@@ -131,11 +148,13 @@ class SourceClock:
         next_pts: int | None = None,
         *,
         resized: bool = False,
+        blocked_s: float = 0.0,
     ) -> Stamp:
         """The times of the next picture, given its stamp and when it came (monotonic seconds and Unix seconds).
 
         `next_pts` is the stamp after this one, where the source can look ahead: a stamp beyond its successor is absurd.
         `resized`: the picture has another size than the one before, so that a new segment begins whatever its stamp.
+        `blocked_s`: for how long nothing was read before it, as nobody took what there was.
         """
         jump = ""
         if pts is None or time_base is None or self._absurd(pts, next_pts, float(time_base)):
@@ -146,7 +165,7 @@ class SourceClock:
             time_s = max(time_s, self._last[0] + MIN_STEP_S)
         self._last = (time_s, arrival_s)
         if self._live:
-            self._witness_arrival(time_s, arrival_s)
+            self._witness_arrival(time_s, arrival_s, blocked_s)
         return self._wall(time_s, arrival_s, arrival_wall_s, jump)
 
     def report(self, pts: int | None, time_base: Fraction | None, wall_s: float, arrival_wall_s: float) -> None:
@@ -318,18 +337,39 @@ class SourceClock:
                 return step_s + period_s, period_s
         return step_s, 0.0
 
-    def _witness_arrival(self, time_s: float, arrival_s: float) -> None:
+    def _witness_arrival(self, time_s: float, arrival_s: float, blocked_s: float) -> None:
         best, offset_s = self._arrivals, arrival_s - time_s
         if not best:
-            self._first_arrival_s = arrival_s
+            self._first_offset_s, self._fell = offset_s, (arrival_s, offset_s)
+        else:
+            if blocked_s > 0.0:
+                self._blocked_at_s = arrival_s
+            kept_s = self._kept_s + blocked_s if arrival_s - self._blocked_at_s <= ARRIVAL_SECONDS else 0.0
+            self._kept_s = min(kept_s, max(offset_s - self._undelayed_at(arrival_s), 0.0))
+            offset_s -= self._kept_s
         if not best or arrival_s - self._second_s >= 1.0:
             self._drift = _steady_rise(list(best))
             self._second_s = arrival_s
             best.append((arrival_s, offset_s))
         elif offset_s - best[-1][1] <= self._drift * (arrival_s - best[-1][0]):
             best[-1] = (arrival_s, offset_s)
-        self._undelayed_s = min(offset + self._drift * (arrival_s - at) for at, offset in best)
+        self._undelayed_s = self._undelayed_at(arrival_s)
         self._lateness_s += 0.05 * (offset_s - self._undelayed_s - self._lateness_s)
+        if self._kept_s <= ARRIVAL_SIGMA_S:
+            self._free_s = arrival_s
+        if self._undelayed_s < self._fell[1] - ARRIVAL_SIGMA_S or self._free_s != arrival_s:
+            self._fell = (arrival_s, self._undelayed_s)
+        self._settled = self._settled or arrival_s - self._fell[0] >= SETTLE_S
+
+    def _undelayed_at(self, arrival_s: float) -> float:
+        """arrival_s - time_s of a picture that came then and was not delayed."""
+        return min(offset_s + self._drift * (arrival_s - at_s) for at_s, offset_s in self._arrivals)
+
+    def _arrival_uncertainty(self, arrival_s: float) -> float:
+        """One sigma of the time of capture that arrival tells, in seconds."""
+        if not self._settled:
+            return max(self._start_sigma_s, self._first_offset_s - self._undelayed_s)
+        return max(self._arrival_sigma_s, self._lateness_s) + CLOCK_DRIFT * (arrival_s - self._free_s)
 
     def _wall(self, time_s: float, arrival_s: float, arrival_wall_s: float, jump: str) -> Stamp:
         if not self._live:
@@ -344,8 +384,7 @@ class SourceClock:
             wall_s = time_s + self._rtcp_s
             sigma_s = RTCP_SIGMA_S + max(0.0, wall_s - arrival_wall_s)
             return Stamp(time_s, wall_s, "rtcp", sigma_s, captured_s, jump)
-        settled = arrival_s - self._first_arrival_s >= SETTLE_S
-        sigma_s = max(ARRIVAL_SIGMA_S if settled else START_SIGMA_S, self._lateness_s)
+        sigma_s = self._arrival_uncertainty(arrival_s)
         return Stamp(time_s, captured_s + arrival_wall_s - arrival_s, "arrival", sigma_s, captured_s, jump)
 
 

@@ -21,7 +21,7 @@ from streampose.messages import Image, SourceInfo
 from streampose.sources import probe
 from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.clock import SourceClock
-from streampose.sources.libav import SEGMENTED, VideoOptions, detail_of
+from streampose.sources.libav import VideoOptions, detail_of
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ DEADLOCKING = frozenset({"hevc"})  # FFmpeg 8.1 waits for ever in frame threads 
 ARRIVAL_TICK = Fraction(1, 1000)  # as fine as Matroska tells time
 UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
 MAX_PIXELS = 2**26  # twice 8K: a header that says more is damaged, and believing it costs gigabytes
+BLOCKED_S = 0.05  # what is taken later than that was waited for; less is a change of threads
 SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
 
 
 class PacketDecoder:
-    """The decoder of one connection. `clock` has the time of the last picture; `packets` have come so far."""
+    """The decoder of one connection, which it took `opening_s` to open. `clock` has the time of the last picture; `packets`
+    have come so far."""
 
     def __init__(
         self,
@@ -55,6 +57,8 @@ class PacketDecoder:
         info: SourceInfo,
         options: VideoOptions,
         tap: PacketTap | None = None,
+        *,
+        opening_s: float = 0.0,
     ) -> None:
         from av.video.reformatter import VideoReformatter
 
@@ -71,7 +75,9 @@ class PacketDecoder:
         self.clock = SourceClock(
             live=info.live,
             nominal_step_s=1.0 / info.nominal_fps if info.nominal_fps else None,
-            ahead_s=SEGMENTED_AHEAD_S if formats & SEGMENTED else 10.0,
+            ahead_s=SEGMENTED_AHEAD_S if info.segmented else 10.0,
+            opening_s=opening_s,
+            segmented=info.segmented,
             start_wall_s=None if info.live else probe.creation_s(container, stream),
         )
         self._reformatter = VideoReformatter()  # one per thread: PyAV 18 would build a scaler for every frame
@@ -89,6 +95,7 @@ class PacketDecoder:
         )
         self.packets = 0
         self._arrival_ticks = -1
+        self._blocked_s = 0.0
         self._end_s = 0.0  # where the last packet in display order ends, on the stream's own time line
         self._reports = False
         self._held: list[av.VideoFrame | Corrupt] = []
@@ -102,6 +109,11 @@ class PacketDecoder:
             context.skip_frame = "NONREF"
         elif options.skip == "nonkey":
             context.skip_frame = "NONKEY"
+
+    def given(self, waited_s: float) -> None:
+        """Take for how long something that was given was waited with: meanwhile nothing could be read."""
+        if waited_s > BLOCKED_S:
+            self._blocked_s += waited_s
 
     def feed(self, packet: av.Packet[VideoStream]) -> Iterator[SourceItem]:
         """The pictures that `packet` completes. Raises TransientSourceError when a live stream stays unusable.
@@ -301,7 +313,10 @@ class PacketDecoder:
         except (av.error.FFmpegError, ValueError) as error:
             return self._damaged(f"a picture cannot be converted ({error})")
         resized = self._size_jump(image)
-        stamp = self.clock.stamp(pts, base, arrival_s, arrival_wall_s, next_pts, resized=bool(resized))
+        blocked_s, self._blocked_s = self._blocked_s, 0.0
+        stamp = self.clock.stamp(
+            pts, base, arrival_s, arrival_wall_s, next_pts, resized=bool(resized), blocked_s=blocked_s
+        )
         self._last_good_s = self._last_life_s = arrival_s
         self._dark_keys = 0
         return Picture(

@@ -65,6 +65,7 @@ class VideoSource:
         self._snapshots = False  # each request gives one picture
         self._asked: InputContainer | None = None  # a later one of these
         self._items: Iterator[SourceItem] | None = None
+        self._decoder: PacketDecoder | None = None
         self._pending: list[SourceItem] = []
         self._stopped: Callable[[], bool] = lambda: False
         remember(url)
@@ -85,7 +86,8 @@ class VideoSource:
             raise PermanentSourceError(f"{self.name} {what}; a video stream is needed", kind="codec")
         info = self._describe(container, stream)
         self._say_what_is_not_plain(container, stream, info)
-        decoder = PacketDecoder(container, stream, info, self._options, self._tap)
+        opening_s = time.monotonic() - began_s
+        self._decoder = decoder = PacketDecoder(container, stream, info, self._options, self._tap, opening_s=opening_s)
         self._items = self._run(container, decoder, info)
         if info.live and info.width > 0:
             return info
@@ -99,12 +101,19 @@ class VideoSource:
         while self._pending:
             if stopped():
                 return
-            yield self._pending.pop(0)
-        yield from self._items
+            yield from self._hand_over(self._pending.pop(0))
+        for item in self._items:
+            yield from self._hand_over(item)
+
+    def _hand_over(self, item: SourceItem) -> Iterator[SourceItem]:
+        given_s = time.monotonic()
+        yield item
+        if self._decoder is not None:
+            self._decoder.given(time.monotonic() - given_s)
 
     def close(self) -> None:
         """Let go of the file or the connection."""
-        self._items = None
+        self._items = self._decoder = None
         for container in (self._asked, self._container):
             if container is not None:
                 container.close()

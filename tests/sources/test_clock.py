@@ -236,6 +236,56 @@ def test_a_camera_whose_clock_is_late_is_not_old(behind_s: float) -> None:
     assert (stamp.wall_source, stamp.wall_s) == ("rtcp", pytest.approx(WALL + 0.04 * n - behind_s, abs=1e-3))
 
 
+@pytest.mark.parametrize("burst", [0, 40])
+def test_pictures_that_nobody_took_in_time_keep_their_time_of_capture(burst: int) -> None:
+    """10 fps, each taken 0.3 s after the one before from the eighth second on, for ten minutes; then as they come."""
+    clock = SourceClock(live=True, opening_s=4.0)
+    now_s = 0.0
+    for n in range(12_000):
+        sent_s = 0.1 * n
+        busy = 80 <= n < 2_000
+        came_s = max(sent_s, 4.0 if n < burst else 0.0, now_s + 0.001)
+        blocked_s = max(now_s + 0.3 - came_s, 0.0) if busy else 0.0
+        now_s = came_s + blocked_s
+        stamp = clock.stamp(9000 * n, TB, now_s, WALL + now_s, blocked_s=blocked_s)
+        assert stamp.wall_s is not None
+        assert stamp.wall_uncertainty_s is not None
+        error_s = abs(stamp.wall_s - WALL - sent_s)
+        assert error_s <= stamp.wall_uncertainty_s
+        if n > burst:
+            assert error_s < 0.05
+        if n in (1_999, 11_999):
+            assert stamp.wall_uncertainty_s < 0.2
+    assert now_s - sent_s < 0.01, "it has caught up"
+
+
+def test_a_network_that_is_slower_after_a_while_of_blocking_is_followed() -> None:
+    clock = SourceClock(live=True)
+    for n in range(3_000):
+        blocked_s = 0.06 if n < 600 else 0.0
+        arrival_s = 0.1 * n + blocked_s + (0.5 if n >= 300 else 0.0)
+        stamp = clock.stamp(9000 * n, TB, arrival_s, WALL + arrival_s, blocked_s=blocked_s)
+    assert stamp.captured_s == pytest.approx(0.1 * n + 0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("opening_s", "late_s", "segmented"), [(3.0, 2.5, False), (0.1, 8.6, True), (0.2, 6.0, False)])
+def test_while_the_beginning_still_catches_up_its_wall_time_is_uncertain(
+    opening_s: float, late_s: float, segmented: bool
+) -> None:
+    """What waited while the connection was opened comes at 100 fps, then 10 fps as they are taken. Where nobody can know
+    beforehand how old the first one is, the later ones tell."""
+    clock = SourceClock(live=True, opening_s=opening_s, segmented=segmented)
+    for n in range(400):
+        arrival_s = max(0.1 * n, late_s + 0.01 * n)
+        stamp = clock.stamp(9000 * n, TB, arrival_s, WALL + arrival_s)
+        assert stamp.wall_s is not None
+        assert stamp.wall_uncertainty_s is not None
+        error_s = stamp.wall_s - WALL - 0.1 * n
+        if late_s <= max(opening_s, 10.0 * segmented) or error_s <= late_s / 2:
+            assert error_s <= stamp.wall_uncertainty_s + 1e-6
+    assert stamp.wall_uncertainty_s == (2.0 if segmented else 0.1)
+
+
 def test_sender_reports_are_preferred_to_arrival_and_carried_between_reports() -> None:
     clock = SourceClock(live=True)
     late_s = 0.4  # the network's part, which arrival cannot see

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import time
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 
 from streampose.errors import TransientSourceError
 from streampose.sinks.remux import Remuxer
+from streampose.sources import decoder, video
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
+from tests.clocks import StillClock
 from tests.loopback import tcp_server
 from tests.media import picture, write_video
 from tests.sources.web_server import QUICK, drain, failure, numbers, watch
@@ -253,3 +256,33 @@ def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path
     seen = [number for number in numbers(items) if number is not None]
     assert seen[0] == 20
     assert seen == list(range(20, 60))
+
+
+def test_who_takes_pictures_slowly_learns_when_they_were_taken_by_the_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 pictures a second, taken three a second for a minute: each comes later than the one before."""
+    clock = StillClock()
+    clock.time = clock.monotonic  # type: ignore[attr-defined]
+    for module in (decoder, video):
+        monkeypatch.setattr(module, "time", clock)
+    write_video(tmp_path / "clip.ts", frames=240)
+    data = (tmp_path / "clip.ts").read_bytes()
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(data)
+        connection.close()
+
+    shown: list[Picture] = []
+    with tcp_server(send) as port:
+        source = VideoSource(f"tcp://127.0.0.1:{port}", QUICK)
+        source.open()
+        for item in itertools.islice(source.frames(lambda: False), 240):
+            assert isinstance(item, Picture)
+            shown.append(item)
+            clock.sleep(1 / 12 if len(shown) < 60 else 1 / 3)
+        source.close()
+    assert shown[-1].arrival_s - shown[-1].time_s > shown[0].arrival_s - shown[0].time_s + 40.0
+    np.testing.assert_allclose([item.captured_s for item in shown], [1000.0 + item.time_s for item in shown], atol=0.1)
+    np.testing.assert_allclose([item.wall_s for item in shown], [1000.0 + item.time_s for item in shown], atol=0.1)
+    assert shown[-1].wall_uncertainty_s == pytest.approx(0.1, abs=0.01)
