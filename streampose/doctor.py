@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import av
     from av.video.stream import VideoStream
 
-Tap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream], None]"
+Tap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream, float | None], None]"
 OpenWithTap: TypeAlias = "Callable[[Tap], Source]"
 
 SETTLE_S = 1.5  # what libav held back while it analysed the stream comes at once; times are taken after that
@@ -143,11 +143,11 @@ class _Notes:
     stamps: list[float] = field(default_factory=list)
     pictures: list[Image] = field(default_factory=list)
 
-    def tap(self, packet: av.Packet[VideoStream], stream: VideoStream) -> None:
+    def tap(self, packet: av.Packet[VideoStream], stream: VideoStream, wall_s: float | None) -> None:
         self.keys.append(bool(packet.is_keyframe))
         self.sizes.append(packet.size)
-        if (wall_s := probe.capture_s(packet)) is not None:
-            self.told.append(wall_s - time.time())
+        if (told_s := probe.capture_s(packet)) is not None:
+            self.told.append(told_s - time.time())
         if packet.pts is not None and packet.time_base is not None:
             self.stamps.append(float(packet.pts * packet.time_base))
 

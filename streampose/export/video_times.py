@@ -78,4 +78,6 @@ def _note(comment: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     known = isinstance(note, dict) and "streampose" in note and "camera" in note
+    if known and note.get("mode") == "source":
+        note.setdefault("start_time", 0.0)
     return note if known and isinstance(note.get("start_time"), int | float) else None

@@ -109,11 +109,11 @@ class Remuxer:
         self._outputs: list[str] = []
 
     def write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None = None) -> None:
-        """Append one packet of `stream`, captured at `wall_s` (now, where that is not known). Leaves it unchanged."""
+        """Append one packet of `stream`, captured at `wall_s` (None: nobody knows). Leaves it unchanged."""
         if self.error is not None or not packet.size or self._given_up() or not self._lock.acquire(blocking=False):
             return
         try:
-            self._write(packet, stream, self._clock() if wall_s is None else wall_s)
+            self._write(packet, stream, wall_s)
         except (SinkError, av.error.FFmpegError) as error:
             self._fail(error)
         finally:
@@ -137,14 +137,14 @@ class Remuxer:
     def outputs(self) -> tuple[str, ...]:
         return tuple(self._outputs)
 
-    def _write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float) -> None:
+    def _write(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None) -> None:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None or packet.time_base is None:
             return  # a packet without any time cannot be placed; the next key frame begins anew
         set_back = not self._held and self._clock_set(dts, packet.time_base)
         other = self._file is None or stream is not self._source or set_back
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
-        if packet.is_keyframe and (other or resized or (self._roller is not None and self._roller.due(wall_s))):
+        if packet.is_keyframe and (other or resized or self._rolls(wall_s)):
             self._finish()
             if self._given_up():
                 return  # while it closed the file before
@@ -163,6 +163,9 @@ class Remuxer:
             return
         self._release_held(dts)
         self._mux(copy, dts)
+
+    def _rolls(self, wall_s: float | None) -> bool:
+        return self._roller is not None and self._roller.due(self._clock() if wall_s is None else wall_s)
 
     def _release_held(self, known: int | None) -> None:
         """Write what waits for a DTS; `known` is that of the packet behind."""
@@ -187,18 +190,19 @@ class Remuxer:
         step = dts - self._first_dts - self._last_dts
         return step <= 0 or (self._last_dts >= 0 and step * time_base > _LONGEST_PAUSE_S)
 
-    def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float) -> None:
+    def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None) -> None:
         if self._roller is None:
             path = self._names.give(fill(self._template, self.camera))
             check_apart(path, self._sources)
         else:
-            path = self._names.claim(fill(self._template, self.camera, self._roller.begin(wall_s)))
+            begins_s = self._roller.begin(self._clock() if wall_s is None else wall_s)
+            path = self._names.claim(fill(self._template, self.camera, begins_s))
         self._path = path
         if self._retention is not None:
             self._retention.sweep(self._clock())
         if self._roller is not None:
             forget_deleted(self._outputs)
-        self._file = OpenVideo(path, describe(self.camera, 0.0, wall_s, "source"))
+        self._file = OpenVideo(path, describe(self.camera, None, wall_s, "source"))
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context

@@ -112,9 +112,12 @@ class OpenVideo:
             self._unlock()
 
 
-def describe(camera: str, start_s: float, wall_s: float | None, mode: str) -> dict[str, str]:
-    """Metadata that ties a file to the record: camera time and wall time of its time zero, as JSON in the comment."""
-    note: dict[str, Any] = {"streampose": 1, "camera": camera, "start_time": round(start_s, 6), "mode": mode}
+def describe(camera: str, start_s: float | None, wall_s: float | None, mode: str) -> dict[str, str]:
+    """Metadata that ties a file to the record: camera time and wall time of its time zero, where known, as JSON in the
+    comment."""
+    note: dict[str, Any] = {"streampose": 1, "camera": camera, "mode": mode}
+    if start_s is not None:
+        note["start_time"] = round(start_s, 6)
     if wall_s is not None:
         note["start_wall"] = round(wall_s, 6)
     return {"title": camera, "comment": json.dumps(note, separators=(",", ":"))}

@@ -181,12 +181,9 @@ class SourceClock:
                 self._refused_since_s = self._good[1]
             return
         self._refused_since_s = None
-        step_s = float(pts * time_base) + self._wrapped_s - self._good[0]
-        if abs(step_s) > self._ahead_s:
-            step_s = self._unwrap(step_s, float(time_base), self._ahead_s)[0]
-            if abs(step_s) > self._ahead_s:
-                return
-        at_s = self._good[0] + step_s + self._offset_s
+        at_s = self._time_of(pts, time_base)
+        if at_s is None:
+            return
         offset_s = wall_s - at_s
         if self._rtcp_s is None or abs(offset_s - self._rtcp_s) <= RTCP_AGREE_S:
             self._rtcp_s, self._rtcp_at_s = offset_s, at_s
@@ -198,6 +195,29 @@ class SourceClock:
         if len(self._rtcp_votes) >= RTCP_VOTES:
             self._rtcp_s, self._rtcp_at_s = offset_s, at_s
             self._rtcp_votes.clear()
+
+    def wall_of(
+        self, pts: int | None, time_base: Fraction | None, arrival_s: float, arrival_wall_s: float
+    ) -> float | None:
+        """When what has this stamp, and comes now, was taken (Unix seconds), by what is known so far; None: nobody knows."""
+        time_s = self._time_of(pts, time_base)
+        if not self._live:
+            return None if self._start_wall_s is None else self._start_wall_s + (time_s or 0.0)
+        if time_s is None:
+            return arrival_wall_s
+        return self._wall(time_s, arrival_s, arrival_wall_s, "").wall_s
+
+    def _time_of(self, pts: int | None, time_base: Fraction | None) -> float | None:
+        """The time that the stamp of a packet stands for, None where it is far from those of the pictures."""
+        if pts is None or time_base is None or self._good is None:
+            return None
+        limit_s = self._ahead_s if self._live else RECORDING_STEP_S
+        step_s = float(pts * time_base) + self._wrapped_s - self._good[0]
+        if abs(step_s) > limit_s:
+            step_s = self._unwrap(step_s, float(time_base), limit_s)[0]
+            if abs(step_s) > limit_s:
+                return None
+        return self._good[0] + step_s + self._offset_s
 
     def begin(self, pts: int | None, time_base: Fraction | None) -> None:
         """Take the stamp of a packet before the first picture: the least of them is where a recording begins."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-PacketTap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream], None]"
+PacketTap: TypeAlias = "Callable[[av.Packet[VideoStream], VideoStream, float | None], None]"
 
 KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) is decoded from anywhere after this
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
@@ -152,9 +152,11 @@ class PacketDecoder:
             if self._unordered and packet.pts is not None:
                 heapq.heappush(self._stamps, packet.pts)
         if self._tap is not None:
+            pts = None if self._info.clockless else packet.pts
+            wall_s = self.clock.wall_of(pts, self._base, time.monotonic(), time.time())
             if self._info.clockless:
                 self._stamp_by_arrival(packet)
-            self._tap(packet, self.stream)
+            self._tap(packet, self.stream, wall_s)
         for frame in frames:
             yield from self._next(frame)
         if whole and not frames:

@@ -42,9 +42,9 @@ class VideoSource:
     """A video file, a URL or a webcam (`/dev/video0`), opened once. A camera that answers every request with one picture is
     asked again and again: its pictures are one stream.
 
-    `tap` is called with every demuxed packet of the video and its stream, after it was decoded: what it keeps can be
-    written elsewhere without encoding anew. Packets of live formats that have no stamps carry their arrival, in
-    milliseconds since the connection.
+    `tap` is called with every demuxed packet of the video, its stream, and when it was captured (Unix seconds, None where
+    nobody knows), after it was decoded: what it keeps can be written elsewhere without encoding anew. Packets of live
+    formats that have no stamps carry their arrival, in milliseconds since the connection.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from streampose.errors import TransientSourceError
 from streampose.sinks.remux import Remuxer
 from streampose.sources import decoder, video
+from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
@@ -258,7 +260,7 @@ def test_live_transport_stream_keeps_b_frames_and_begins_at_a_key_frame(tmp_path
     assert seen == list(range(20, 60))
 
 
-def test_who_takes_pictures_slowly_learns_when_they_were_taken_by_the_camera(
+def test_pictures_and_recorded_files_of_who_reads_slowly_have_the_time_of_capture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """12 pictures a second, taken three a second for a minute: each comes later than the one before."""
@@ -275,14 +277,24 @@ def test_who_takes_pictures_slowly_learns_when_they_were_taken_by_the_camera(
 
     shown: list[Picture] = []
     with tcp_server(send) as port:
-        source = VideoSource(f"tcp://127.0.0.1:{port}", QUICK)
+        remuxer = Remuxer(tmp_path / "{camera}.mkv", "gate", segment_s=5.0)
+        source = VideoSource(f"tcp://127.0.0.1:{port}", QUICK, tap=remuxer.write)
         source.open()
         for item in itertools.islice(source.frames(lambda: False), 240):
             assert isinstance(item, Picture)
             shown.append(item)
             clock.sleep(1 / 12 if len(shown) < 60 else 1 / 3)
         source.close()
+        remuxer.close()
     assert shown[-1].arrival_s - shown[-1].time_s > shown[0].arrival_s - shown[0].time_s + 40.0
     np.testing.assert_allclose([item.captured_s for item in shown], [1000.0 + item.time_s for item in shown], atol=0.1)
     np.testing.assert_allclose([item.wall_s for item in shown], [1000.0 + item.time_s for item in shown], atol=0.1)
     assert shown[-1].wall_uncertainty_s == pytest.approx(0.1, abs=0.01)
+    assert len(remuxer.outputs()) == 4
+    for path in remuxer.outputs():
+        with av.open(path) as container:
+            note = json.loads(container.metadata["COMMENT"])
+            code = read_code(next(container.decode(video=0)).to_ndarray(format="bgr24"))
+        assert code is not None
+        assert note["start_wall"] == pytest.approx(shown[code[0]].wall_s, abs=0.1)
+        assert "start_time" not in note, "nobody told it the camera's"

@@ -299,7 +299,8 @@ def test_the_tap_gets_packets_that_can_be_written_without_encoding(tmp_path: Pat
     output = av.open(str(copy), "w")
     streams: list[av.VideoStream] = []
 
-    def tap(packet: av.Packet, stream: av.VideoStream) -> None:
+    def tap(packet: av.Packet, stream: av.VideoStream, wall_s: float | None) -> None:
+        assert wall_s is None, "this recording says nothing of it"
         if not streams:
             streams.append(output.add_stream_from_template(stream))
         packet.stream = streams[0]
