@@ -104,6 +104,7 @@ class Producer:
         self._watch = self._options.make_watch() if self._options.make_watch is not None else None
         self._state: tuple[SourceState, str] | None = None
         self._kind = ""
+        self._said_s = 0.0  # of what time the state was said
         self._info: SourceInfo | None = None
         self._live = self._options.keep.live
         self._index = 0
@@ -257,7 +258,8 @@ class Producer:
         self._end_gap(here)
         if begins or picture.jump or (resized and self._segment >= 0):
             self._begin_segment(picture, begins)
-        self._say("live", "", at=here)
+        if not self._stalls() or here.time_s >= self._said_s:  # what comes late, as a silent read fails, is no life
+            self._say("live", "", at=here)
         self._hand_on(picture, here)
 
     def _note_burst(self, here: _Mark, begins: bool) -> None:
@@ -353,6 +355,7 @@ class Producer:
             return
         self._state, self._kind = (state, reason), kind
         now = at or self._now()
+        self._said_s = now.time_s
         level = logging.WARNING if state in ("stalled", "reconnecting") else logging.DEBUG
         log.log(level, "%s: %s%s", self.camera, state, f" ({reason})" if reason else "")
         self._out.put(CameraState(self.camera, state, reason, now.time_s, now.wall_s))

@@ -132,10 +132,24 @@ def test_a_stall_that_ends_in_a_loss_is_told_as_both() -> None:
 
 def test_a_silence_made_up_for_by_late_pictures_is_no_gap() -> None:
     """A network that held the pictures back has lost none: their own clock says so."""
-    said, _, _ = produce(lambda: ScriptedSource([3, 0.3, 10, 60.0]), until=lambda s: len(frames(s)) >= 13)
+    said, _, _ = produce(lambda: ScriptedSource([3, 0.3, 40, 60.0]), until=lambda s: len(frames(s)) >= 43)
     assert "stalled" in states(said)
     assert states(said)[states(said).index("stalled") + 1] == "live"
     assert gaps(said) == []
+
+
+def test_pictures_that_come_out_as_a_silent_connection_fails_are_no_sign_of_life() -> None:
+    """A parser holds the last one until the next begins, or until nothing more comes."""
+    held = picture(3)  # which came when it was taken
+    fails = TransientSourceError("did not answer in time", kind="timeout")
+    said, _, _ = produce(lambda: ScriptedSource([3, 0.3, held, fails]), until=lambda s: "reconnecting" in states(s))
+    assert states(said)[:4] == ["connecting", "live", "stalled", "reconnecting"]
+    assert len(frames(said)) == 4
+    times = [item.time_s for item in said if isinstance(item, CameraState)]
+    assert times == sorted(times)
+    stalled, cut = gaps(said)[:2]
+    assert (stalled.cause, cut.cause) == ("stalled", "disconnected")
+    assert stalled.start_s == frames(said)[-1].time_s
 
 
 def test_a_hole_in_the_pictures_own_time_is_a_gap() -> None:
