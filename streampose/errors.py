@@ -42,7 +42,9 @@ class ConfigError(UsageError):
     """The configuration is wrong; the message names the key path."""
 
 
-FailureKind: TypeAlias = Literal["refused", "auth", "not_found", "tls", "timeout", "ended", "codec", "usage", "other"]
+FailureKind: TypeAlias = Literal[
+    "refused", "auth", "not_found", "tls", "timeout", "unreachable", "ended", "codec", "usage", "other"
+]
 """Why a source cannot be read, for counters and for whoever decides on another try."""
 
 

@@ -44,6 +44,7 @@ _PHRASES: Mapping[FailureKind, str] = {
     "not_found": "has no such stream; check the path behind the host",
     "tls": "cannot be reached securely (TLS); check its certificate, or use the scheme without s",
     "timeout": "did not answer in time",
+    "unreachable": "cannot be reached: no route from this machine to its address; check that it is on, and the network",
     "ended": "ended the stream",
     "codec": "sends no video that can be decoded",
     "usage": "cannot be asked that way",
@@ -215,7 +216,9 @@ def failure_kind(error: BaseException, phase: Phase, elapsed_s: float, silence_s
         return "auth"
     if isinstance(error, (av.error.HTTPNotFoundError, FileNotFoundError)):
         return "not_found"
-    if isinstance(error, (TimeoutError, av.error.ExitError)) or code in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+    if code in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return "unreachable"
+    if isinstance(error, (TimeoutError, av.error.ExitError)):
         return "timeout"
     if isinstance(error, ConnectionRefusedError):
         return "refused"

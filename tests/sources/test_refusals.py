@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import av
@@ -115,6 +116,18 @@ def test_a_host_whose_name_is_not_known_is_said_to_be_that(scheme: str) -> None:
     assert str(error) == (
         f"{scheme}://***@no-such-host.invalid:99/stream cannot be reached: the name of its host is not known here; "
         "check it, or the DNS"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems say something else of this address")
+@pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "http", "tcp"])
+def test_an_address_without_a_route_is_said_to_be_that_and_no_wait_that_ran_out(scheme: str) -> None:
+    error = failure(f"{scheme}://u:{SECRET}@255.255.255.255:99/stream")  # all hosts of the network: no TCP goes there
+    assert isinstance(error, TransientSourceError)
+    assert error.kind == "unreachable"
+    assert str(error) == (
+        f"{scheme}://***@255.255.255.255:99/stream cannot be reached: no route from this machine to its address; check that "
+        "it is on, and the network"
     )
 
 
