@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 
 from streampose.errors import ConfigError
-from streampose.messages import Break, Control, End, Frame, Image, PoseResult
+from streampose.messages import Break, CameraState, Control, End, Frame, Image, PoseResult
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.paths import Names, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
 from streampose.sinks.video_file import MOST_SIDE, VideoFile, check_extension, describe
 
+_AWAY = ("reconnecting", "paused")  # what comes after them begins a file, so the one before is finished at once
 _LEAST_SIDE = 16  # pixels
 _LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hours at 90 kHz
 
@@ -64,6 +65,7 @@ class RecordSink:
         self._clock = clock
         self._wall = WallClock()
         self._fps: float | None = None
+        self._live = False
         self._path = Path()
         self._file: VideoFile | None = None
         self._source_size: tuple[int, int] | None = None
@@ -77,9 +79,9 @@ class RecordSink:
         if isinstance(message, PoseResult):
             self._add(message)
         elif isinstance(message, Break):
-            self._fps = message.info.nominal_fps
+            self._fps, self._live = message.info.nominal_fps, message.info.live
             self.close()
-        elif isinstance(message, End):
+        elif isinstance(message, End) or (isinstance(message, CameraState) and message.state in _AWAY):
             self.close()
 
     def close(self) -> None:
@@ -137,6 +139,7 @@ class RecordSink:
             crf=self._crf,
             preset=self._preset,
             threads=self._threads,
+            live=self._live,
         )
         self._outputs.append(str(path))
 

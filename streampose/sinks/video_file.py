@@ -29,7 +29,7 @@ TIME_BASE = Fraction(1, 90000)
 MOST_SIDE = 16384  # pixels, of H.264 and x264
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-LOOKAHEAD = 5  # frames, where a third of a second is not less
+LOOKAHEAD = 5  # frames of a recording, where a third of a second is not less; of a live camera 1
 _KEY_EVERY_S = 4.0  # a player can seek to multiples of this
 _FRAGMENT_US = 1_000_000  # a kill loses at most so much, and what the encoder holds
 
@@ -127,7 +127,8 @@ class VideoFile:
     """Encodes BGR pictures of one size into one file.
 
     Time zero of the file is `start_s` of camera time. `image` in `add` has the size given here; odd sizes are padded by
-    one column or row, since H.264 in 4:2:0 has even sizes only. Raises SinkError.
+    one column or row, since H.264 in 4:2:0 has even sizes only. Of a `live` camera, whose results may come more slowly than
+    its `fps`, the encoder keeps one picture only. Raises SinkError.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class VideoFile:
         crf: int = 23,
         preset: str = "superfast",
         threads: int = 1,
+        live: bool = False,
     ) -> None:
         self.path = path
         self.size = size
@@ -160,7 +162,7 @@ class VideoFile:
         # What only looks at the buffer takes its height down to a multiple of four (PyAV 18.1), so others are copied.
         self._frame_of = av.VideoFrame.from_ndarray if height % 4 else av.VideoFrame.from_numpy_buffer
         rate = Fraction(fps if fps and fps > 0 else 25).limit_denominator(1001)
-        options = _encoder_options(crf, preset, float(rate))
+        options = _encoder_options(crf, preset, 1 if live else min(LOOKAHEAD, max(1, round(rate / 3))))
         stream = self._file.container.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = TIME_BASE
@@ -212,7 +214,7 @@ class VideoFile:
             raise cannot_write(self.path, OSError(error.errno, str(error)), self.frames - file.whole) from error
 
 
-def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:
+def _encoder_options(crf: int, preset: str, lookahead: int) -> dict[str, str]:
     """x264 for a picture that mostly stands still, cheap first.
 
     No B-frames: nothing waits for a later frame, and a kill loses less. A lookahead of at most five frames, with
@@ -223,7 +225,7 @@ def _encoder_options(crf: int, preset: str, fps: float) -> dict[str, str]:
     check_preset(preset)
     params = "bframes=0:sync-lookahead=0"
     if preset != "ultrafast":
-        params += f":rc-lookahead={min(LOOKAHEAD, max(1, round(fps / 3)))}:mbtree=1"
+        params += f":rc-lookahead={lookahead}:mbtree=1"
     if preset == "superfast":
         params += ":subme=0:cabac=0:8x8dct=0"
     return {"crf": str(crf), "preset": preset, "forced-idr": "1", "x264-params": params}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from made_results import make_info, make_person, make_result
 
 from streampose.errors import ConfigError, SinkError
-from streampose.messages import Break, Counts, End
+from streampose.messages import Break, CameraState, Counts, End, SourceState
 from streampose.sinks.draw import DrawOptions, DrawSkeleton
 from streampose.sinks.record import RecordSink, fit
 from streampose.sinks.video_file import VideoFile, describe
@@ -220,6 +221,27 @@ for index in range(10**9):
         # 250 frames are 10 s; at most one fragment of a second and the encoder's lookahead are lost.
         assert len(times) > 250 - 25 - 12 - 3, ending
         assert np.abs(np.diff(times) - 1 / 25).max() < 1e-3
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("state", ["reconnecting", "paused"])
+def test_of_a_live_camera_with_slow_results_a_kill_costs_little_and_nothing_while_it_is_away(
+    ending: str, state: SourceState, tmp_path: Path, skeleton: DrawSkeleton
+) -> None:
+    """Two results a second of a camera that says 25: a second or so, the picture behind it, one in the encoder."""
+    path, killed = tmp_path / f"gate.{ending}", tmp_path / f"killed.{ending}"
+    sink = RecordSink(path, "gate", skeleton)
+    sink.write(Break("gate", 0, make_info(kind="stream", live=True)))
+    for index in range(20):
+        sink.write(make_result(index, index / 2))
+    shutil.copyfile(path, killed)
+    assert len(times_of(killed)) >= 20 - 5
+    sink.write(CameraState("gate", state, "gone", 10.0))
+    assert len(times_of(path)) == 20
+    sink.write(Break("gate", 1, make_info(kind="stream", live=True)))
+    sink.write(make_result(20, 12.0, segment=1))
+    sink.close()
+    assert sink.outputs() == (str(path), str(tmp_path / f"gate-2.{ending}"))
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
