@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ from streampose.sources.base import Source
 
 if TYPE_CHECKING:
     from streampose.pipeline.run import Tap
-
-log = logging.getLogger(__name__)
 
 
 class MainStream:
@@ -47,13 +44,12 @@ class MainStream:
         group.start(f"produce:{self.name}", self.producer.run)
 
     def _drain(self) -> None:
-        """The body of thread `drain:gate.main`: lets the pictures go and says in what state the stream is."""
+        """The body of thread `drain:gate.main`: lets the pictures go and keeps in what state the stream is."""
         while True:
             item = self._frames.get()
             if isinstance(item, Frame):
                 self._ledger.settle(item)
             elif isinstance(item, CameraState):
-                log.info("%s: %s %s", self.name, item.state, item.reason)
                 if item.state != "ended":
                     self.state = item.state
             elif isinstance(item, End):
