@@ -39,12 +39,15 @@ class _Stretch:
     gaps: dict[GapCause, Gap] = field(default_factory=dict)
 
     def gather(self, gap: Gap) -> None:
-        """Take over a gap that begins no sooner than all that is here ends."""
+        """Take over a gap that begins no sooner than all that is here ends. Why frames were dropped is one of a few words,
+        and all are kept; damage is never the same twice, and the first place stands for all."""
         before = self.gaps.get(gap.cause, gap)
         if before is not gap:
             frames = (before.frames or 0) + (gap.frames or 0)
-            details = ", ".join(sorted({*before.detail.split(", "), *gap.detail.split(", ")}))
-            gap = replace(before, end_s=gap.end_s, wall_end_s=gap.wall_end_s, frames=frames, detail=details)
+            detail = before.detail
+            if gap.cause == "dropped":
+                detail = ", ".join(sorted({*detail.split(", "), *gap.detail.split(", ")}))
+            gap = replace(before, end_s=gap.end_s, wall_end_s=gap.wall_end_s, frames=frames, detail=detail)
         self.gaps[gap.cause] = gap
         self.last_s, self.wall_last_s = gap.end_s, gap.wall_end_s
 

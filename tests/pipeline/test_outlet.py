@@ -117,16 +117,17 @@ def test_a_sink_that_hangs_for_long_takes_no_memory_though_its_camera_drops_fram
     for index in range(1000):
         time_s = float(index)
         assert tell(outlet, result(index, time_s)) == []
+        why = {"dropped": ("newest wins", "older than max_age")[index % 2], "corrupt": f"packet {index} is damaged"}
         for cause, from_s in (("dropped", time_s + 0.5), ("corrupt", time_s + 0.75)):
-            tell(outlet, Gap("gate", cause, from_s, from_s + 0.25, 2, 1e9 + from_s, 1e9 + from_s + 0.25, cause))  # type: ignore[arg-type]
+            tell(outlet, Gap("gate", cause, from_s, from_s + 0.25, 2, 1e9 + from_s, 1e9 + from_s + 0.25, why[cause]))  # type: ignore[arg-type]
     before = channel.stats().waiting
     assert before <= 2 + 2 * 2, "what it was given before it hung"
     channel.get_batch(before)
     (missed,) = tell(outlet, result(1000, 1000.0))
     assert channel.get_batch(9)[:-1] == [
         missed.gap,
-        Gap("gate", "dropped", 2.5, 999.75, 2 * 998, 1e9 + 2.5, 1e9 + 999.75, "dropped"),
-        Gap("gate", "corrupt", 2.75, 1000.0, 2 * 998, 1e9 + 2.75, 1e9 + 1000, "corrupt"),
+        Gap("gate", "dropped", 2.5, 999.75, 2 * 998, 1e9 + 2.5, 1e9 + 999.75, "newest wins, older than max_age"),
+        Gap("gate", "corrupt", 2.75, 1000.0, 2 * 998, 1e9 + 2.75, 1e9 + 1000, "packet 2 is damaged"),
     ]
     assert (missed.gap.start_s, missed.gap.end_s, missed.gap.frames) == (2, 1000, 998)
 
