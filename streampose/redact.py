@@ -20,13 +20,15 @@ MIN_SECRET = 6  # shorter words would be found all over ordinary text; inside UR
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.\-]*://"
 _KNOWN = r"(?:rtsps?|rtspu|rtmpt?s?|https?|srt|udp|tcp|tls|rtp|mmsh?|ftp|file|mqtts?|wss?|amqps?|redis)://"
 _URL = re.compile(rf"({_SCHEME})((?:(?!{_KNOWN})\S)*)", re.IGNORECASE)
-_NAME = (
-    r"(?:[\w.\-]*(?:token|secret|passw|passphrase|pwd|psk|auth|signature|(?:api|access|stream)[_\-]?key|credential|session|jwt)"
-    r"[\w.\-]*|key|sig|pass|pas|pw|user|usr|username|login\w*)"
+_SECRET = (
+    r"[\w.\-]*(?:token|secret|passw|passphrase|pwd|psk|signature|(?:api|access|stream|auth|session)[_\-]?key|credential|jwt)"
+    r"[\w.\-]*|key|sig|pass|pas|pw"
 )
+_NAME = rf"(?:{_SECRET}|[\w.\-]*(?:auth|session)[\w.\-]*|user|usr|username|login\w*)"
 # An SRT stream id may hold user and password, in whatever form its server wants.
 _PARAMETER = re.compile(rf"(?<=[?&;/#_])(?:(streamid)=([^&]+)|({_NAME})=([^&;#]+))", re.IGNORECASE)
-_NO_SECRET = re.compile(r"user|usr|username|login\w*", re.IGNORECASE)
+_SURELY_SECRET = re.compile(_SECRET, re.IGNORECASE)  # `auth=digest` and `session=primary` are common words
+_IN_STREAM_ID = re.compile(rf"(?:^|[:,;?&])(?:s|{_SECRET})=([^,&]+)", re.IGNORECASE)
 _HEADER = re.compile(r"(\b(?:proxy-)?(?:authorization|cookie)['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
 _ASSIGNED = re.compile(r"\b((?:password|passwd|pwd)=)([^\s&;,]+)", re.IGNORECASE)
 
@@ -133,8 +135,8 @@ def _host_likeness(text: str) -> int:
 
 
 def remember(url: str) -> None:
-    """Take the user and password of `url`, and what telling parameters say, for secrets, in every spelling that libav or a
-    server may quote.
+    """Take the user and password of `url`, and what parameters say that are secrets by their name, for secrets, in every
+    spelling that libav or a server may quote.
 
     Which @ ends them cannot always be told (`admin:554/cam@hd` may be a host, its port and path, or a user and a password
     of a camera `hd`): so what stands between the first colon and any @ is taken for a password.
@@ -145,9 +147,16 @@ def remember(url: str) -> None:
         if ":" in rest[:end] or rest[:end] == userinfo:
             _remember_user(rest[:end])
     for found in _PARAMETER.finditer(rest if scheme else ""):
-        if not _NO_SECRET.fullmatch(found[1] or found[3]):
-            value = found[2] or found[4]
-            _remember({value, unquote(value)})
+        if found[1]:
+            _remember(_secrets_of(found[2]) | _secrets_of(unquote(found[2])))
+        elif _SURELY_SECRET.fullmatch(found[3]):
+            _remember({found[4], unquote(found[4])})
+
+
+def _secrets_of(stream_id: str) -> set[str]:
+    """The passwords in `#!::r=yard,u=me,s=password` (SRT's access control) or `read:yard:me:password` (MediaMTX)."""
+    fields = [] if stream_id.startswith("#!") else stream_id.split(":")
+    return {*_IN_STREAM_ID.findall(stream_id), *fields[3:4]}
 
 
 def _remember_user(userinfo: str) -> None:

@@ -117,16 +117,42 @@ def test_a_remembered_password_is_gone_from_any_text(password: str, host: str) -
     module._secrets.clear()
 
 
-def test_what_telling_parameters_say_is_gone_from_any_text() -> None:
+def test_what_parameters_say_that_are_secrets_by_their_name_is_gone_from_any_text() -> None:
     url = "srt://10.0.0.2:9000?streamid=read:yard:u:s3cr3t&passphrase=Sup3r%20Secret&username=operator"
     remember(url)
     said = redact(f"srt: wrong key 'Sup3r Secret' or Sup3r%20Secret of read:yard:u:s3cr3t; see the operator; {url}")
     assert said == (
-        "srt: wrong key '***' or *** of ***; see the operator; "
+        "srt: wrong key '***' or *** of read:yard:u:***; see the operator; "
         "srt://10.0.0.2:9000?streamid=***&passphrase=***&username=***"
     )
     public = validate({"cameras": {"yard": {"url": url}}}).public()
     assert "cret" not in json.dumps(public)
+
+
+@pytest.mark.parametrize(
+    "stream_id",
+    [
+        "#!::r=entrance,m=request,u=operator,s=s3cr:et?1", "%23!::r=entrance,m=request,u=operator,s=s3cr:et%3F1",
+        "read:entrance:operator:s3cr3t", "read:entrance:operator:s3cr3t:fast=enabled", "entrance",
+        "#!::r=live/entrance?secret=s3cr3t,m=request", "read:entrance:token=s3cr3t",
+    ],
+)  # fmt: skip
+def test_of_a_stream_id_only_passwords_are_gone_from_any_text(stream_id: str) -> None:
+    url = f"srt://10.0.0.5:8890?streamid={stream_id}&latency=200000"
+    remember(url)
+    said = f"entrance: live, request of operator enabled; out/entrance.jsonl; {unquote(stream_id)}"
+    hidden = said.replace("s3cr:et?1", "***").replace("s3cr3t", "***")
+    assert redact(f"{said}; {url}") == f"{hidden}; srt://10.0.0.5:8890?streamid=***&latency=200000"
+
+
+def test_common_words_that_parameters_say_stay_in_other_text() -> None:
+    url = "rtsp://cam/live?auth=digest&session=primary&userauth=enabled&auth_key=s3cr3t"
+    remember(url)
+    said = redact(f"gate: digest login, primary stream enabled, s3cr3t; {url}")
+    assert said == (
+        "gate: digest login, primary stream enabled, ***; "
+        "rtsp://cam/live?auth=***&session=***&userauth=***&auth_key=***"
+    )
 
 
 @pytest.mark.parametrize("password", ["00000?@secret", "554/ab@cam.local/x", "1@2@3@4@5", "p@ss/word"])
