@@ -231,7 +231,7 @@ class VideoSource:
                     return
                 asked_s, before = time.monotonic(), decoder.packets
                 container = self._ask_again(asked_s)
-                packets = limits.packets_of(container, _video_of(container, self.name))
+                packets = limits.packets_of(container, _video_of(container, self.name, info.codec))
                 continue
             yield from decoder.finish()
             if info.live:
@@ -282,10 +282,13 @@ class VideoSource:
         )
 
 
-def _video_of(container: InputContainer, name: str) -> VideoStream:
+def _video_of(container: InputContainer, name: str, codec: str | None) -> VideoStream:
+    """The video of the container, which is for a decoder of `codec`. Raises TransientSourceError where it is none."""
     stream = probe.video_stream(container)
-    if stream is None:
+    if stream is None or stream.codec_context is None:
         raise TransientSourceError(f"{name} sends no picture that can be decoded", kind="codec")
+    if stream.codec_context.codec.canonical_name != codec:  # say PNG of a camera that is offline
+        raise TransientSourceError(f"{name} no longer sends {codec}; opened anew", kind="ended")
     return stream
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -208,24 +209,67 @@ def test_an_mp4_in_fragments_is_a_recording_where_it_has_a_length_and_a_camera_w
         assert numbers(items) == list(range(60))
 
 
-def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(server: str, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def snapshot_camera(endings: list[str], asked: list[float]) -> Iterator[str]:
+    """What a camera shows now, numbered and coded as `endings` say, and then it is out of order; gives its address.
+    `asked` gets the (monotonic) times of the requests."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        number = len(asked)
+        asked.append(time.monotonic())
+        if number < len(endings):
+            data = cv2.imencode(endings[number], picture(number))[1].tobytes()
+            head = f"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data)
+        else:
+            connection.sendall(b"HTTP/1.0 503 Out of order\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+
+    with tcp_server(talk, patience_s=5.0) as port:
+        yield f"http://127.0.0.1:{port}/snapshot.cgi?ch=1"
+
+
+def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(tmp_path: Path) -> None:
     """One run, until a request fails; its recorded stream is one file."""
-    remuxer = Remuxer(tmp_path / "gate.mkv", "gate")
-    source = VideoSource(f"http://{server}/snapshot.cgi?ch=1", QUICK, tap=remuxer.write)
-    info = source.open()
+    asked: list[float] = []
     items: list[Picture | Corrupt] = []
-    with pytest.raises(TransientSourceError, match="cannot be read"):
-        drain(source, items)
-    source.close()
-    remuxer.close()
+    remuxer = Remuxer(tmp_path / "gate.mkv", "gate")
+    with snapshot_camera([".jpg"] * 4, asked) as url:
+        source = VideoSource(url, QUICK, tap=remuxer.write)
+        info = source.open()
+        with pytest.raises(TransientSourceError, match="cannot be read"):
+            drain(source, items)
+        source.close()
+        remuxer.close()
     assert (info.live, info.duration_s, info.frame_count) == (True, None, None)
     assert (info.clockless, info.nominal_fps) == (True, None), "libav's 25 fps nobody has announced"
     assert numbers(items) == list(range(4))
-    steps = np.diff([item.time_s for item in items if isinstance(item, Picture)])
-    assert steps.min() > 0.8 * SNAPSHOT_STEP_S, "when they came"
+    shown = [item for item in items if isinstance(item, Picture)]
+    assert [item.time_s - shown[0].time_s for item in shown] == pytest.approx(
+        [item.arrival_s - shown[0].arrival_s for item in shown]
+    ), "when they came"
+    assert len(asked) == 5
+    assert min(at_s - asked[0] - number * SNAPSHOT_STEP_S for number, at_s in enumerate(asked)) >= 0.0
     assert remuxer.outputs() == (str(tmp_path / "gate.mkv"),)
     with av.open(str(tmp_path / "gate.mkv")) as container:
         assert len(list(container.decode(video=0))) == 4
+
+
+def test_a_camera_of_single_pictures_that_codes_them_another_way_is_opened_anew() -> None:
+    """Some say that they are offline by a PNG."""
+    with snapshot_camera([".jpg", ".jpg", ".png", ".png", ".png"], []) as url:
+        for codec, seen, why in (
+            ("mjpeg", [0, 1], "no longer sends mjpeg; opened anew"),
+            ("png", [3, 4], "cannot be read"),
+        ):
+            source = VideoSource(url, QUICK)
+            assert source.open().codec == codec
+            items: list[Picture | Corrupt] = []
+            with pytest.raises(TransientSourceError, match=why):
+                drain(source, items)
+            source.close()
+            assert numbers(items) == seen
 
 
 def test_an_address_of_one_picture_that_stays_the_same_is_asked_until_it_is_stopped(

@@ -35,7 +35,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         actions: dict[str, Callable[[], None]] = {
             "/mjpeg": self.mjpeg, "/mjpeg-stall": self.mjpeg_stall,
-            "/play": self.playlist, "/fragments": self.fragments, "/snapshot.cgi": self.snapshot,
+            "/play": self.playlist, "/fragments": self.fragments,
             "/mjpeg-slow": functools.partial(self.mjpeg, 10, 0.15),
             "/denied": functools.partial(self.send_error, 401), "/broken": functools.partial(self.send_error, 503),
             "/forbidden": functools.partial(self.send_error, 403), "/whole.mp4": self.whole,
@@ -85,19 +85,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(head.encode() + data + b"\r\n")
             self.wfile.flush()
             time.sleep(step_s)
-
-    def snapshot(self, most: int = 4) -> None:
-        """What a camera shows now; after a few requests it is out of order."""
-        number = self.server.asked = getattr(self.server, "asked", -1) + 1  # type: ignore[attr-defined]
-        if number >= most:
-            return self.send_error(503)
-        data = cv2.imencode(".jpg", picture(number))[1].tobytes()
-        self.send_response(200)
-        self.send_header("Content-Type", "image/jpeg")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-        return None
 
     def fragments(self) -> None:
         """`frag.mp4` by and by, as a recorder sends what it sees: no length, and no end but that of the connection."""
