@@ -18,7 +18,7 @@ import numpy as np
 
 from streampose.errors import TransientSourceError
 from streampose.messages import Image, SourceInfo
-from streampose.sources import probe
+from streampose.sources import playlist, probe
 from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.clock import SourceClock
 from streampose.sources.libav import VideoOptions, detail_of
@@ -65,6 +65,7 @@ class PacketDecoder:
         self.stream = stream
         self._container = container
         self._info = info
+        self._options = options
         self._tap = tap
         self._base = probe.exact(stream.time_base)
         self._ratio = probe.pixel_ratio(stream)
@@ -222,8 +223,6 @@ class PacketDecoder:
         length_s = promised_s = probe.duration_s(self._container, self.stream)
         if length_s is None or promised_s is None:
             return None
-        if self._info.segmented and length_s.is_integer():
-            return None  # before its version 3 a playlist rounds the lengths of its segments to seconds
         if self._base is not None and self.stream.start_time is not None:
             promised_s += float(self.stream.start_time * self._base)
         if len(self._container.streams) > 1 and self.stream.duration is None and "DURATION" not in self.stream.metadata:
@@ -232,6 +231,12 @@ class PacketDecoder:
         if self._info.segmented:  # within a playlist stamps may begin anew
             missing_s = min(missing_s, length_s - self.clock.next_s)
         if missing_s <= CUT_SHORT_S:
+            return None
+        if (
+            self._info.segmented
+            and length_s.is_integer()
+            and playlist.may_be_rounded(self._container.name, self._options)
+        ):
             return None
         text = f"{self._info.url} is cut: it ends at {promised_s - missing_s:.2f} s of {promised_s:.2f} s"
         return Corrupt(text, self.clock.next_s, self.missing_frames() or 1, self.clock.next_s + missing_s)

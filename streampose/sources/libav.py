@@ -104,14 +104,18 @@ def scheme_of(url: str) -> str:
     return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
-def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> InputContainer:
-    """Open `url`, to be read by `limits.packets_of`, within `options.open_timeout_s`. Raises what `av.open` raises."""
+def open_container(
+    url: str, options: VideoOptions, *, webcam: bool = False, plain_bytes: bool = False
+) -> InputContainer:
+    """Open `url`, to be read by `limits.packets_of`, within `options.open_timeout_s`; with `plain_bytes` its packets are
+    what it holds, whatever that is. Raises what `av.open` raises."""
+    format_name = WEBCAM_DEVICE if webcam else "data" if plain_bytes else None
     if scheme_of(url) not in NETWORK_SCHEMES and not webcam:
-        return _open(url, options, None, None)
+        return _open(url, options, None, format_name)
     # RTSP says beforehand what it sends, and can be read on after it was interrupted; others must be analysed to the end.
     analysis_s = options.read_timeout_s if scheme_of(url) in ("rtsp", "rtsps") else math.inf
     opening, reading = OpenLimit(options.open_timeout_s, analysis_s), ReadLimit(options.read_timeout_s)
-    container = _open(url, options, (opening, reading), WEBCAM_DEVICE if webcam else None)
+    container = _open(url, options, (opening, reading), format_name)
     if SEGMENTED & set(container.format.name.split(",")):
         reading.silence_s = max(reading.silence_s, SEGMENT_S)
     elif opening.over or time.monotonic() - opening.analysed_since_s >= options.read_timeout_s:
@@ -122,12 +126,12 @@ def open_container(url: str, options: VideoOptions, *, webcam: bool = False) -> 
 
 
 def _open(
-    url: str, options: VideoOptions, timeout: tuple[OpenLimit, ReadLimit] | None, device: str | None
+    url: str, options: VideoOptions, timeout: tuple[OpenLimit, ReadLimit] | None, format_name: str | None
 ) -> InputContainer:
     import av
 
     arguments: dict[str, Any] = {
-        "format": device,
+        "format": format_name,
         "options": {**libav_options(url, options), **options.libav},
         "timeout": timeout,
     }

@@ -145,23 +145,38 @@ def test_hls_is_joined(server: str, tmp_path: Path) -> None:
     ("version", "lengths", "there", "until_s"),
     [
         (3, (4.0, 4.0), 2, None), (3, (4.04, 4.04), 2, None), (2, (5, 5), 2, None),
-        (3, (4.04, 4.04), 1, 8.08),
+        (3, (4.04, 4.04), 1, 8.08), (3, (4.0, 4.0), 1, 8.0), (2, (4, 4), 1, None),
     ],
 )  # fmt: skip
 def test_a_recording_in_segments_is_cut_only_where_one_is_missing(
     server: str, tmp_path: Path, version: int, lengths: tuple[float, ...], there: int, until_s: float | None
 ) -> None:
-    """After a discontinuity stamps begin anew, and before version 3 lengths are whole seconds (RFC 8216, 4.3.2)."""
+    """After a discontinuity stamps begin anew, and before version 3 lengths are whole seconds (RFC 8216, 4.3.2), so that
+    a missing end is not told."""
     lines = ["#EXTM3U", f"#EXT-X-VERSION:{version}", "#EXT-X-TARGETDURATION:5"]
     for number, length in enumerate(lengths):
         if number < there:
             write_video(tmp_path / f"{number}.ts", frames=48)
         lines += ["#EXT-X-DISCONTINUITY"] * bool(number) + [f"#EXTINF:{length},", f"{number}.ts"]
     (tmp_path / "vod.m3u8").write_text("\n".join([*lines, "#EXT-X-ENDLIST", ""]))
-    for url in (f"http://{server}/vod.m3u8", str(tmp_path / "vod.m3u8")):
+    (tmp_path / "all.m3u8").write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=90000\n\n#\nvod.m3u8\n")
+    for url in (f"http://{server}/vod.m3u8", f"http://{server}/all.m3u8", str(tmp_path / "vod.m3u8")):
         items = watch(url)
         assert [item.until_s for item in items if isinstance(item, Corrupt)] == ([] if until_s is None else [until_s])
         assert len(numbers(items)) == 48 * there
+
+
+def test_a_missing_end_is_told_where_the_playlist_cannot_be_read_again(tmp_path: Path) -> None:
+    write_video(tmp_path / "0.ts", frames=48)
+    path = tmp_path / "vod.m3u8"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n0.ts\n#EXTINF:4,\n1.ts\n#EXT-X-ENDLIST\n")
+    source = VideoSource(str(path))
+    source.open()
+    path.unlink()
+    items: list[Picture | Corrupt] = []
+    drain(source, items)
+    source.close()
+    assert [item.until_s for item in items if isinstance(item, Corrupt)] == [8.0]
 
 
 @pytest.mark.parametrize(("name", "live"), [("live.m3u8", False), ("play?id=3", False), ("play", True)])
