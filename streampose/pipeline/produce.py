@@ -296,13 +296,15 @@ class Producer:
         return 0.0
 
     def _goes_on_at(self, monotonic_s: float) -> float:
-        """`_time_at` of the first picture of a run, which no gap that was told reaches into."""
-        return max(self._time_at(monotonic_s), self._unseen.start.time_s if self._unseen is not None else 0.0)
+        """`_time_at` of the first picture of a run, which no gap that was told reaches into, and which comes after what was
+        said: a stall is of the time of its run, and what the clock catches up for ends there."""
+        told_s = self._unseen.start.time_s if self._unseen is not None else 0.0
+        return max(self._time_at(monotonic_s), self._said_s, told_s)
 
     def _now(self) -> _Mark:
         now_s = time.monotonic()
         if self._live:
-            return _Mark(self._time_at(now_s), now_s, time.time())
+            return _Mark(max(self._time_at(now_s), self._said_s), now_s, time.time())
         begins_s = self._offset_s or 0.0
         if self._last is not None and self._last.time_s >= begins_s:
             return self._last

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from streampose.errors import PermanentSourceError, TransientSourceError
 from streampose.hours import Hours
-from streampose.messages import Break, CameraState, Frame, Image
+from streampose.messages import Break, CameraState, End, Frame, Gap, Image
 from streampose.pipeline.keeper import KeepOptions
 from streampose.sources.base import Corrupt
 from streampose.sources.open import open_source
@@ -81,6 +81,15 @@ def test_what_a_connection_brings_at_once_does_not_add_up_over_reconnects() -> N
     ahead_s = (last.time_s - first.time_s) - (last.arrival_s - first.arrival_s)
     assert ahead_s < 1.5 * (burst - 1) * STEP_S, "by what one connection brings, however many there were"
     assert len([gap for gap in gaps(said) if gap.cause == "disconnected"]) == connections - 1
+
+
+def test_time_does_not_go_back_where_a_stall_ends_in_a_loss_after_pictures_that_came_at_once() -> None:
+    keep = replace(FAST, stall_s=0.25, give_up_s=0.7)
+    said, _, _ = produce(lambda: ScriptedSource([41, 60.0]), keep, until=lambda s: len(frames(s)) >= 42)
+    assert states(said)[:5] == ["connecting", "live", "stalled", "reconnecting", "live"]
+    times = [item.end_s if isinstance(item, Gap) else item.time_s for item in said if not isinstance(item, Break | End)]
+    assert times == sorted(times)
+    assert all(one.end_s == next_one.start_s for one, next_one in itertools.pairwise(gaps(said)))
 
 
 def test_a_camera_absent_at_the_start_is_awaited_and_the_wait_is_a_gap() -> None:
