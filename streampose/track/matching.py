@@ -27,6 +27,7 @@ RECALL_GATE = 3.0  # standard deviations between where a person is expected and 
 AHEAD_S = 2.0  # a walk can be foreseen for so long
 STAY_STD = 0.2  # body heights: a person who stopped is found about there
 STAY_SPEED = 0.1  # body heights per second: and strolls away
+REACH, REACH_SPEED = 0.1, 1.5  # body heights (per second): who is in sight comes no further between two frames
 RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much higher or lower
 
 
@@ -75,15 +76,20 @@ def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any]
     """How well each detection (M, 4) fits where each track may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
-    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates.
+    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates, which for
+    somebody seen in the last frame are no wider than a run.
     """
     centres, heights = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
     since_s = time_s - np.array([track.seen_s for track in tracks])
     var = bodies.cov[:, 0, 0] + (2 * CENTRE_NOISE * bodies.sizes) ** 2
-    ahead2 = ((centres - bodies.mean[:, None, 0]) ** 2).sum(axis=2) / var[:, None]
-    ahead2[since_s > AHEAD_S] = np.inf
     stay_var = ((STAY_STD + STAY_SPEED * since_s) * bodies.sizes) ** 2
-    d2 = np.minimum(ahead2, ((centres - bodies.seen_at[:, None]) ** 2).sum(axis=2) / stay_var[:, None])
+    ahead2 = ((centres - bodies.mean[:, None, 0]) ** 2).sum(axis=2)
+    ahead2[since_s > AHEAD_S] = np.inf
+    stay2 = ((centres - bodies.seen_at[:, None]) ** 2).sum(axis=2)
+    in_sight = np.array([not track.unseen for track in tracks])
+    reach = np.where(in_sight, (REACH + REACH_SPEED * since_s) * bodies.sizes, np.inf)
+    far = np.minimum(ahead2, stay2) > reach[:, None] ** 2
+    d2 = np.where(far, np.inf, np.minimum(ahead2 / var[:, None], stay2 / stay_var[:, None]))
     ratio = np.log(heights / bodies.sides[:, 1:]) / np.log(RECALL_SIDE_RATIO)
     near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
     return np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)

@@ -200,3 +200,16 @@ def test_a_newcomer_who_is_gone_is_not_the_next_one_elsewhere() -> None:
     people = step(tracker, 0.04, [box(500, 300)], look=seeing([box(500, 300)]))
     assert first.id not in {person.id for person in people if person.state != "coasting"}
     assert 2 in {person.id for person in people}
+
+
+@pytest.mark.parametrize("fps", [25, 10])
+@pytest.mark.parametrize("beside", [0.3, 0.4, 0.6])
+def test_who_is_found_beside_somebody_missed_does_not_take_the_id(fps: int, beside: float) -> None:
+    tracker, known, other = make(), box(400, 360), box(400 + beside * 200, 360)
+    for frame in range(2 * fps):
+        (first,) = step(tracker, frame / fps, [known])
+    people = step(tracker, 2.0, [other], look=seeing([known, other]))
+    assert first.id not in {person.id for person in people if person.box[0] > known[0] + 20}
+    for frame in range(1, 4):
+        people = step(tracker, 2.0 + frame / fps, [known, other], look=seeing([known, other]))
+    assert first.id in {person.id for person in people if abs(person.box[0] - known[0]) < 20}
