@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from streampose.errors import SinkError
 from streampose.messages import Break, Control, Counts, End, Gap, PoseResult, SourceInfo
 from streampose.sinks.ledger import Ledger
 from streampose.sinks.paths import Names, cannot_write, create, fill
-from streampose.sinks.records import SCHEMA, control_record, frame_record, rfc3339
+from streampose.sinks.records import SCHEMA, Word, control_record, frame_record, rfc3339
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
 
-_WORDS_KEPT = 32  # on the state of a source that does not come, half of them the first ones and half the newest
+_KEPT = 32  # words of a kind before the first frame, half of them the first ones and half the newest
 _encode_any_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -58,6 +59,18 @@ class _Lines:
             return  # a device or pipe has no length to go back to
 
 
+def _kind(word: Word) -> tuple[type[Word], str]:
+    return type(word), word.cause if isinstance(word, Gap) else ""
+
+
+def _both(first: Gap, second: Gap) -> Gap:
+    """One gap of their cause, from the start of the earlier one to the end of the later one."""
+    start, end = min(first, second, key=lambda gap: gap.start_s), max(first, second, key=lambda gap: gap.end_s)
+    known = [gap.frames for gap in (first, second) if gap.frames is not None]
+    frames = sum(known) if known else None
+    return replace(start, end_s=end.end_s, wall_end_s=end.wall_end_s, frames=frames)
+
+
 class JsonlSink:
     """Writes the record of one camera.
 
@@ -95,7 +108,7 @@ class JsonlSink:
         self._part = 0
         self._info: SourceInfo | None = None
         self._ledger = Ledger()
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[Word] = []
         self._in_file = 0
         self._run = ""
         self._ended = False
@@ -117,9 +130,10 @@ class JsonlSink:
         else:
             if isinstance(message, Break):
                 self._info = message.info
-            elif isinstance(message, Gap):
-                self._ledger.add_gap(message)
-            self._put(control_record(message))
+            if self._lines is None:
+                self._wait(message)
+            else:
+                self._write_word(self._lines, message)
 
     def close(self) -> None:
         """Write the footer where none was (the run was cut short, so the frames cannot be reconciled) and close."""
@@ -134,30 +148,31 @@ class JsonlSink:
             wall_s = self._wall.of(result.frame, self._clock())
             if self._roller.due(wall_s):
                 self._roll(fill(self._template, self.camera, self._roller.begin(wall_s)))
-        self._put(frame_record(result))
+        lines = self._lines or self._open(self._first_path(seen=True))
+        lines.write(frame_record(result))
         self._ledger.add_frame(result.frame)
         self._in_file += 1
 
-    def _put(self, record: dict[str, Any]) -> None:
-        if self._lines is None:
-            if record["type"] != "frame":
-                self._wait(record)
-                return
-            self._open(self._first_path(seen=True))
-        assert self._lines is not None
-        self._lines.write(record)
+    def _write_word(self, lines: _Lines, word: Word) -> None:
+        if isinstance(word, Gap):
+            self._ledger.add_gap(word)
+        lines.write(control_record(word))
 
-    def _wait(self, record: dict[str, Any]) -> None:
-        """Keep what is said before the first frame, of a long wait not all: until then nobody knows the picture's size (or,
-        rolled, the file's name), nor whether the record may take the place of an earlier one."""
-        self._waiting.append(record)
-        words = [place for place, kept in enumerate(self._waiting) if kept["type"] == "camera"]
-        if len(words) > _WORDS_KEPT:
-            del self._waiting[words[_WORDS_KEPT // 2]]
+    def _wait(self, word: Word) -> None:
+        """Keep what is said before the first frame: until then nobody knows the picture's size (or, rolled, the file's
+        name), nor whether the record may take the place of an earlier one. Of a long wait the middle is not kept, but for
+        its gaps: of each cause they become one."""
+        self._waiting.append(word)
+        alike = [place for place, kept in enumerate(self._waiting) if _kind(kept) == _kind(word)]
+        if len(alike) > _KEPT:
+            before = alike[_KEPT // 2 - 1]
+            first, second = self._waiting[before], self._waiting.pop(alike[_KEPT // 2])
+            if isinstance(first, Gap) and isinstance(second, Gap):
+                self._waiting[before] = _both(first, second)
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path) -> _Lines:
         self._path = path
-        self._lines = _Lines(path)
+        lines = self._lines = _Lines(path)
         self._outputs.append(str(path))
         self._part += 1
         self._in_file = 0
@@ -172,10 +187,11 @@ class JsonlSink:
         header["height"] = None if info is None else info.height
         header["nominal_fps"] = None if info is None else info.nominal_fps
         header["live"] = None if info is None else info.live
-        self._lines.write(header)
+        lines.write(header)
         waiting, self._waiting = self._waiting, []
-        for record in waiting:
-            self._lines.write(record)
+        for word in waiting:
+            self._write_word(lines, word)
+        return lines
 
     def _roll(self, path: Path) -> None:
         if self._lines is not None:
@@ -187,10 +203,8 @@ class JsonlSink:
 
     def _finish(self, counts: Counts | None, error: str | None) -> None:
         try:
-            if self._lines is None:
-                self._open(self._first_path(seen=False))
-            assert self._lines is not None
-            self._lines.write(self._footer(counts, error))
+            lines = self._lines or self._open(self._first_path(seen=False))
+            lines.write(self._footer(counts, error))
         finally:
             self._stop()
 

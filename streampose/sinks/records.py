@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from streampose.messages import Break, CameraState, Degrade, Gap, Missed, Person, PoseResult, SourceInfo
 
 SCHEMA = 1
+Word: TypeAlias = Gap | Missed | CameraState | Break | Degrade  # a control message that is a line of its own
 
 
 def rfc3339(wall_s: float | None) -> str | None:
@@ -94,7 +95,7 @@ def _span(gap: Gap) -> dict[str, Any]:
     }
 
 
-def control_record(message: Gap | Missed | CameraState | Break | Degrade) -> dict[str, Any]:
+def control_record(message: Word) -> dict[str, Any]:
     """A control message as plain data."""
     if isinstance(message, Gap):
         return {"type": "gap", "cause": message.cause, "detail": message.detail, **_span(message)}

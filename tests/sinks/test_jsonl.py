@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from made_results import make_info, make_person, make_result
 
 from streampose.errors import SinkError
+from streampose.export.verify import verify_folder
 from streampose.messages import Break, CameraState, Counts, Degrade, End, Gap, Missed
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.records import rfc3339
@@ -159,6 +160,38 @@ def test_a_camera_that_never_answered_has_a_record(tmp_path: Path, validator: js
     assert [line["reason"] for line in lines[1:-1]] == [f"refused {n}" for n in (*range(16), *range(84, 100))]
     assert lines[-1]["error"] == "a: connection refused"
     assert lines[-1]["coverage"] == 0
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_gaps_of_a_camera_that_shows_nothing_for_long_become_one_of_each_cause(
+    tmp_path: Path, validator: jsonschema.Draft202012Validator, seen: bool
+) -> None:
+    sink = JsonlSink(tmp_path / "a.jsonl", "a", HEADER)
+    for number in range(500):
+        sink.write(Gap("a", "disconnected", number, number + 0.5, None, 1.79e9 + number, 1.79e9 + number + 0.5))
+        sink.write(Gap("a", "corrupt", number + 0.5, number + 1.0, 3, None, None, "cannot be decoded"))
+    assert len(sink._waiting) == 64, "a long wait must not be kept in memory"
+    if seen:
+        sink.write(Break("a", 0, make_info(live=True)))
+        for index in range(1500, 1510):
+            sink.write(make_result(index, 500.0 + index / 25 - 60))
+    sink.write(End("a", Counts(decoded=1500 + 10 * seen, corrupt=1500)))
+    lines = read(tmp_path / "a.jsonl")
+    for line in lines:
+        validator.validate(line)
+    gaps = [line for line in lines if line["type"] == "gap"]
+    told = {cause: [gap for gap in gaps if gap["cause"] == cause] for cause in ("disconnected", "corrupt")}
+    assert [(gap["start"], gap["end"]) for gap in told["disconnected"]] == [
+        *((number, number + 0.5) for number in range(15)), (15.0, 483.5), *((n, n + 0.5) for n in range(484, 500)),
+    ]  # fmt: skip
+    gathered = told["disconnected"][15]
+    assert (gathered["wall_start"], gathered["wall_end"]) == (rfc3339(1.79e9 + 15), rfc3339(1.79e9 + 483.5))
+    assert gathered["frames"] is None
+    assert sum(gap["frames"] for gap in told["corrupt"]) == 1500
+    footer = lines[-1]
+    assert (footer["gaps"], footer["gaps_by_cause"]) == (64, {"corrupt": 32, "disconnected": 32})
+    assert (footer["gap_s"], footer["longest_gap_s"]) == (500.0, 500.0)
+    assert verify_folder(tmp_path).disagreements == ()
 
 
 @pytest.mark.parametrize("words", [1, 100])
