@@ -160,23 +160,48 @@ def _job(
 ) -> Job:
     jsonl = out / f"{stem}.jsonl"
     pictures = path.is_dir()
-    sinks: list[dict[str, Any]] = [{"jsonl": {"path": _literal(jsonl)}}]
-    if overlay and pictures:
-        sinks.append({"pictures": {"path": _literal(out)}})
-    elif overlay:
-        sinks.append({"record": {"path": _literal(out / f"{stem}.mp4")}})
-    data: dict[str, Any] = {
+    places = {"jsonl": jsonl, "pictures": out, "record": out / f"{stem}.mp4"}
+    paths = {name: _literal(place) for name, place in places.items()}
+    drawn = ["pictures" if pictures else "record"] if overlay else []
+    own = {
         "cameras": {camera: {"url": _literal(path), "only": only and [*map(_literal, only)], "policy": "lossless"}},
         "smooth": {"offline": not pictures, "enabled": not pictures},
-        "sinks": sinks,
+        "sinks": [{name: {"path": paths[name]}} for name in ("jsonl", *drawn)],
     }
+    data: dict[str, Any] = dict(own)
     apply_overrides(data, settings)
+    data = _own_for_null(data, own)
+    if isinstance(data["sinks"], list):
+        data["sinks"] = [_with_path(sink, paths) for sink in data["sinks"]]
     if pictures and isinstance(data["smooth"], dict):
         data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
     files = tuple(sorted(pictures_in(path, only))) if pictures else ()
     config = validate(expand(data))
     records = [fill(options.path, camera) for _, options in config.sinks if isinstance(options, JsonlConfig)]
     return Job(config, records[0] if records else None, path if pictures else None, files)
+
+
+def _own_for_null(data: Any, own: Any) -> Any:
+    """`data` with what `own` has in its place wherever null was set."""
+    if data is None:
+        return own
+    if isinstance(data, dict) and isinstance(own, dict):
+        return {key: _own_for_null(value, own.get(key)) for key, value in data.items()}
+    return data
+
+
+def _with_path(sink: Any, paths: Mapping[str, str]) -> Any:
+    """An item of `sinks:`, with its own of `paths` where it has none."""
+    own = {name: {"path": path} for name, path in paths.items()}
+    named = {sink: None} if isinstance(sink, str) else sink
+    if not isinstance(named, dict):
+        return sink
+    pathless = {"path": None}
+    named = {
+        name: pathless | options if isinstance(options, dict) and name in own else options
+        for name, options in named.items()
+    }
+    return _own_for_null(named, own)
 
 
 def _literal(path: str | Path) -> str:

@@ -292,11 +292,13 @@ def reserved_files(config: Config) -> set[Path]:
 
 def outputs(config: Config) -> dict[Path, Path]:
     """What a configuration writes, each with what it is made of, to tell whether two of them write the same: files,
-    templates of files that roll, annotated pictures, and the folder of those of a video."""
+    annotated pictures, and the folder of those of a video. Devices and pipes take what several write, and files that roll
+    get names of their own."""
     found: dict[Path, Path] = {}
     for name, camera in config.cameras.items():
         source = Path(address_of(camera.analysed_url))
-        found.update((Path(template.replace("{camera}", name)), source) for template, _ in _files(config))
+        files = [fill(template, name) for template, segment_s in _files(config) if segment_s is None]
+        found.update((file, source) for file in files if os.path.isfile(file) or not os.path.exists(file))
         for _, options in config.sinks:
             if isinstance(options, PicturesConfig):
                 folder = Path(options.path.replace("{camera}", name))

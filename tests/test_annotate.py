@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -199,7 +200,6 @@ def test_two_results_of_one_name_are_refused(tmp_path: Path, short_clip: Path) -
     ("names", "settings"),
     [
         (("a.mp4", "b.mp4"), ["sinks.jsonl.path={out}/people.jsonl"]),
-        (("a.mp4", "b.mp4"), ["sinks.record.path={out}/{{date}}/{{time}}.mp4", "sinks.record.segment=10s"]),
         (("a.mp4", "b.mp4"), ["sinks.1={{pictures: {{path: '{out}/drawn'}}}}"]),
         (("a.mp4", "yard"), ["sinks.jsonl.path={out}/people.jsonl"]),
     ],
@@ -221,6 +221,49 @@ def test_a_path_that_is_set_for_several_inputs_must_tell_them_apart(
     assert not out.exists()
     told_apart = [text.format(out=f"{out}/{{camera}}") for text in settings]
     assert len(jobs_for(paths, out, overlay=True, settings=told_apart)) == 2
+
+
+def test_what_several_inputs_may_share_is_no_collision(tmp_path: Path, short_clip: Path) -> None:
+    """A device or pipe takes what both write, and files that roll get names of their own."""
+    pipe, out = tmp_path / "pipe", tmp_path / "out"
+    os.mkfifo(pipe)
+    paths = [tmp_path / name for name in ("a.mp4", "b.mp4")]
+    for path in paths:
+        path.write_bytes(short_clip.read_bytes())
+    for place in ("/dev/null", pipe):
+        for job in jobs_for(paths, out, overlay=True, settings=[f"sinks.jsonl.path={place}"]):
+            check_outputs(job.config)
+    rolling = (
+        "sinks.record.path={}/{{date}}/{{time}}.mp4",
+        "sinks.jsonl.path={}/{{date}}/{{time}}.jsonl",
+        "sinks.record.segment=1h",
+    )
+    settings = [word for text in (*rolling, "smooth.offline=false") for word in ("--set", text.format(out))]
+    annotate(*map(str, paths), "--out", str(out), *settings)
+    assert sum(map(pictures_of, out.glob("*/*.mp4"))) == 40
+    records = [json.loads(path.read_text().splitlines()[0]) for path in out.glob("*/*.jsonl")]
+    assert {record["source"] for record in records} == set(map(str, paths))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "sinks=null", "sinks.jsonl.path=null", "sinks.record.path=null", "sinks=[{jsonl: null}, record]",
+        "smooth=null", "smooth.enabled=null", "smooth.offline=null", "cameras.a.url=null",
+    ],
+)  # fmt: skip
+def test_what_is_set_to_null_is_as_annotate_has_it(setting: str, tmp_path: Path, pictures: Path) -> None:
+    """It became the default of a configuration: results in ./out, and no hindsight."""
+    recording = tmp_path / "a.mp4"
+    recording.touch()
+    usual, set_so = (
+        jobs_for([recording], tmp_path, overlay=True, settings=settings)[0].config.public()
+        for settings in ([], [setting])
+    )
+    assert set_so == usual
+    if setting.startswith("smooth"):
+        (job,) = jobs_for([pictures], tmp_path, overlay=True, settings=[setting])
+        assert (job.config.smooth.enabled, job.config.smooth.offline) == (False, False)
 
 
 def test_nothing_that_is_read_is_written_over(tmp_path: Path, short_clip: Path, pictures: Path) -> None:
