@@ -69,10 +69,10 @@ def export(
 
     if images is not None and format is not Format.coco:
         raise UsageError("--images belongs to --format coco")
-    reader = ResultReader(result, None if states is None else _states(states))
     target = target_of(result, out, ENDINGS[format])
     if format is Format.openpose and is_written_through(target):
         raise UsageError(f"--out {out}: openpose is a folder; standard output, a pipe or a device cannot be one")
+    reader = ResultReader(result, None if states is None else _states(states))
     check_apart(target, [read for read in (result, images) if read is not None])
     if format is Format.coco:
         from streampose.export.coco import export_coco, read_image_ids
@@ -98,10 +98,13 @@ def export(
 
 
 def target_of(result: Path, out: Path | None, ending: str) -> Path:
-    """Where to write: `out`, - being standard output, else beside `result`; raises UsageError where that is no file."""
+    """Where to write: `out`, - being standard output, else beside `result`; raises UsageError where that is no file of its
+    own."""
+    from streampose.export.output import is_written_through
+
     if out is not None:
         return Path("/dev/stdout") if out == Path("-") else out
-    if not result.is_file():
+    if is_written_through(result):
         raise UsageError(f"{result}: is no file, beside which something could be written; say where to with --out")
     return result.with_name(result.stem + ending)
 

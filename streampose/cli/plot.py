@@ -27,9 +27,9 @@ def plot(
     from streampose.export.reader import ResultReader
     from streampose.export.track_series import longest_track, read_track
 
+    target = target_of(result, out, ".png")
     reader = ResultReader(result)
     chosen = longest_track(reader) if id is None else id
     usual = [name for name in ("left_wrist", "right_wrist", "left_ankle") if name in reader.keypoints]
     series = read_track(reader, chosen, joint or usual or list(reader.keypoints[:3]))
-    target = target_of(result, out, ".png")
     say_where(plot_track(series, target, f"{reader.camera}: person {chosen}, {len(series.times_s)} frames"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from streampose.errors import SinkError
 
-_OPEN_ALREADY = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
+_OPEN_ALREADY = re.compile(r"/dev/(stdin|stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 """A file there is the shell's, and not ours to replace."""
 
 

@@ -6,22 +6,44 @@ A result that was cut (a kill, a full disk) has no footer, perhaps half a line a
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from streampose.errors import DataError, words_of
 from streampose.export.fields import Record, fault_of
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
+_PIECE = 1 << 20  # bytes that are copied at once
+
+
+class _FromBeginning(io.RawIOBase):
+    """What `file` holds, from its beginning, with a place of its own in it."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer)
+        piece = os.pread(self._file.fileno(), len(view), self._at)
+        view[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
 class ResultReader:
@@ -36,7 +58,7 @@ class ResultReader:
     def __init__(self, path: str | Path, states: Collection[str] | None = None) -> None:
         self.path = Path(path)
         self.states = states
-        self._spool: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._spool: io.FileIO | None = None
         self.footer: Record | None = None
         self.cut: str | None = None
         first = next(self._lines(), None)
@@ -87,7 +109,7 @@ class ResultReader:
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file; name a .jsonl result") from None
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({words_of(error)}); name a .jsonl result") from error
+            raise self._unreadable(error) from error
         with file:
             for number, line in enumerate(file, 1):
                 try:
@@ -102,17 +124,39 @@ class ResultReader:
                     raise DataError(f'{self.path}: line {number}: not a record; an object with a "type" is wanted')
                 yield number, record
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> io.BufferedReader:
         """The content from its beginning."""
         if self._spool is None:
             file = self.path.open("rb")
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return file
             with file:
-                self._spool = tempfile.NamedTemporaryFile()  # noqa: SIM115  (as long as this reader)
-                shutil.copyfileobj(file, self._spool)
-                self._spool.flush()
-        return open(self._spool.name, "rb")
+                self._spool = self._copy(file)
+        return io.BufferedReader(_FromBeginning(self._spool))
+
+    def _copy(self, file: BinaryIO) -> io.FileIO:
+        """What is left of `file`, in a file without a name, of which nothing stays however this process ends."""
+        try:
+            copy = tempfile.TemporaryFile("w+b", 0)  # noqa: SIM115  (as long as this reader)
+            while piece := self._piece(file):
+                while piece:
+                    piece = piece[copy.write(piece) :]
+        except OSError as error:
+            folder = tempfile.tempdir or "any folder for temporary files"
+            raise DataError(
+                f"{self.path}: can be read only once, and its copy cannot be written to {folder} ({words_of(error)}); "
+                "name a folder with room for it in TMPDIR"
+            ) from error
+        return copy
+
+    def _piece(self, file: BinaryIO) -> bytes:
+        try:
+            return file.read(_PIECE)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> DataError:
+        return DataError(f"{self.path}: cannot be read ({words_of(error)}); name a .jsonl result")
 
     def _check_header(self, header: Record) -> Record:
         if header["type"] != "header":

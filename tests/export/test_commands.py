@@ -84,14 +84,19 @@ def test_a_result_through_a_pipe_is_exported_whole(format_name: str, result: Pat
 
 
 @pytest.mark.parametrize("command", [("export", "--format", "csv"), ("plot",)])
-def test_beside_a_pipe_nothing_is_written(command: tuple[str, ...], result: Path, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(pipe.write_bytes, result.read_bytes())
-        with pytest.raises(UsageError, match="say where to with --out"):
-            call(command[0], pipe, *command[1:])
-    assert sorted(tmp_path.iterdir()) == [result, pipe]
+def test_beside_what_is_no_file_of_its_own_nothing_is_written(
+    command: tuple[str, ...], result: Path, tmp_path: Path
+) -> None:
+    """It is refused before anything is read."""
+    end, other = os.pipe()
+    os.close(other)
+    with result.open("rb") as file, open(end, "rb"):
+        for name in ("/dev/null", "/dev/stdin", f"/dev/fd/{end}", f"/dev/fd/{file.fileno()}"):
+            with pytest.raises(UsageError, match=f"^{name}: .*say where to with --out"):
+                call(command[0], name, *command[1:])
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file; name a \.jsonl result"):
+        call(command[0], tmp_path / "none.jsonl", *command[1:])
+    assert list(tmp_path.iterdir()) == [result]
 
 
 @pytest.mark.parametrize("command", [("export", "--format", "csv"), ("plot",)])

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -195,3 +200,62 @@ def test_only_people_in_some_states(result: Path) -> None:
         person["id"] for frame in ResultReader(result, {"coasting", "tentative"}).frames() for person in frame["people"]
     ]
     assert sorted(seen) == [2, 2, 2, 2, 2, 3]
+
+
+@contextmanager
+def piped(content: bytes) -> Iterator[str]:
+    """A path from which `content` can be read once."""
+    end, other = os.pipe()
+    with ThreadPoolExecutor(1) as threads, open(other, "wb") as file:
+        sent = threads.submit(lambda: (file.write(content), file.close()))
+        try:
+            yield f"/dev/fd/{end}"
+        finally:
+            os.close(end)
+            sent.exception(10)
+
+
+def test_nothing_of_a_piped_result_is_left_however_the_reading_ends(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with piped(result.read_bytes()) as path:
+        reader = ResultReader(path)
+    assert list(folder.iterdir()) == [], "a signal would leave it"
+    begun = reader.frames()
+    assert next(begun)["index"] == 0
+    assert [frame["index"] for frame in reader.frames()] == list(range(20)), "from its beginning, whoever else reads"
+
+
+def test_a_piped_result_that_cannot_be_kept_is_said(
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    told = rf"^/dev/fd/\d+: .* cannot be written to {tmp_path}/none \(No such file or directory\); name .* in TMPDIR$"
+    with piped(result.read_bytes()) as path, pytest.raises(DataError, match=told):
+        ResultReader(path)
+
+
+def test_a_piped_result_larger_than_the_room_for_it_is_said(result: Path, tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+from streampose.errors import DataError
+from streampose.export.reader import ResultReader
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    ResultReader("/dev/stdin")
+except DataError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=result.read_bytes(),
+        capture_output=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert b"/dev/stdin: can be read only once, and its copy cannot be written to" in done.stdout
+    assert b"(File too large)" in done.stdout
+    assert done.stdout.endswith(b"TMPDIR\n")
