@@ -22,8 +22,8 @@ def require_pytorch(path: Path) -> None:
                 f"{path}: is a safetensors file; call it {name}.safetensors, with its manifest, {name}.yaml"
             )
         names = _names_in(path) if head.startswith(b"PK") else []
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"{path}: is damaged, its end is missing; get it again") from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ModelError(f"{path}: is damaged, its end is missing or wrong; get it again") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({words_of(error)})") from error
     if any(name.endswith("/constants.pkl") for name in names):

@@ -117,7 +117,15 @@ def test_what_is_no_file_of_pytorch_is_said_for_what_it_is(tmp_path: Path) -> No
     save_file(state, tmp_path / "tensors.pth")
     torch.save(state, tmp_path / "whole.pth")
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:-1000])
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(content[:-1000])
+    entry = content.index(b"PK\1\2")  # the first of the archive's directory: its version, flags and name
+    version, name = bytearray(content), bytearray(content)
+    version[entry + 6] = 99
+    name[entry + 9] |= 8  # it is said to be UTF-8
+    name[entry + 46] = 0xFF
+    (tmp_path / "version.pth").write_bytes(version)
+    (tmp_path / "name.pth").write_bytes(name)
     torch.jit.script(torch.nn.ReLU()).save(tmp_path / "script.pt")
     with zipfile.ZipFile(tmp_path / "photos.pth", "w") as archive:
         archive.writestr("photos/a.jpg", b"")
@@ -125,7 +133,9 @@ def test_what_is_no_file_of_pytorch_is_said_for_what_it_is(tmp_path: Path) -> No
     (tmp_path / "model.engine").write_bytes(bytes(100))
     for name, said in {
         "tensors.pth": r"is a safetensors file; call it tensors\.safetensors, with its manifest, tensors\.yaml",
-        "cut.pth": "is damaged, its end is missing",
+        "cut.pth": "is damaged, its end is missing or wrong; get it again",
+        "version.pth": "is damaged, its end is missing or wrong",
+        "name.pth": "is damaged, its end is missing or wrong",
         "script.pt": "is TorchScript, an export for another program; give the weights that it was made of",
         "photos.pth": "is no PyTorch file",
         "text.pth": "is no PyTorch file",
