@@ -61,8 +61,8 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool =
     """Manifest and weights of `ref`, verified by sha256; its refiner too, but without `refined`.
 
     `ref` is a name, a manifest (.yaml), weights with a manifest beside (.safetensors, .onnx, .xml), or a published
-    checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). A skeleton's file that the manifest names beside
-    itself comes with its whole path. Raises ModelError saying what to do.
+    checkpoint (.pth of HRNet for pose, .pt of ultralytics for detect). A skeleton's file comes with its whole path: it is
+    looked for from the manifest, then from the working directory. Raises ModelError saying what to do.
     """
     path = Path(ref)
     if is_name(ref):
@@ -84,8 +84,10 @@ def resolve(ref: str | Path, task: Task, *, trust: bool = False, refined: bool =
     else:
         found = describe_pose(path), path
     manifest, weights = found
-    skeleton = weights.parent / manifest.output.skeleton
-    if skeleton.suffix in (".yaml", ".yml") and skeleton.is_file():
+    skeleton, here = (folder / manifest.output.skeleton for folder in (weights.parent, Path()))
+    if skeleton.suffix in (".yaml", ".yml"):
+        if os.path.isfile(here) and not os.path.isfile(skeleton):
+            skeleton = here
         output = manifest.output.model_copy(update={"skeleton": str(skeleton.resolve())})
         manifest = manifest.model_copy(update={"output": output})
     if manifest.task != task:

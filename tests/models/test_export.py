@@ -84,6 +84,24 @@ def test_a_skeleton_of_ones_own_goes_along(tmp_path: Path, monkeypatch: pytest.M
     assert pose.skeleton.keypoints == tuple(joints)
 
 
+def test_a_skeleton_that_lies_in_the_working_directory_goes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can be run can be exported; what lies beside the manifest comes first, and is named where there is neither."""
+    path = write_pose_model(tmp_path / "own")
+    raw, _ = manifests.load(path)
+    manifests.save(raw.model_copy(update={"output": raw.output.model_copy(update={"skeleton": "mine.yaml"})}), path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"own/mine\.yaml: no such skeleton"):
+        export(*resolve(path, "pose"), "openvino", tmp_path / "out")
+    for folder in (tmp_path, tmp_path / "own"):
+        joints = {f"{folder.name}{number}": ["centre", 0.05] for number in range(17)}
+        (folder / "mine.yaml").write_text(yaml.safe_dump({"keypoints": joints}, sort_keys=False))
+        export(*resolve(path, "pose"), "openvino", tmp_path / "out")
+        taken = yaml.safe_load((tmp_path / "out" / "tiny-openvino.skeleton.yaml").read_text())
+        assert taken == {"keypoints": joints}
+
+
 def test_a_detector_at_another_size(tmp_path: Path) -> None:
     found = manifests.load(write_detector(tmp_path))
     record = export(*found, "onnx", tmp_path / "out", (128, 96))
