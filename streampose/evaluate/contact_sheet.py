@@ -17,6 +17,8 @@ from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 
 TILE = (200, 260)  # width and height of one picture in pixels; a person has two: answer and labels
 CAPTION_PX = 22
+MARGIN_PX = 4
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 SURROUNDINGS = 1.3
 LABELLED_SCORE = {0: 0.0, 1: 0.2, 2: 1.0}
 """Joints with v = 1 (hidden) are drawn hollow, those without a label not at all."""
@@ -57,9 +59,16 @@ def _tile(verdict: Verdict, skeleton: Skeleton) -> Image:
     caption = np.full((CAPTION_PX, tile.shape[1], 3), 32, np.uint8)
     found = f"OKS {verdict.oks:.2f}" if verdict.keypoints is not None else "not found"
     height = verdict.person.box[3] - verdict.person.box[1]
-    text = f"{found}  person {verdict.person.id}, {height:.0f} px, {verdict.person.image.file}"
-    cv2.putText(caption, text, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (235, 235, 235), 1, cv2.LINE_AA)
+    said = f"{found}  person {verdict.person.id}, {height:.0f} px, "
+    text = _with_name(said, verdict.person.image.file, tile.shape[1] - 2 * MARGIN_PX)
+    cv2.putText(caption, text, (MARGIN_PX, 15), FONT, FONT_SCALE, (235, 235, 235), 1, cv2.LINE_AA)
     return np.vstack([tile, caption])
+
+
+def _with_name(said: str, file: str, width: int) -> str:
+    """`said` and a file's name, of which the end stays where not all of it fits into `width` pixels."""
+    tried = (said + file, *(f"{said}...{file[cut:]}" for cut in range(1, len(file) + 1)))
+    return next((text for text in tried if cv2.getTextSize(text, FONT, FONT_SCALE, 1)[0][0] <= width), said)
 
 
 def _close_up(verdict: Verdict) -> tuple[Image, Array]:

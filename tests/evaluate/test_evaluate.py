@@ -420,6 +420,26 @@ def test_on_the_sheet_a_picture_has_the_name_by_which_it_is_found(tmp_path: Path
     assert np.array_equal(*sheets)
 
 
+def test_on_the_sheet_a_long_file_name_keeps_its_end(tmp_path: Path, truth: dict[str, Any]) -> None:
+    """It was cut off at the right, where names differ."""
+    folder = write_folder(tmp_path / "set", truth)
+    said = json.loads((folder / "annotations.json").read_text())
+    sheets = []
+    for end in ("a.jpg", "b.jpg"):
+        picture = folder / "a camera of which the name is long" / ("recorded in the year of " * 4 + end)
+        picture.parent.mkdir(exist_ok=True)
+        (folder / said["images"][0]["file_name"]).rename(picture)
+        said["images"][0]["file_name"] = str(picture.relative_to(folder))
+        (folder / "annotations.json").write_text(json.dumps(said))
+        with open_keypoint_set(folder, joints=17) as data:
+            samples = select([data])[:1]
+            judged = verdicts(samples, answer(samples, Guess(0.0), SKELETON, labelled_boxes), SKELETON)
+            sheets.append(contact_sheet(judged[:1], SKELETON))
+    first, second = (sheet[TILE[1] : TILE[1] + CAPTION_PX, : 2 * TILE[0]] for sheet in sheets)
+    assert not np.array_equal(first, second)
+    assert (first[:, -4:] == 32).all()  # nothing runs over the edge
+
+
 def test_expected_figures() -> None:
     assert check_expected("AP", 0.7431, 74.4, 0.3).endswith("holds")
     with pytest.raises(StreamposeError, match=r"AP 71\.20, expected 74\.4 ± 0\.3") as caught:
