@@ -99,10 +99,10 @@ def evaluate(
         "--sheet": mot is not None or sheet is not None,
         "--expect": mot is not None or expect is not None,
     }
+    if mot is not None and (result is None or data):
+        raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")
     refuse_idle(context, {wanted: names for wanted, names in GOES_WITH.items() if not given[wanted]})
-    if mot is not None:
-        if result is None or data:
-            raise UsageError("eval --mot GT.txt wants one RESULT.jsonl, and no --data")
+    if mot is not None and result is not None:
         _tracking(mot, result, camera, coasting, frames, json_file)
         return
     if result is not None or not data:

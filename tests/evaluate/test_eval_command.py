@@ -236,6 +236,10 @@ def test_json_and_folder_named_apart(command: Command, folder: Path, untrained: 
     [
         ([], "--data"),
         (["--mot", "gt.txt"], "RESULT.jsonl"),
+        (
+            ["--mot", "gt.txt", "r.jsonl", "--data", "x", "--images", "y"],
+            "--mot GT.txt wants one RESULT.jsonl, and no --data",
+        ),
         (["--data", "x", "--size", "-5"], "--size"),
         (["--data", "x", "--person-height", "tall"], "--person-height"),
         (["--data", "x", "--boxes", "b.json", "--person-height", "64"], "b.json has no boxes of them"),
