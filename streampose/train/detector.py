@@ -271,7 +271,9 @@ class DetectorTraining:
             self.average.restore(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.bf16, self.recent = state["step"], state["bf16"], state.get("recent", [])
-        self.best = state["best"] if state.get("measured") == self._measured() else -1.0
+        # A checkpoint of before `measured` was kept may have, where nothing was held out, a step in the place of a figure.
+        compared = state.get("measured", self._measured()) == self._measured() and 0 <= state["best"] <= 1
+        self.best = state["best"] if compared else -1.0
 
     def _measured(self) -> str:
         """What `best` is measured on: where it is something else, figures cannot be compared."""

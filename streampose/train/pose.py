@@ -29,7 +29,15 @@ from streampose.train.bar import bar_of
 from streampose.train.ema import WeightAverage
 from streampose.train.frozen_norm import freeze_norms
 from streampose.train.pose_config import PoseRecipe
-from streampose.train.pose_data import PersonStore, check_sources, cut_measured, load_people, open_sets, split_people
+from streampose.train.pose_data import (
+    PersonStore,
+    check_sources,
+    cut_measured,
+    digest_of,
+    load_people,
+    open_sets,
+    split_people,
+)
 from streampose.train.pose_loss import pose_losses
 from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
@@ -85,6 +93,10 @@ class PoseTraining:
         else:
             self.folder.start_fresh()
         self.store, self.views = self._load_data()
+        self.measured = digest_of(self.views)
+        self.compared = resumed is None or resumed.get("measured", self.measured) == self.measured
+        if not self.compared:
+            self.best = -1.0
         self.augmenter = Augmenter(
             recipe.augment,
             size=(recipe.input.width, recipe.input.height),
@@ -141,6 +153,7 @@ class PoseTraining:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "best": self.best,
+            "measured": self.measured,
             "precision": self.arithmetic.precision,
             "channels_last": self.arithmetic.channels_last,
         }
@@ -201,6 +214,9 @@ class PoseTraining:
             if recipe.init is not None:
                 self._measure()
                 self._save()
+        elif self.views and not self.compared:  # `best` is of other people, so the weights so far are the first to beat
+            figures = self._measure()
+            self._save()
         saved = started = time.monotonic()
         since = self.step
         every = max(recipe.measure_samples // recipe.batch, 1)

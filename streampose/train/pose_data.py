@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -140,3 +141,14 @@ def cut_measured(
         np.concatenate([part.crops for part in parts]),
         np.concatenate([part.to_image for part in parts]),
     )
+
+
+def digest_of(views: Mapping[str, PreparedCrops]) -> str:
+    """What people, of which pictures and in which views, are measured; figures of others cannot be compared."""
+    told = sha256()
+    for name, crops in views.items():
+        told.update(name.encode())
+        for person in crops.people:
+            told.update(person.image.file.encode(errors="backslashreplace"))
+            told.update(person.box.tobytes() + person.keypoints.tobytes())
+    return told.hexdigest()

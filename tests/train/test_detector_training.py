@@ -254,6 +254,13 @@ def test_a_run_that_goes_on_with_other_pictures_held_out_keeps_the_best_of_these
         state = folder.load()
         folder.save(state | {"best": 0.9})
     assert train(2, held_out=2).best == 0.9
+    old = {name: value for name, value in state.items() if name != "measured"}  # of a run begun before that was kept
+    for best, stays in ((0.9, True), (2.0, False)):
+        with RunFolder(tmp_path / "run") as folder:
+            folder.save(old | {"best": best})
+        assert (train(2, held_out=2).best == best) is stays
+    with RunFolder(tmp_path / "run") as folder:
+        folder.save(state | {"best": 0.9})
     assert train(2, held_out=3).best < 0.9
 
 

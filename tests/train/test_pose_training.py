@@ -21,7 +21,7 @@ from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import FOLDER
 from streampose.train.pose import PoseTraining, sample_index
-from streampose.train.pose_config import read_recipe
+from streampose.train.pose_config import PoseRecipe, read_recipe
 from streampose.train.pose_export import export_pose, training_summary
 from streampose.train.run_folder import RunFolder
 from tests.train.small_recipe import quiet, recipe_for
@@ -334,6 +334,30 @@ def test_a_run_that_was_killed_in_its_first_measurement_goes_on(
         measured = [line["step"] for line in RunFolder(recipe.out).read_metrics() if "mean_ap" in line]
         assert measured == [0, 1]
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"] >= 0
+
+
+def test_a_run_that_goes_on_with_other_people_measured_keeps_the_best_of_these(tmp_path: Path) -> None:
+    """A best figure of others kept all later weights out; one of a run begun before this was kept counts on."""
+    stick_set(tmp_path / "set", 4)
+    stick_set(tmp_path / "other", 4, seed=1)
+    recipe = recipe_for(tmp_path, samples=16)
+    other = recipe.model_copy(update={"data": (tmp_path / "other",)})
+    PoseTraining(recipe, quiet).run()
+
+    def go_on(plan: PoseRecipe, samples: int, *, old: bool) -> tuple[float, int]:
+        folder = RunFolder(plan.out)
+        state = {name: value for name, value in folder.load().items() if not (old and name == "measured")}
+        folder.save(state | {"best": 0.9})
+        del folder
+        training = PoseTraining(plan.model_copy(update={"samples": samples}), quiet, resume=True)
+        training.run()
+        return training.best, torch.load(plan.out / "best.pt", weights_only=True)["step"]
+
+    assert go_on(recipe, 32, old=False) == (0.9, 1)
+    assert go_on(recipe, 48, old=True) == (0.9, 1)
+    best, step = go_on(other, 48, old=False)
+    assert best < 0.9
+    assert step == 3
 
 
 def test_every_epoch_is_a_shuffle_of_all() -> None:
