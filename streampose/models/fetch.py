@@ -20,7 +20,7 @@ from streampose.models import manifest as manifests
 from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
 from streampose.models.resolve import describe_pose, fetched_folder, size_in_name
-from streampose.sinks.write_lock import lock
+from streampose.sinks.lock_file import hold, let_go
 
 BLOCK = 1 << 16
 ATTEMPTS = 5
@@ -101,7 +101,7 @@ def _alone(target: Path) -> Iterator[None]:
     path = target.with_name(target.name + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fd = _open_locked(path)
+        fd = hold(path)
     except OSError as error:
         raise _cannot_write(target, error) from error
     if fd is None:
@@ -109,20 +109,7 @@ def _alone(target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _open_locked(path: Path) -> int | None:
-    """Descriptor of the file `path`, made and locked; None where another has it locked."""
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if not lock(fd):
-            os.close(fd)
-            return None
-        if os.fstat(fd).st_nlink:
-            return fd
-        os.close(fd)  # whoever had it has deleted it meanwhile
+        let_go(path, fd)
 
 
 def _cannot_write(path: Path, error: OSError) -> ModelError:

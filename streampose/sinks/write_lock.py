@@ -25,11 +25,14 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 def lock(fd: int, *, reserve: bool = False) -> bool:
     """Lock the file of `fd`, which is open for writing, until it is closed; False where it is locked through another
-    descriptor. One descriptor may `reserve` what another one locks to write it."""
+    descriptor. One descriptor may `reserve` what another one locks to write it. One that is open for reading alone keeps
+    others from locking the file, too."""
     byte = _RESERVED if reserve else _BYTE
     if sys.platform == "linux":
+        reads = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        kind = fcntl.F_RDLCK if reads else fcntl.F_WRLCK  # more than that needs a file open for writing
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False

@@ -14,7 +14,7 @@ import pickle
 import sys
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ import torch
 from streampose.errors import DataError, SinkError, UsageError, words_of
 from streampose.evaluate.set_files import archive_of
 from streampose.models.resolve import Task, is_name, resolve
-from streampose.sinks.paths import create
+from streampose.sinks.lock_file import hold, let_go
+from streampose.sinks.paths import cannot_write, written_elsewhere
 
 
 @contextmanager
@@ -107,11 +108,28 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SinkError(f"{self.path}: cannot make the run's folder ({words_of(error)})") from error
-        self._unlock = weakref.finalize(self, os.close, create(self.path / "training.lock"))
-        if sys.platform != "win32":  # a process that makes samples outlives by seconds the training that was killed
-            os.register_at_fork(after_in_child=self._unlock)
+        self._unlock = self._locked(self.path / "training.lock")
         self.metrics_file = self.path / "metrics.jsonl"
         self.last = self.path / "last.pt"
+
+    def _locked(self, path: Path) -> Callable[[], object]:
+        """Lock the folder by the file `path`; gives what deletes and unlocks that, once."""
+        try:
+            fd = hold(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if fd is None:
+            raise written_elsewhere(path)
+        unlock = weakref.finalize(self, let_go, path.absolute(), fd)
+
+        def leave() -> None:
+            """In a process that makes samples: it outlives by seconds the training that was killed, which has the file."""
+            if unlock.detach():
+                os.close(fd)
+
+        if sys.platform != "win32":
+            os.register_at_fork(after_in_child=leave)
+        return unlock
 
     def __enter__(self) -> RunFolder:
         return self

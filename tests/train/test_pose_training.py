@@ -6,7 +6,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +297,48 @@ def test_a_folder_in_which_a_training_runs_is_refused_to_another_one(tmp_path: P
         assert caught.value.exit_code == 6
     training.run()
     assert PoseTraining(recipe, quiet, resume=True).step == 1  # it has ended, and is held by nobody
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Root may write everything; anybody else is another user to a file that not even its owner may write."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_a_lock_that_another_user_has_left_keeps_nobody_out_and_none_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        monkeypatch.chdir(place)
+        Path("run").mkdir()
+        Path("run").chmod(0o777)
+        lock = Path(place, "run", "training.lock")
+        with RunFolder("run"):
+            lock.chmod(0o444)
+            with another_user(), pytest.raises(SinkError, match=r"run/training\.lock: is being written by another run"):
+                RunFolder("run")
+            if (child := os.fork()) == 0:  # as a process that makes samples
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert lock.exists()
+            monkeypatch.chdir("/")
+        assert not lock.exists()
+        lock.touch(0o444)  # of a run that was killed
+        with another_user(), RunFolder(Path(place, "run")):
+            assert os.access(lock, os.W_OK, effective_ids=True)
+        assert not lock.exists()
+        lock.touch(0)
+        with another_user(), pytest.raises(SinkError, match=r"run/training\.lock: cannot be written: no permission"):
+            RunFolder(Path(place, "run"))
+        assert lock.exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
