@@ -1,4 +1,4 @@
-"""What several tests share: a short real clip, cut without encoding anew, and what the product makes of the bundled one."""
+"""What several tests share: a short real clip, pictures out of it, and what the product makes of the bundled clip."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import cv2
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,20 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             packet.stream = copied
             target.mux(packet)
     return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory, short_clip: Path) -> Path:
+    """Three frames of the clip as pictures of different kinds, and one file that is none."""
+    folder = tmp_path_factory.mktemp("pictures") / "yard"
+    folder.mkdir()
+    with av.open(str(short_clip)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if index in (0, 8, 16):
+                name = {0: "one.jpg", 8: "two.PNG", 16: "ten.webp"}[index]
+                assert cv2.imwrite(str(folder / name), frame.to_ndarray(format="bgr24"))
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    return folder
 
 
 @dataclass(frozen=True)
