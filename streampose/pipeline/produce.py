@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 HOLE_STEPS = 4.0  # a step so many times the usual one, and longer than
 HOLE_S = 0.3  # this, lacks pictures: lost packets leave no other trace
 BURST_S = 10.0  # so long after its first picture a connection may still bring what waited at the camera
+LATE_S = 0.5  # pictures from before a stall that come for longer are no rest of it
 MIN_STEP_S = 1e-6  # two frames of a camera never share a time
 
 
@@ -105,6 +106,7 @@ class Producer:
         self._state: tuple[SourceState, str] | None = None
         self._kind = ""
         self._said_s = 0.0  # of what time the state was said
+        self._late_s: float | None = None  # when the first picture came that is older than that
         self._info: SourceInfo | None = None
         self._live = self._options.keep.live
         self._index = 0
@@ -258,9 +260,15 @@ class Producer:
         self._end_gap(here)
         if begins or picture.jump or (resized and self._segment >= 0):
             self._begin_segment(picture, begins)
-        if not self._stalls() or here.time_s >= self._said_s:  # what comes late, as a silent read fails, is no life
-            self._say("live", "", at=here)
+        if not self._stalls() or here.time_s >= self._said_s or self._lives_on(picture.arrival_s):
+            self._say("live", "", at=replace(here, time_s=max(here.time_s, self._said_s)))
         self._hand_on(picture, here)
+
+    def _lives_on(self, arrival_s: float) -> bool:
+        """Whether the pictures from before a stall go on coming; what is handed out late, as a silent read fails, is no life."""
+        if self._late_s is None:
+            self._late_s = arrival_s
+        return arrival_s - self._late_s > LATE_S
 
     def _note_burst(self, here: _Mark, begins: bool) -> None:
         """See how far the pictures of a connection that has just begun come before they are due by the monotonic clock."""
@@ -355,7 +363,7 @@ class Producer:
         """Say a state once: again only when it, or the kind of reason, changes."""
         if self._state is not None and (self._state[0], self._kind) == (state, kind):
             return
-        self._state, self._kind = (state, reason), kind
+        self._state, self._kind, self._late_s = (state, reason), kind, None
         now = at or self._now()
         self._said_s = now.time_s
         level = logging.WARNING if state in ("stalled", "reconnecting") else logging.DEBUG

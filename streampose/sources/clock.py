@@ -202,7 +202,9 @@ class SourceClock:
         """When what has this stamp, and comes now, was taken (Unix seconds), by what is known so far; None: nobody knows."""
         time_s = self._time_of(pts, time_base)
         if not self._live:
-            return None if self._start_wall_s is None else self._start_wall_s + (time_s or 0.0)
+            return (
+                None if self._start_wall_s is None else self._start_wall_s + (self.next_s if time_s is None else time_s)
+            )
         if time_s is None:
             return arrival_wall_s
         return self._wall(time_s, arrival_s, arrival_wall_s, "").wall_s

@@ -145,6 +145,16 @@ def test_a_silence_made_up_for_by_late_pictures_is_no_gap() -> None:
     assert gaps(said) == []
 
 
+def test_a_camera_that_goes_on_where_it_stood_still_lives() -> None:
+    """A relay whose process was stopped: pictures come again, their clock lacks nothing, and so they stay behind."""
+    steps = [3, 0.3, *[1, 0.13] * 6, 60.0]
+    said, _, _ = produce(lambda: ScriptedSource(steps), until=lambda s: len(frames(s)) >= 9)
+    assert states(said)[:4] == ["connecting", "live", "stalled", "live"]
+    times = [item.time_s for item in said if isinstance(item, CameraState)]
+    assert times == sorted(times)
+    assert frames(said)[8].time_s < times[2]
+
+
 def test_pictures_that_come_out_as_a_silent_connection_fails_are_no_sign_of_life() -> None:
     """A parser holds the last one until the next begins, or until nothing more comes."""
     held = picture(3)  # which came when it was taken

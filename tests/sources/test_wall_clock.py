@@ -225,3 +225,12 @@ def test_a_recording_has_the_containers_wall_clock_or_none() -> None:
     assert dated[0].wall_uncertainty_s == 1.0
     undated = run(SourceClock(live=False), [0, 9000])
     assert [(s.wall_source, s.wall_s, s.captured_s) for s in undated] == [("none", None, None)] * 2
+
+
+def test_a_packet_after_a_jump_of_a_recording_goes_on_from_the_last_picture() -> None:
+    """It has no time yet; that of the recording's beginning is not it."""
+    clock = SourceClock(live=False, start_wall_s=WALL)
+    assert clock.wall_of(0, TB, 0.0, 0.0) == WALL
+    run(clock, [9000 * n for n in range(10)])
+    assert clock.wall_of(9000 * 10, TB, 1.0, 1.0) == pytest.approx(WALL + 1.0)
+    assert clock.wall_of(9000 * 10 + 90_000 * 7200, TB, 1.0, 1.0) == pytest.approx(WALL + 1.0)
