@@ -265,7 +265,7 @@ class Producer:
         self._hand_on(picture, here)
 
     def _lives_on(self, arrival_s: float) -> bool:
-        """Whether the pictures from before a stall go on coming; what is handed out late, as a silent read fails, is no life."""
+        """Whether pictures from before a stall go on coming; what is handed out late, as a silent read fails, is no life."""
         if self._late_s is None:
             self._late_s = arrival_s
         return arrival_s - self._late_s > LATE_S
