@@ -44,8 +44,9 @@ def test_the_sinks_that_are_passed_over_are_named_while_they_are() -> None:
     outlets = [Outlet("a", channel.name.split(":")[0], channel, 0.0) for channel in channels]
     for number, outlet in enumerate(outlets):
         for index in range(1 if number == 2 else 4):
-            outlet.admit(PoseResult(make_frame("a", index)))
-            outlet.put(PoseResult(make_frame("a", index)))
+            result = PoseResult(make_frame("a", index))
+            outlet.admit(result)
+            outlet.put(result)
     since_s = max(outlet.behind_since_s or 0.0 for outlet in outlets)
     assert behind(outlets, since_s + 12.2) == ", record behind for 12 s (3 missed), jsonl behind for 12 s (3 missed)"
     channels[0].get()
