@@ -176,7 +176,11 @@ class Names:
 
 
 def _holds_anything(path: Path) -> bool:
-    return os.path.isfile(path) and os.path.getsize(path) > 0
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def make_folder(path: Path) -> None:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from streampose.errors import SinkError
 from streampose.sinks.paths import cannot_write, make_folder, written_elsewhere
 from streampose.sinks.write_lock import is_locked, is_locked_elsewhere, lock
 
@@ -20,12 +19,12 @@ if sys.platform == "linux":
 class Reserved:
     """Files that are held for the sinks of this process; what is in them stays as it is. Any thread may ask.
 
-    One that is not there is made, empty, and removed again where nothing was written. Held are at most half as many as the
-    process may have open.
+    One that is not there is made, empty. One that is empty at the end, though a killed run may have left it so, is removed.
+    Held are at most an eighth as many as the process may have open.
     """
 
     def __init__(self) -> None:
-        self._held: dict[Path, tuple[int, bool]] = {}  # descriptor, and whether the file was made here
+        self._held: dict[Path, int] = {}
         self._lock = threading.Lock()
 
     def take(self, paths: Iterable[Path]) -> None:
@@ -34,12 +33,12 @@ class Reserved:
         if sys.platform != "linux":
             return  # no locks there
         with self._lock:
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
             new = [path for path in dict.fromkeys(paths) if path not in self._held and _can_be_held(path)]
             try:
                 for path in new[: max(most - len(self._held), 0)]:
                     self._held[path] = _reserve(path)
-            except SinkError:
+            except BaseException:
                 self._release(new)
                 raise
 
@@ -55,36 +54,42 @@ class Reserved:
 
     def _release(self, paths: Iterable[Path]) -> None:
         for path in [path for path in paths if path in self._held]:
-            fd, made = self._held.pop(path)
-            with contextlib.suppress(OSError):  # it is gone, or its folder may not be changed any more
-                try:
-                    status = os.fstat(fd)
-                    unused = made and status.st_size == 0 and not is_locked(fd)
-                    if unused and os.path.samestat(status, path.stat()):
-                        path.unlink()
-                finally:
-                    os.close(fd)
+            _let_go(path, self._held.pop(path))
 
 
 def _can_be_held(path: Path) -> bool:
-    return path.is_file() or not path.exists()
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
-def _reserve(path: Path) -> tuple[int, bool]:
-    """The descriptor that holds `path`, and whether it had to be made."""
+def _reserve(path: Path) -> int:
+    """The descriptor that holds `path`, which is made where it is not there."""
     make_folder(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
     while True:
         try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
             try:
-                fd, made = os.open(path, flags | os.O_EXCL, 0o666), True
-            except FileExistsError:
-                fd, made = os.open(path, flags, 0o666), False
+                if not lock(fd, reserve=True) or is_locked_elsewhere(fd):
+                    raise written_elsewhere(path)
+                if path.exists():
+                    return fd
+            except BaseException:
+                _let_go(path, fd)
+                raise
+            os.close(fd)  # the other run that had made it removed it in between
         except OSError as error:
             raise cannot_write(path, error) from error
-        if not lock(fd, reserve=True) or is_locked_elsewhere(fd):
-            os.close(fd)
-            raise written_elsewhere(path)
-        if path.exists():
-            return fd, made
-        os.close(fd)  # the other run that had made it removed it in between
+
+
+def _let_go(path: Path, fd: int) -> None:
+    """Close what was held, and remove it where it is empty and nobody is going to write it."""
+    try:
+        try:
+            mine = lock(fd)  # from here on no sink begins to write it
+        except OSError:
+            mine = True  # where locks fail none can
+        with contextlib.suppress(OSError):  # it is gone, or its folder may not be changed any more
+            status = os.fstat(fd)
+            if mine and status.st_size == 0 and not is_locked(fd) and os.path.samestat(status, path.stat()):
+                path.unlink()
+    finally:
+        os.close(fd)

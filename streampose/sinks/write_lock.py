@@ -20,6 +20,7 @@ if sys.platform == "linux":
 _FLOCK = struct.Struct("hhqqi0q")  # type, whence, start, length, pid: struct flock of fcntl(2)
 _BYTE = 1 << 62
 _RESERVED = _BYTE + 1
+_DESCRIPTORS = "/proc/self/fd"
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -70,9 +71,14 @@ def is_being_written(path: Path) -> bool:
 
 
 def _is_written_here(fd: int) -> bool:
-    """Whether this process has the file of `fd` open for writing elsewhere, too; the lock does not tell whose it is."""
+    """Whether this process has the file of `fd` open for writing elsewhere, too; the lock does not tell whose it is. Where
+    /proc is missing it is taken to: a run reserves its outputs, and would else keep itself from writing them."""
     status = os.fstat(fd)
-    for other in (int(name) for name in os.listdir("/proc/self/fd")):
+    try:
+        others = [int(name) for name in os.listdir(_DESCRIPTORS)]
+    except OSError:
+        return True
+    for other in others:
         try:
             same = other != fd and os.path.samestat(status, os.fstat(other))
             if same and fcntl.fcntl(other, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:

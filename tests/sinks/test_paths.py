@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from made_results import make_result
 from streampose.build_sinks import check_outputs, first_files
 from streampose.config import validate
 from streampose.errors import ConfigError, SinkError
+from streampose.sinks import write_lock
 from streampose.sinks.base import Sink
 from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
@@ -23,6 +26,9 @@ from streampose.sinks.paths import Names, check_writable, create, numbered
 from streampose.sinks.record import RecordSink
 from streampose.sinks.reserve import Reserved
 from streampose.sinks.video_file import VideoFile
+
+if sys.platform == "linux":
+    import fcntl
 
 
 def test_what_is_there_stays_as_it_is_and_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -224,10 +230,109 @@ def test_what_is_reserved_is_not_emptied_and_its_own_sinks_may_write_it(tmp_path
     for path in (earlier, unused):
         done = subprocess.run([sys.executable, "-c", TAKE, str(path)], capture_output=True, text=True, check=False)
         assert f"{path.name}: is being written by another run" in done.stderr
-    os.close(create(earlier))
+    fd = create(earlier)
+    os.write(fd, b"a new one")
+    os.close(fd)
     outputs.keep(())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["earlier.jsonl", "new.jsonl"]
     assert new.stat().st_size > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_a_killed_run_left_empty_is_removed_unless_it_is_written(tmp_path: Path) -> None:
+    names = ["gate.jsonl", "gate.mp4"]
+    killed = [sys.executable, "-c", KILLED, *(str(tmp_path / name) for name in names)]
+    assert subprocess.run(killed, check=False).returncode == -9
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    outputs = Reserved()
+    outputs.take(tmp_path / name for name in names)
+    sink = JsonlSink(tmp_path / "gate.jsonl", "gate", {})
+    sink.close()
+    outputs.keep(())
+    assert [path.name for path in tmp_path.iterdir()] == ["gate.jsonl"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from streampose.sinks.reserve import Reserved
+Reserved().take(map(Path, sys.argv[1:]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_lock_that_fails_is_one_line_and_nothing_stays(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = fcntl.fcntl
+
+    def fail(fd: int, command: int, *rest: bytes) -> int | bytes:
+        if command == fcntl.F_OFD_SETLK:
+            raise OSError(code, os.strerror(code))
+        return ask(fd, command, *rest)
+
+    monkeypatch.setattr(fcntl, "fcntl", fail)
+    open_before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SinkError, match=r"gate.jsonl: cannot be written: "):
+        Reserved().take([tmp_path / "gate.jsonl"])
+    assert not list(tmp_path.iterdir())
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_without_proc_a_run_writes_what_it_has_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_lock, "_DESCRIPTORS", str(tmp_path / "proc"))
+    path = tmp_path / "gate.jsonl"
+    outputs = Reserved()
+    outputs.take([path])
+    os.close(create(path))
+    with pytest.raises(SinkError, match=r"gate.jsonl: is being written by another run"):
+        Reserved().take([path])
+    outputs.keep(())
+    assert not path.exists()
+
+
+def test_a_name_is_given_while_its_file_comes_and_goes(tmp_path: Path) -> None:
+    """A run that ends beside this one removes what it had reserved."""
+    path = tmp_path / "gate.jsonl"
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            path.write_text("x")
+            path.unlink()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(5000):
+            assert Names().give(path, replace=False).parent == tmp_path
+    finally:
+        over.set()
+        other.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_a_sink_begins_while_it_is_let_go_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sink comes just before the file is removed: it gets it for good, or not at all."""
+    path = tmp_path / "gate.jsonl"
+    outputs = Reserved()
+    outputs.take([path])
+    unlink = Path.unlink
+
+    def begin(self: Path) -> None:
+        with pytest.raises(SinkError, match=r"gate.jsonl: is being written by another run"):
+            create(self)
+        unlink(self)
+
+    monkeypatch.setattr(Path, "unlink", begin)
+    outputs.keep(())
+    monkeypatch.undo()
+    fd = create(path)
+    assert os.fstat(fd).st_nlink == 1
+    os.close(fd)
 
 
 TAKE = """
@@ -259,7 +364,7 @@ def test_what_is_reserved_leaves_files_to_open(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
     try:
         outputs.take(tmp_path / f"{number}.jsonl" for number in range(300))
-        assert len(list(tmp_path.iterdir())) == 200
+        assert len(list(tmp_path.iterdir())) == 50
     finally:
         outputs.keep(())
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
