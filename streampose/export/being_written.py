@@ -8,6 +8,8 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
+from streampose.sinks.write_lock import is_being_written
+
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 
 
@@ -29,10 +31,20 @@ def being_written() -> set[str]:
 
 def is_changing(path: Path, writing: Set[str], goes_on: bool = False) -> bool:
     """Whether a file cannot be read since it was just begun, or retention took it meanwhile. `writing`: the files that were
-    being written before. `goes_on`: a run does; a name that it has just claimed is empty, open to nobody, for a moment."""
+    being written before. `goes_on`: a run does; a name that it has just claimed is empty, open to nobody, for a moment.
+    What a run is going to write (`sinks/reserve.py`) is empty, too."""
     try:
         empty = path.stat().st_size == 0
     except OSError as error:
         return isinstance(error, FileNotFoundError)
     real = os.path.realpath(path)
-    return (empty and goes_on) or real in writing or real in being_written()
+    return (empty and (goes_on or is_being_written(path))) or real in writing or real in being_written()
+
+
+def unreadable(path: Path, error: Exception) -> str:
+    """The one line for a result that cannot be read; `error` is what its reader says of it."""
+    try:
+        empty = path.stat().st_size == 0
+    except OSError:
+        empty = False
+    return f"{path}: empty, as a run leaves it that is killed before it writes; delete it" if empty else str(error)

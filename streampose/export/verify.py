@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError
-from streampose.export.being_written import VIDEOS, being_written, is_changing
+from streampose.export.being_written import VIDEOS, being_written, is_changing, unreadable
 from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
 from streampose.export.spans import Floats, merge, totals, within
@@ -105,7 +105,7 @@ def verify_folder(folder: Path) -> Verdict:
             video = read_video(path)
         except DataError as error:
             if not is_changing(path, writing, goes_on):
-                wrong.append(str(error))
+                wrong.append(unreadable(path, error))
             continue
         if video is not None and video.mode == "annotated":
             videos.append(video)
@@ -146,7 +146,7 @@ def _gather(folder: Path, writing: Set[str]) -> tuple[list[Watch], list[str]]:
             watch.goes_on |= os.path.realpath(path) in writing
         except DataError as error:
             if not is_changing(path, writing):
-                wrong.append(str(error))
+                wrong.append(unreadable(path, error))
     for watch in watches.values():
         watch.parts.sort(key=lambda part: part[0])
         for part in list(watch.parts):

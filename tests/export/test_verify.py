@@ -20,6 +20,7 @@ from streampose.pose.skeleton import load_skeleton
 from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sinks.record import RecordSink
+from streampose.sinks.reserve import Reserved
 from tests.export.conftest import HEADER
 from tests.export.tampering import edit, put, remove, without
 
@@ -278,7 +279,7 @@ def test_what_is_being_written_is_no_disagreement_and_what_was_cut_short_is(
     shutil.copytree(folder, tmp_path / "killed")
     lines = verify_folder(tmp_path / "killed").disagreements
     assert any("no footer: the run was cut short; its counts cannot be proven" in line for line in lines)
-    assert any("gate-9.mp4: not a video that can be read" in line for line in lines)
+    assert any("gate-9.mp4: empty, as a run leaves it that is killed before it writes" in line for line in lines)
     just_begun.unlink()
     for sink in sinks:
         sink.write(End("gate", Counts(decoded=150)))
@@ -286,6 +287,26 @@ def test_what_is_being_written_is_no_disagreement_and_what_was_cut_short_is(
     verdict = verify_folder(folder)
     assert verdict.disagreements == ()
     assert len(verdict.facts) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_a_run_is_going_to_write_is_no_disagreement_and_what_a_killed_one_left_is_said(
+    recorded: Callable[..., Path],
+) -> None:
+    folder = recorded()
+    path = (
+        folder / "yard.MP4"
+    )  # an ending that is not sought among the open files, as those of another user are not seen
+    outputs = Reserved()
+    outputs.take([path])
+    assert verify_folder(folder).disagreements == ()
+    outputs.keep(())
+    for name in ("yard.MP4", "yard.jsonl"):
+        (folder / name).touch()
+    said = "empty, as a run leaves it that is killed before it writes; delete it"
+    assert sorted(verify_folder(folder).disagreements) == [
+        f"{folder / name}: {said}" for name in ("yard.MP4", "yard.jsonl")
+    ]
 
 
 def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
