@@ -45,6 +45,7 @@ class Reload:
         self._began_s = 0.0
         self._said = False
         self._found: tuple[Config, Config] | None = None  # what was read, and what of it can be now
+        self._holds_too_much = False  # for a camera that was removed
 
     @property
     def under_way(self) -> bool:
@@ -60,18 +61,21 @@ class Reload:
             self._worker = self._group.start("reload", partial(self._read, self._load), abandonable=True)
 
     def tick(self) -> None:
-        """Put in force what was read, as soon as it was. Raises a bug of the reading."""
+        """Put in force what was read, as soon as it was; let go of the outputs of removed cameras once they are closed.
+        Raises a bug of the reading."""
         raise_all(self._group.errors())
-        if self._worker is None:
-            return
-        if self._worker.running:
-            if not self._said and time.monotonic() - self._began_s > LONG_S:
-                self._said = True
-                log.warning("reload: not read after %g s: see to the disks of configuration and outputs", LONG_S)
-            return
-        self._worker = None
-        if self._found is not None and not self._refused():
-            self._apply(*self._found)
+        if self._worker is not None:
+            if self._worker.running:
+                if not self._said and time.monotonic() - self._began_s > LONG_S:
+                    self._said = True
+                    log.warning("reload: not read after %g s: see to the disks of configuration and outputs", LONG_S)
+                return
+            self._worker = None
+            if self._found is not None and not self._refused():
+                self._apply(*self._found)
+        if self._holds_too_much and all(camera.whole() for camera in self._built.run.gone):
+            self._holds_too_much = False
+            self._let_go()
 
     def _refused(self) -> bool:
         """Whether it is too late; says so."""
@@ -98,21 +102,25 @@ class Reload:
 
     def _apply(self, after: Config, now: Config) -> None:
         """Add, remove and restart cameras; other sections need a new start, and it is said."""
-        from streampose.build_sinks import reserved_files
-
         if after != now:
             log.warning("reload: only `cameras` can change while running; the other changes wait for the next start")
         before, self.config = self.config.cameras, now
         removed = [name for name, camera in before.items() if now.cameras.get(name) != camera]
         added = [name for name, camera in now.cameras.items() if before.get(name) != camera]
-        if self._outputs is not None:
-            keep = partial(self._outputs.keep, reserved_files(now))
-            self._group.start("release", keep, abandonable=True)  # what still writes has it locked itself
         for name in removed:
             self._built.run.remove(name)
         for name in added:
             self._built.run.add_when_free(name, partial(self._make, name))
+        self._holds_too_much = True
         log.info("reload: %s removed, %s added", ", ".join(removed) or "none", ", ".join(added) or "none")
+
+    def _let_go(self) -> None:
+        """Hold only the outputs of the cameras that there are; in a thread, since their disk may hang."""
+        from streampose.build_sinks import reserved_files
+
+        if self._outputs is not None:
+            keep = partial(self._outputs.keep, reserved_files(self.config))
+            self._group.start("release", keep, abandonable=True)
 
     def _make(self, name: str) -> CameraRun:
         """The camera as it is configured by the time that it begins."""

@@ -30,11 +30,22 @@ from streampose.sinks.reserve import Reserved
 
 
 @dataclass
+class Leaving:
+    """A camera that was removed."""
+
+    closed: bool = False
+
+    def whole(self) -> bool:
+        return self.closed
+
+
+@dataclass
 class Built:
     """Notes what the reload asks of the run."""
 
     asked: list[str] = field(default_factory=list)
     ending: bool = False
+    gone: list[Leaving] = field(default_factory=list)
 
     @property
     def run(self) -> Any:
@@ -90,6 +101,30 @@ def test_what_is_reserved_follows_the_cameras(tmp_path: Path) -> None:
                 with pytest.raises(SinkError, match=f"{name}: is being written by another run"):
                     others.take([tmp_path / name])
     assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_what_a_removed_camera_may_yet_open_stays_reserved_until_it_has_closed(tmp_path: Path) -> None:
+    before = config(tmp_path, "{camera}.jsonl", a="rtsp://a/", b="rtsp://b/")
+    after = config(tmp_path, "{camera}.jsonl", a="rtsp://a/")
+    camera = Leaving()
+    with reserved() as outputs, WorkerGroup() as group:
+        outputs.take(reserved_files(before))
+        again = Reload(Built(gone=[camera]), before, lambda: after, group, outputs)  # type: ignore[arg-type]
+        again.begin()
+        while again.under_way:
+            time.sleep(0.01)
+            again.tick()
+        time.sleep(0.2)
+        again.tick()
+        assert (tmp_path / "b.jsonl").exists()
+        camera.closed = True
+        again.tick()
+        for _ in range(500):
+            if not (tmp_path / "b.jsonl").exists():
+                break
+            time.sleep(0.01)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_other_sections_wait_for_the_next_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
