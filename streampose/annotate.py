@@ -218,7 +218,7 @@ def people_of_pictures(job: Job) -> dict[Path, dict[str, Any]]:
     found: dict[Path, dict[str, Any]] = {}
     if job.folder is None or job.jsonl is None or not job.jsonl.is_file():
         return found
-    with job.jsonl.open() as lines:
+    with job.jsonl.open(encoding="utf-8") as lines:
         for line in lines:
             record = json.loads(line)
             if record["type"] == "frame":

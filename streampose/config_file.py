@@ -36,7 +36,7 @@ def expand(value: Any, path: str = "") -> Any:
             return "${"
         if match[1]:
             try:
-                return Path(match[2]).read_text().strip()
+                return Path(match[2]).read_text(encoding="utf-8-sig").strip()
             except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
                 raise ConfigError(
                     f"{path}: cannot read the secret file {match[2]}: {error.__class__.__name__}"
@@ -159,7 +159,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read, expand, override and validate a configuration file."""
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration; configs/cctv.yaml is one to start from") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -33,7 +33,7 @@ def read_yaml(path: Path, fault: type[StreamposeError], kind: str, hint: str) ->
     """What a YAML file holds; raises `fault` where it cannot be read, or is none: it is no `kind`, and `hint` says where
     there are some."""
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise fault(f"{path}: no such {kind}; {hint}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that cannot be

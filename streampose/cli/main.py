@@ -15,7 +15,7 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 
 from streampose import __version__
-from streampose.errors import EXIT_BUG, SinkError, StreamposeError, words_of
+from streampose.errors import EXIT_BUG, SinkError, StreamposeError, UsageError, words_of
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 the run failed · 2 usage or configuration · 3 a camera, video or picture cannot be read "
@@ -53,8 +53,9 @@ def _root(
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO, format="%(levelname).1s %(message)s", stream=sys.stderr
     )
-    for name in ("matplotlib", "PIL", "libav", "openvino", "nncf", "faster_coco_eval"):
+    for name in ("PIL", "libav", "openvino", "nncf", "faster_coco_eval"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it cannot keep its list of fonts
     install()
 
 
@@ -105,15 +106,23 @@ def main() -> None:
         ("stderr", "w"),
     ):  # so each gets its own number, and no output does
         if getattr(sys, name) is None:  # closed by whoever started us
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (to the very end of the process)
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (to the very end of the process)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that is not UTF-8, a file name that is not
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF and the like, where the picture is whole
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         with contextlib.redirect_stdout(cast(TextIO, _Output(sys.stdout, nowhere))):
-            code = _outcome(lambda: app(standalone_mode=False))
+            code = _outcome(_run)
             unwritten = _outcome(sys.stdout.flush)
     sys.exit(code or unwritten)
+
+
+def _run() -> int | None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(f"the working directory is gone ({words_of(error)}); change into one that is there") from error
+    return cast(int | None, app(standalone_mode=False))
 
 
 class _Output:

@@ -21,7 +21,8 @@ def being_written() -> set[str]:
             path = os.readlink(place)
             if not path.endswith((".jsonl", *VIDEOS)):
                 continue
-            flags = re.search(r"^flags:\s*([0-7]+)", Path(place.replace("/fd/", "/fdinfo/")).read_text(), re.MULTILINE)
+            told = Path(place.replace("/fd/", "/fdinfo/")).read_text(encoding="utf-8")
+            flags = re.search(r"^flags:\s*([0-7]+)", told, re.MULTILINE)
         except OSError:  # closed meanwhile, or of another user
             continue
         if flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:

@@ -53,7 +53,7 @@ def coco_entry(person: Record, image_id: int) -> dict[str, Any]:
 def read_image_ids(path: Path) -> dict[str, int]:
     """File name -> id from a COCO annotation file (its `images` list)."""
     try:
-        images = json.loads(path.read_text())["images"]
+        images = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
         return {str(image["file_name"]): int(image["id"]) for image in images}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({words_of(error)}); name a COCO annotation file") from error

@@ -6,11 +6,13 @@ written beside and renamed, so that a reader sees a whole entry or none, and two
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -34,10 +36,29 @@ def cache_folder() -> Path:
     if named := os.environ.get("STREAMPOSE_CACHE"):
         return Path(named)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData" / "Local"))) / "streampose" / "cache"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "streampose" / "cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "streampose"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streampose"
+        return _home() / "Library" / "Caches" / "streampose"
+    return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "streampose"
+
+
+def _home() -> Path:
+    """The user's home; a folder for this process alone where nobody knows it, as of a numeric user in a container."""
+    try:
+        if os.environ.get("HOME") != "":
+            return Path.home()
+    except RuntimeError:
+        pass
+    return Path(_no_home().name)
+
+
+@functools.cache
+def _no_home() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes with the process: in one that others can make before us there could be networks of theirs."""
+    log.warning(
+        "no home directory is known: networks are compiled again at every start; set STREAMPOSE_CACHE to a folder"
+    )
+    return tempfile.TemporaryDirectory(prefix="streampose-")
 
 
 def entry_path(kind: str, key: Mapping[str, object], suffix: str) -> Path:

@@ -43,5 +43,5 @@ class KnownModel(BaseModel):
 @lru_cache(maxsize=1)
 def catalogue() -> dict[str, KnownModel]:
     """Name to known model, in the order of the file."""
-    raw = yaml.safe_load(FILE.read_text())
+    raw = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return {str(name): KnownModel.model_validate(entry) for name, entry in raw.items()}

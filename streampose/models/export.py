@@ -60,7 +60,7 @@ def export(
                         f"{manifest.name}: as {runtime} its {part} differ from torch's by {found['relative']:.1e} of the "
                         f"greatest, more than {TOLERANCE:.0e}; not kept"
                     )
-            (Path(scratch) / f"{name}.parity.json").write_text(json.dumps(record, indent=2) + "\n")
+            (Path(scratch) / f"{name}.parity.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             if runtime != "torchscript":
                 manifests.save(
                     _with_companions(described, weights.parent, Path(scratch)), Path(scratch) / f"{name}.yaml"

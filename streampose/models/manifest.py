@@ -200,7 +200,7 @@ def save(manifest: Manifest, path: str | Path) -> None:
         manifest.model_dump(mode="json", exclude=unused), sort_keys=False, allow_unicode=True, width=110
     )
     try:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     except OSError:
         with contextlib.suppress(OSError):

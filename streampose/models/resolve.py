@@ -30,11 +30,18 @@ SIMCC_MANIFEST = (
 
 
 def weight_folders() -> list[Path]:
-    """Where models are looked for by name: STREAMPOSE_WEIGHTS, ./weights, the repository's, then those fetched."""
+    """Where models are looked for by name: STREAMPOSE_WEIGHTS, ./weights, those that ship, then those fetched."""
     named = os.environ.get("STREAMPOSE_WEIGHTS")
     folders = [Path(named)] if named else []
-    folders += [Path("weights"), Path(__file__).parents[2] / "weights", fetched_folder()]
+    folders += [Path("weights"), shipped_folder(), fetched_folder()]
     return list(dict.fromkeys(folder.resolve() for folder in folders))
+
+
+def shipped_folder() -> Path:
+    """Where the models lie that come with the program: installed beside its modules, in a checkout beside the package."""
+    package = Path(__file__).parents[1]
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
 
 
 def fetched_folder() -> Path:

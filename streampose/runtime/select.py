@@ -150,7 +150,7 @@ def cpu_multiplies_bf16(runtime: str = "torch") -> bool:
 def cpu_flags() -> frozenset[str]:
     """Instruction sets of this CPU as Linux names them; empty where that cannot be read."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return frozenset()
     lines = (line.partition(":") for line in text.splitlines())
@@ -160,7 +160,7 @@ def cpu_flags() -> frozenset[str]:
 def cpu_name() -> str:
     """The CPU's model name, for tables and cache keys."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -16,7 +16,7 @@ def hold(path: Path) -> int | None:
     """
     while True:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except PermissionError as error:
             if not _delete_left(path, error):
                 return None
@@ -32,7 +32,7 @@ def hold(path: Path) -> int | None:
 def _delete_left(path: Path, refused: PermissionError) -> bool:
     """Delete a lock file that may not be written, unless somebody has it locked; raises `refused` where nobody can tell."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
         raise refused from None
     try:

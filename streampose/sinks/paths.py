@@ -20,7 +20,7 @@ from itertools import count, islice
 from pathlib import Path
 
 from streampose.errors import ConfigError, SinkError
-from streampose.sinks.write_lock import is_locked_elsewhere, lock
+from streampose.sinks.write_lock import BINARY, is_locked_elsewhere, lock
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _KNOWN = ("camera", "date", "time")
@@ -228,7 +228,7 @@ def _create(path: Path, flags: int) -> int:
 
 def _emptied(path: Path, flags: int) -> int:
     """The descriptor of a file that is made, or emptied once nobody else is known to write it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o666)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | BINARY | flags, 0o666)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode):  # a pipe or device is whatever it is
             if not lock(fd) or is_locked_elsewhere(fd):
@@ -259,7 +259,7 @@ def check_writable(path: Path) -> None:
         if _is_standard_output(path):
             raise SinkError(f"{path}: is standard output, where the report of the run goes; name another file")
         if path.is_file():
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_WRONLY)
             try:
                 if is_locked_elsewhere(fd):
                     raise written_elsewhere(path)

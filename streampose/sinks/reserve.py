@@ -66,7 +66,7 @@ def _reserve(path: Path) -> int:
     make_folder(path)
     while True:
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
             try:
                 if not lock(fd, reserve=True) or is_locked_elsewhere(fd):
                     raise written_elsewhere(path)

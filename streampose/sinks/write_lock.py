@@ -17,6 +17,9 @@ from pathlib import Path
 if sys.platform == "linux":
     import fcntl
 
+BINARY: int = getattr(os, "O_BINARY", 0)
+"""Added to the flags of a file that is opened for writing: Windows would else write another end of line."""
+
 _FLOCK = struct.Struct("hhqqi0q")  # type, whence, start, length, pid: struct flock of fcntl(2)
 _BYTE = 1 << 62
 _RESERVED = _BYTE + 1
@@ -60,8 +63,10 @@ def is_locked_elsewhere(fd: int) -> bool:
 
 def is_being_written(path: Path) -> bool:
     """Whether somebody has locked, or reserved, the file `path`; one that cannot be opened is taken for free."""
+    if sys.platform != "linux":
+        return False
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

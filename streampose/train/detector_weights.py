@@ -58,7 +58,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
 def _processor() -> str:
     """The processor's name, as the system says it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names: Any = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

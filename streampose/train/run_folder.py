@@ -196,7 +196,7 @@ class RunFolder:
 
     def log(self, **values: Any) -> None:
         """Append one line to the metrics."""
-        with writing(self.metrics_file), self.metrics_file.open("a") as file:
+        with writing(self.metrics_file), self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(_line(values))
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -204,7 +204,7 @@ class RunFolder:
         if not self.metrics_file.is_file():
             return []
         lines = []
-        for line in self.metrics_file.read_text().splitlines():
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
             try:
                 values = json.loads(line)
             except ValueError:
@@ -216,7 +216,7 @@ class RunFolder:
 
     def _write_lines(self, lines: Sequence[dict[str, Any]]) -> None:
         with replacing(self.metrics_file) as part:
-            part.write_text("".join(map(_line, lines)))
+            part.write_text("".join(map(_line, lines)), encoding="utf-8")
 
     def plot(self, losses: Sequence[str], scores: Sequence[str], title: str) -> None:
         """Draw `curves.png`: the named losses left, the named scores (fractions) right, against the step."""

@@ -122,3 +122,46 @@ def test_every_fault_of_a_set_is_a_line(
     ]
     # Two pictures more, and twelve people of six joints each.
     assert said[-1] == f"streampose: {tmp_path}/annotations.json: ... and 14 more"
+
+
+def test_files_are_utf8_whatever_the_locale_says(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes("\ufeffpässwörd\r\n".encode())
+    (tmp_path / "gate.yaml").write_bytes(
+        f'# the gate … at "Müllers"\ncameras: {{gate: {{url: "${{file:{tmp_path / "secret"}}}.mp4"}}}}'.encode()
+    )
+    program = f"""
+from streampose.config_file import load
+print(ascii(load({str(tmp_path / "gate.yaml")!r}).cameras["gate"].url))
+"""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **plain}, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout == "'p\\xe4ssw\\xf6rd.mp4'\n", ended.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="keeps a working directory")
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    program = f"""
+import os
+os.chdir({str(tmp_path)!r})
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir("../gone")
+import sys
+sys.argv = ["streampose", "models", "list"]
+from streampose.cli.main import main
+main()
+"""
+    home = str(Path(__file__).parents[2])
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "streampose: the working directory is gone (No such file or directory); change into one that is there\n"
+    )

@@ -100,3 +100,31 @@ def test_many_writers_leave_one_whole_entry() -> None:
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has its caches elsewhere")
+@pytest.mark.parametrize("home", ["", None])
+def test_without_a_home_there_is_a_cache_that_goes_with_the_process(home: str | None) -> None:
+    program = """
+from pathlib import Path
+from streampose.models import cache, resolve
+
+def nobody():
+    raise RuntimeError("Could not determine home directory.")
+
+if HOME is None:
+    Path.home = nobody
+folder = cache.cache_folder()
+assert cache.cache_folder() == folder and folder.name == "streampose"
+assert cache.write(cache.entry_path("kind", {}, ".x"), b"payload")
+assert "yolov8n_person" in resolve.local_models()
+print(folder)
+""".replace("HOME", repr(home))
+    environment = {k: v for k, v in os.environ.items() if k not in ("STREAMPOSE_CACHE", "XDG_CACHE_HOME", "HOME")}
+    environment |= {} if home is None else {"HOME": home}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("no home directory is known") == 1
+    assert not Path(ended.stdout.strip()).exists()

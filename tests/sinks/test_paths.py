@@ -420,3 +420,23 @@ def test_standard_output_takes_no_record_since_the_report_goes_there(path: str, 
     assert done.returncode == 6
     said = f"streampose: {path}: is standard output, where the report of the run goes; name another file"
     assert done.stderr.splitlines() == [said]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has them missing")
+def test_outputs_are_made_where_flags_of_linux_are_missing(tmp_path: Path) -> None:
+    program = f"""
+import os, sys
+for flag in ("O_CLOEXEC", "O_NONBLOCK"):
+    delattr(os, flag)
+sys.platform = "win32"
+from pathlib import Path
+from streampose.sinks import paths, write_lock
+fd = paths.create(Path({str(tmp_path / "gate.jsonl")!r}))
+os.write(fd, b"line\\n")
+os.close(fd)
+paths.check_writable(Path({str(tmp_path / "gate.jsonl")!r}))
+assert not write_lock.is_being_written(Path({str(tmp_path / "gate.jsonl")!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "gate.jsonl").read_bytes() == b"line\n"
