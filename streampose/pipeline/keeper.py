@@ -2,7 +2,9 @@
 
 Limits inside the source are not enough: libav has calls that no timeout of its own covers, so the watch is kept here,
 outside of it. A reader that does not come back is abandoned (a thread in a native call cannot be ended from Python) and a
-new one takes its place; their number is bounded. A recording is read once and its end is the end.
+new one takes its place; their number is bounded. A recording is read once and its end is the end. What was live stays a
+camera: a recording in its place (a playlist that got its end, a clip that a relay shows instead) is an outage, for it was
+seen already or is something else.
 """
 
 from __future__ import annotations
@@ -45,8 +47,9 @@ class KeepOptions:
     the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
     other for the first `refused_grace_s` of its refusals, then ever less often. With `retry_refused` off it fails at once,
     as does what cannot be asked at all (a wrong scheme or option).
-    `stop_grace_s`: how long a reader that was told to end may take. `steady_s` of pictures make a failure a new one.
-    `max_stuck` readers may be stuck in native calls at a time. Outside its `hours` a camera is not connected; `local_time`
+    `stop_grace_s`: how long a reader that was told to end is waited for; it is said to be stuck once it has been deaf for
+    `deaf_s`, longer than its source allows the network. `steady_s` of pictures make a failure a new one. `max_stuck` readers
+    may be deaf at a time. Outside its `hours` a camera is not connected; `local_time`
     tells the time of day they are of.
     """
 
@@ -62,6 +65,7 @@ class KeepOptions:
     refused_grace_s: float = 60.0
     retry_refused: bool = True
     stop_grace_s: float = 1.0
+    deaf_s: float = 2.0 * SEGMENT_S
     steady_s: float = 5.0
     max_stuck: int = 3
     hours: Hours | None = None
@@ -201,9 +205,12 @@ class Keeper:
         self._backoff = backoff or Backoff(options.backoff_first_s, options.backoff_cap_s)
         self._live = options.live
         self._pace = Pace()
+        self._single = 0  # connections in a row that were given up after one picture
+        self._was_live = False  # it has given pictures that were live
         self._welcome = False  # it has given pictures, so it knows these credentials and sends what can be decoded
         self._refuses_since_s: float | None = None
-        self._stuck: list[Worker] = []
+        self._deaf: list[tuple[Worker, float]] = []  # readers that were told to end, and when
+        self._stuck: set[Worker] = set()  # those of which it was said
         self.runs = 0
         self.abandoned = 0
 
@@ -214,7 +221,7 @@ class Keeper:
                 yield from self._pause()
                 continue
             if not self._has_room():
-                what = f"{len(self._stuck)} readers are stuck in native calls"
+                what = f"{len(self._deaf)} readers are stuck in native calls"
                 yield Lost(what, "timeout", self._options.stall_s)
                 self._rest(self._options.stall_s)
                 continue
@@ -252,6 +259,7 @@ class Keeper:
         info: SourceInfo | None = None
         first_s: float | None = None
         shown: Picture | None = None
+        alone = False  # that picture is the only one
         last_s = time.monotonic()
         stalled = False
         while not self._stopped():
@@ -259,11 +267,13 @@ class Keeper:
             if self._off_duty():
                 return _OffDuty()
             now_s = time.monotonic()
+            self._say_deaf(now_s)
             if item is None:
                 if not self._live:
                     continue
                 silence_s = now_s - last_s
                 if silence_s > (self._options.open_s if info is None else self._give_up_s(info, shown is not None)):
+                    self._forget_pace(alone)
                     what = "no answer" if info is None else "no picture"
                     return TransientSourceError(f"{what} for {silence_s:.1f} s, given up", "timeout")
                 if info is not None and not stalled and silence_s > self.patience_s(info):
@@ -277,13 +287,17 @@ class Keeper:
                 continue
             if isinstance(item, Opened):
                 info = item.info
+                if self._was_live and not info.live:
+                    return TransientSourceError("sends a recording now; asked again until it is live", "other")
                 self._live = info.live
                 last_s = now_s
             elif isinstance(item, Picture):
                 first_s = now_s if first_s is None else first_s
                 if shown is not None and not item.jump:
                     self._pace.add(item.time_s - shown.time_s)
+                alone = shown is None
                 shown = item
+                self._was_live |= self._live
                 last_s = now_s
                 stalled = False
                 self._welcome, self._refuses_since_s = True, None
@@ -291,6 +305,12 @@ class Keeper:
                     self._backoff.reset()
             yield item
         return None
+
+    def _forget_pace(self, alone: bool) -> None:
+        """A connection is given up. Where each ends after one picture, the camera has become slower than the pace says."""
+        self._single = self._single + 1 if alone else 0
+        if self._single > 1:
+            self._pace = Pace()
 
     def patience_s(self, info: SourceInfo) -> float:
         """How long a camera may be silent; one of a picture in five seconds is not stalled after two."""
@@ -338,14 +358,25 @@ class Keeper:
         return min(max(now_s - self._refuses_since_s - options.refused_grace_s, 0.0), options.refused_backoff_s)
 
     def _release(self, reading: Reading) -> None:
+        """Let go of a reader. One that waits for the network ends when that is silent for long; nobody waits for it."""
+        told_s = time.monotonic()
         if not reading.end(self._options.stop_grace_s):
             self._group.abandon(reading.worker)
-            self._stuck.append(reading.worker)
+            self._deaf.append((reading.worker, told_s))
             self.abandoned += 1
 
     def _has_room(self) -> bool:
-        self._stuck = [worker for worker in self._stuck if worker.running]
-        return len(self._stuck) < self._options.max_stuck
+        self._say_deaf(time.monotonic())
+        self._deaf = [(worker, told_s) for worker, told_s in self._deaf if worker.running]
+        self._stuck &= {worker for worker, _ in self._deaf}
+        return len(self._deaf) < self._options.max_stuck
+
+    def _say_deaf(self, now_s: float) -> None:
+        """Say once of a reader that it is stuck."""
+        for worker, told_s in self._deaf:
+            if worker.running and told_s <= now_s - self._options.deaf_s and worker not in self._stuck:
+                log.warning("%s: stuck in a native call for %.0f s, abandoned", worker.name, now_s - told_s)
+                self._stuck.add(worker)
 
     def _rest(self, wait_s: float) -> None:
         until_s = time.monotonic() + wait_s

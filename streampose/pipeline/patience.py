@@ -55,6 +55,11 @@ class Pace:
         self._steps_s.append(step_s)
 
     @property
+    def sure(self) -> bool:
+        """Whether a burst at the begin of a connection cannot have made the pace."""
+        return len(self._steps_s) == PACE_STEPS[1]
+
+    @property
     def step_s(self) -> float | None:
         """The usual step in seconds, None until enough were seen."""
         return statistics.median(self._steps_s) if len(self._steps_s) >= PACE_STEPS[0] else None

@@ -19,6 +19,7 @@ from streampose.messages import Break, CameraState, Control, End, Frame, Gap, Ga
 from streampose.pipeline.channel import Channel, ChannelClosed
 from streampose.pipeline.keeper import Keeper, KeepOptions, Lost, Opened, Paused, Resumed, Stalled
 from streampose.pipeline.ledger import CameraLedger
+from streampose.pipeline.patience import Pace
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sources.base import Corrupt, Picture, Source
 
@@ -119,7 +120,7 @@ class Producer:
         self._run_began: _Mark | None = None  # the first frame of this connection
         self._ahead_s = 0.0  # by how much bursts put `time_s` ahead of the monotonic clock
         self._was_ahead_s = 0.0  # and did at that frame
-        self._usual_step_s: float | None = None  # between two frames of a run of pictures
+        self._pace = Pace()  # of the frames, where no gap lies between
         self._unseen: _Unseen | None = None  # what nobody sees now; the gaps before it are told
         self._ends_s = 0.0  # where a recording that is cut would have ended
 
@@ -284,20 +285,16 @@ class Producer:
 
     def _is_hole(self, step_s: float) -> bool:
         """Whether pictures are missing between the last frame and one `step_s` later, by the steps that are usual here."""
-        usual_s = self._usual_step_s
-        if usual_s is None:
-            self._usual_step_s = step_s
-            return False
-        hole = step_s > max(HOLE_STEPS * usual_s, HOLE_S)
-        self._usual_step_s = usual_s + 0.1 * (min(step_s, HOLE_STEPS * usual_s) - usual_s)
-        return hole
+        usual_s = self._pace.step_s if self._pace.sure else None
+        self._pace.add(step_s)
+        return usual_s is not None and step_s > max(HOLE_STEPS * usual_s, HOLE_S)
 
     def _time_at(self, monotonic_s: float) -> float:
         """The time of the camera at an instant after its last frame; 0 at the first frame of one that answered at once."""
         if self._last is not None:
             passed_s = max(monotonic_s - self._last.monotonic_s, 0.0)
             if self._offset_s is None:  # between two connections the monotonic clock catches up
-                passed_s = max(passed_s - self._ahead_s, min(passed_s, self._usual_step_s or 0.0))
+                passed_s = max(passed_s - self._ahead_s, min(passed_s, self._pace.step_s or 0.0))
             return self._last.time_s + passed_s
         if self._unseen is not None:
             return max(monotonic_s - self._began.monotonic_s, 0.0)

@@ -82,7 +82,7 @@ class WorkerGroup:
     def abandon(self, worker: Worker) -> None:
         """Give up a stuck worker: it is no longer waited for, and what it raises later is ignored."""
         worker.abandoned = True
-        log.warning("%s: stuck in a native call, abandoned", worker.name)
+        log.debug("%s: abandoned", worker.name)
 
     def given_up(self) -> bool:
         """Whether the thread that asks was abandoned: it comes back too late and is to do nothing more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,6 +233,37 @@ def test_a_camera_has_the_time_that_its_pictures_are_apart(steps: list[Any], sta
     assert isinstance(lost, Lost)
     assert (lost.kind == "timeout") is gives_up
     assert any(isinstance(event, Stalled) for event in found) is stalls
+
+
+def test_a_camera_that_became_slower_than_its_patience_is_not_opened_anew_for_each_picture() -> None:
+    """Ten a second by day, at night one in longer than such a camera may be silent."""
+    keep = KeepOptions(live=True, stall_s=0.1, give_up_s=0.3, unpaced_s=5.0, backoff_first_s=0.01, backoff_cap_s=0.01)
+    night = [1, 0.6, 1, 0.6, 1, 0.6, 1, 30.0]
+    kept = Kept(ScriptedSource([20]), ScriptedSource(night), keep=keep)
+    pictures = 0
+    for event in kept.keeper.events():
+        pictures += isinstance(event, Picture)
+        if kept.keeper.runs > 10 or (kept.keeper.runs > 1 and pictures >= 26):
+            kept.stop.set()
+    assert kept.keeper.runs == 4, "two connections of one picture, and then it is known"
+
+
+def test_a_reader_that_waits_for_the_network_is_not_called_stuck(caplog: pytest.LogCaptureFixture) -> None:
+    """It ends when its source is told that nothing comes, which takes as long as the source allows."""
+    silent, stuck = threading.Event(), threading.Event()
+    keep = replace(FAST, stop_grace_s=0.05, deaf_s=0.6)
+    kept = Kept(ScriptedSource([1, silent]), ScriptedSource([1, stuck]), ScriptedSource([1_000_000]), keep=keep)
+    threading.Timer(0.8, silent.set).start()
+    try:
+        began_s = time.monotonic()
+        for _ in kept.keeper.events():
+            if kept.keeper.runs == 3 and time.monotonic() - began_s > 2.5:
+                kept.stop.set()
+        said = [record.getMessage() for record in caplog.records if "stuck" in record.getMessage()]
+        assert len(said) == 1
+        assert said[0].startswith("read:gate: stuck in a native call for ")
+    finally:
+        silent.set(), stuck.set()
 
 
 def test_a_pace_outlives_the_connection_and_overrules_what_was_announced() -> None:

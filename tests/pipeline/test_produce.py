@@ -106,24 +106,19 @@ def test_a_camera_absent_at_the_start_is_awaited_and_the_wait_is_a_gap() -> None
     assert states(said)[:3] == ["connecting", "reconnecting", "live"], "a state is said once, not once a try"
 
 
-@pytest.mark.parametrize("first", [0, 3])
-@pytest.mark.parametrize("damage", [[], [Corrupt("1 picture is damaged", 0.0)]])
-def test_a_camera_that_comes_back_as_a_recording_goes_on_after_the_outage(first: int, damage: list[Any]) -> None:
-    """A live playlist that got its end. The recording's own times begin at 0 again."""
+def test_a_camera_in_whose_place_a_recording_is_sent_is_waited_for() -> None:
+    """A live playlist that got its end: it was seen already. Another clip of a relay is not what is watched, either."""
     live = ScriptedSource([6, TransientSourceError("rtsp://gate ended the stream", "ended")])
-    recorded = [picture(number) for number in range(first, first + 5)]
-    left = iter([live, ScriptedSource([*damage, *recorded], live=False)])
-    said, producer, _ = produce(lambda: next(left))
-    seen = frames(said)
-    assert producer.keeper.runs == 2
-    before, after = [[f.time_s for f in seen if f.segment == segment] for segment in (0, 1)]
-    np.testing.assert_allclose(np.diff(after), STEP_S, atol=1e-9)
-    away = gaps(said)
-    assert away[0].cause == "disconnected"
-    assert away[0].start_s == before[-1]
-    assert away[-1].end_s == after[0]
-    assert all(a.end_s == b.start_s for a, b in itertools.pairwise(away))
-    assert after[0] - before[-1] >= first * STEP_S
+    replay = [ScriptedSource([6], live=False), ScriptedSource([], live=False), ScriptedSource([OSError()], live=False)]
+    left = iter([live, *replay, ScriptedSource([5, 60.0])])
+    said, producer, _ = produce(lambda: next(left), until=lambda s: len(frames(s)) >= 11)
+    assert producer.keeper.runs == 5
+    assert [f.segment for f in frames(said)] == [0] * 6 + [1] * 5
+    reasons = [item.reason for item in said if isinstance(item, CameraState) and item.state == "reconnecting"]
+    assert reasons == ["rtsp://gate ended the stream", "sends a recording now; asked again until it is live"]
+    (away,) = gaps(said)
+    assert (away.cause, away.start_s, away.end_s) == ("disconnected", frames(said)[5].time_s, frames(said)[6].time_s)
+    assert all(source.closed for source in replay)
 
 
 def test_a_stall_that_ends_in_a_loss_is_told_as_both() -> None:
@@ -171,9 +166,17 @@ def test_pictures_that_come_out_as_a_silent_connection_fails_are_no_sign_of_life
 
 def test_a_hole_in_the_pictures_own_time_is_a_gap() -> None:
     hole = picture(0, time_s=10.0)
-    said, _, _ = produce(lambda: ScriptedSource([2, hole, 60.0]), until=lambda s: len(frames(s)) >= 3)
+    said, _, _ = produce(lambda: ScriptedSource([10, hole, 60.0]), until=lambda s: len(frames(s)) >= 11)
     gap = gaps(said)[0]
-    assert (gap.cause, gap.start_s, gap.end_s) == ("stalled", pytest.approx(STEP_S), 10.0)
+    assert (gap.cause, gap.start_s, gap.end_s) == ("stalled", pytest.approx(9 * STEP_S), 10.0)
+
+
+def test_what_a_slow_camera_sends_at_once_first_makes_no_holes_of_its_usual_steps() -> None:
+    """Three pictures that the server had kept, then two a second, told apart by their arrival alone."""
+    times = [0.002 * number for number in range(4)] + [0.5 * number for number in range(1, 21)]
+    slow = [picture(number, time_s=time_s) for number, time_s in enumerate(times)]
+    said, _, _ = produce(lambda: ScriptedSource([*slow, 60.0]), until=lambda s: len(frames(s)) >= len(slow))
+    assert [gap.detail for gap in gaps(said)] == []
 
 
 def test_damaged_pictures_are_counted_and_their_time_is_a_gap() -> None:
