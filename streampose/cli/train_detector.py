@@ -36,6 +36,7 @@ def train_detector_command(
 
     from streampose.train.detector import train_detector
     from streampose.train.detector_config import read_recipe
+    from streampose.train.memory import telling_of_memory
 
     if init is not None and init.is_file():
         init = init.absolute()  # what is named here is what lies here; else it is looked for as a recipe's is
@@ -54,7 +55,7 @@ def train_detector_command(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with telling_of_memory(), Progress(*columns, console=console) as bar:
         task = bar.add_task(plan.name, total=plan.steps)
 
         def progress(step: int, parts: dict[str, float]) -> None:

@@ -75,9 +75,11 @@ def train_pose_command(
         )
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return
+    from streampose.train.memory import telling_of_memory
     from streampose.train.pose import PoseTraining
 
-    result = PoseTraining(plan, say, resume=resume).run()
+    with telling_of_memory():
+        result = PoseTraining(plan, say, resume=resume).run()
     for view, figures in result.figures.items():
         say(f"{view}: AP {figures.ap:.3f}, AP50 {figures.ap50:.3f}, AR {figures.ar:.3f} on {figures.people} people")
     say(

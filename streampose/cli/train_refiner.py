@@ -22,6 +22,7 @@ def train_refiner_command(
     is better than none and than the one there is."""
     from rich.console import Console
 
+    from streampose.train.memory import telling_of_memory
     from streampose.train.refiner import train_refiner
     from streampose.train.refiner_config import read_refiner_recipe
 
@@ -37,7 +38,8 @@ def train_refiner_command(
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    result = train_refiner(read_refiner_recipe(recipe).model_copy(update=changes), say)
+    with telling_of_memory():
+        result = train_refiner(read_refiner_recipe(recipe).model_copy(update=changes), say)
     for view, alone in result.alone.items():
         steps = [alone, *([result.before[view]] if result.before else []), result.after[view]]
         ap, ap50 = (" to ".join(f"{getattr(step, name):.3f}" for step in steps) for name in ("ap", "ap50"))

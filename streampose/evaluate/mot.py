@@ -178,7 +178,7 @@ def measure_tracking(
 ) -> TrackingFigures:
     """Compare over frames 1 to `frames` (None: the last one that either of them has).
 
-    Raises UsageError where TrackEval is not installed.
+    Raises UsageError where nobody is to be found in these frames, or TrackEval is not installed.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -188,6 +188,10 @@ def measure_tracking(
     last = frames or max([*truth, *found])
     pairs = [without_ignored(truth.get(n, NOBODY), found.get(n, NOBODY)) for n in range(1, last + 1)]
     data = _sequence(pairs)
+    if not data["num_gt_dets"]:
+        raise UsageError(
+            f"nobody is to be found in frames 1 to {last}; the first are in frame {_first(truth)}: --frames"
+        )
     with contextlib.redirect_stdout(io.StringIO()):
         identity = Identity({"PRINT_CONFIG": False}).eval_sequence(data)
         clear = CLEAR({"PRINT_CONFIG": False}).eval_sequence(data)
@@ -207,6 +211,11 @@ def measure_tracking(
         boxes=data["num_gt_dets"],
         frames=last,
     )
+
+
+def _first(truth: dict[int, FrameBoxes]) -> int:
+    """The first frame in which somebody is to be found, of a ground truth that has such."""
+    return min(number for number, boxes in truth.items() if boxes.counted.any())
 
 
 def _sequence(pairs: list[tuple[FrameBoxes, FrameBoxes]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from streampose.errors import ConfigError
 from streampose.models.manifest import sha256_of
@@ -15,6 +15,17 @@ from streampose.train.run_folder import look_up, look_up_weights
 from streampose.typed_yaml import read_model
 
 Side = Annotated[int, Field(gt=0)]
+
+
+def _file_stem(name: str) -> str:
+    if not name or name.startswith(".") or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+        raise ValueError("a plain file name without its ending is wanted, such as my_cameras")
+    if name.lower() == "last":
+        raise ValueError("the run keeps its last weights under that name; take another, such as my_cameras")
+    return name
+
+
+Stem = Annotated[str, AfterValidator(_file_stem)]
 
 
 class DataOptions(Strict):
@@ -49,7 +60,7 @@ class DataOptions(Strict):
 class Recipe(Strict):
     """All of it; `streampose train detector RECIPE.yaml`."""
 
-    name: str
+    name: Stem = Field(description="the model's, and the stem of its files in `out`")
     file: str = Field("", exclude=True, description="the recipe's own file name; filled in when it is read")
     out: str = Field(description="folder of the run: checkpoints, metrics, and the best weights with their manifest")
     licence: str = Field("AGPL-3.0", description="of the weights that are made; those of ultralytics pass on theirs")

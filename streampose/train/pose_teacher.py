@@ -158,9 +158,8 @@ def label_moves(
     by people in pictures of `sources` count, at joints that whoever said it was sure of; left and right are taken as each
     other's mirror images. The teacher's pixels. Raises ConfigError where there is no such label.
     """
-    everybody = store.batch(torch.arange(len(store)))
-    still = still_affine(everybody, recipe)
-    labelled = (everybody.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu().numpy()
+    still = still_affine(store, recipe)
+    labelled = (store.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu().numpy()
     chosen = np.array([source in sources for source in store.sources])
     known = (store.human & (store.weights > 0)).cpu().numpy() & (said[..., 2] > SURE) & chosen[:, None]
     if not known.any():
@@ -179,7 +178,7 @@ def teacher_size(recipe: PoseRecipe) -> tuple[int, int]:
     return recipe.input.width * recipe.teacher_zoom, recipe.input.height * recipe.teacher_zoom
 
 
-def still_affine(batch: PersonBatch, recipe: PoseRecipe) -> Tensor:
+def still_affine(batch: PersonBatch | PersonStore, recipe: PoseRecipe) -> Tensor:
     """The map (B, 2, 3) from stored pixels to the teacher's that moves nothing: the middle goes to the middle."""
     width, height = teacher_size(recipe)
     rows, columns = batch.crops.shape[1:3]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streampose.errors import DataError
+from streampose.errors import DataError, UsageError
 from streampose.evaluate.mot import measure_tracking, read_result, read_truth
 from tests.evaluate.results import HEADER, found, seen, write_lines
 
@@ -149,6 +149,13 @@ def test_somebody_never_found_and_nobody_at_all(tmp_path: Path) -> None:
     figures = measure_tracking(truth, read_result(write_result(tmp_path / "r.jsonl", [[]] * 10)))
     assert (figures.idf1, figures.missed) == (0.0, 10)
     assert np.isfinite(list(figures.as_dict().values())).all()
+
+
+def test_frames_in_which_nobody_is_to_be_found_have_no_figures(tmp_path: Path) -> None:
+    truth = read_truth(write_truth(tmp_path / "gt.txt", {1: range(10, 15)}))
+    result = read_result(write_result(tmp_path / "r.jsonl", [[(1, 1, "confirmed")]] * 14))
+    with pytest.raises(UsageError, match=r"nobody is to be found in frames 1 to 5; the first .* frame 10"):
+        measure_tracking(truth, result, frames=5)
 
 
 @pytest.mark.parametrize(

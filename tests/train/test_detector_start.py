@@ -171,6 +171,12 @@ def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:
             "{name: a, out: b, steps: 1, data: {sets: [x]}, canvases: [[100, 96]]}",
             "100x96 is not made of multiples of 32",
         ),
+        (
+            "{name: my/cams, out: b, steps: 1, data: {sets: [x]}}",
+            "name: a plain file name without its ending is wanted",
+        ),
+        ("{name: .., out: b, steps: 1, data: {sets: [x]}}", "name: a plain file name without its ending is wanted"),
+        ("{name: Last, out: b, steps: 1, data: {sets: [x]}}", "name: the run keeps its last weights under that name"),
         (f"{FINE}, canvases: []}}", "canvases: empty; at least one is wanted"),
         (f"{FINE}, canvases: [[0, 32]]}}", r"canvases\.0\.0: input should be greater than 0"),
         (f"{FINE}, seed: -1}}", "seed: input should be greater than or equal to 0"),

@@ -15,7 +15,7 @@ from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.train.pose import PoseTraining
 from streampose.train.pose_loss import gaussian_heatmaps
-from streampose.train.pose_teacher import PoseTeacher, move_heatmaps, turn_affine
+from streampose.train.pose_teacher import PoseTeacher, label_moves, move_heatmaps, turn_affine
 from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set
 
@@ -184,6 +184,9 @@ def test_an_aligned_teacher_puts_joints_where_most_people_put_them(tmp_path: Pat
     teacher.study(store, training.arithmetic, tmp_path, lambda _: None)
     assert np.abs(places(teacher.lessons.float()) - said - custom).max() < 0.3
     assert len(list(tmp_path.glob("lessons-*.npy"))) == 1  # nobody was asked again
+    endless = replace(store, crops=store.crops.new_zeros(1).expand(len(store), 2**22, 2**22, 3))  # not to be copied
+    heard = np.ones((len(store), 6, 3), np.float32)
+    assert label_moves(heard, endless, teacher.recipe, training.skeleton, ("streets",)).shape == (6, 2)
     teacher.recipe = teacher.recipe.model_copy(update={"teacher_aligned": ("moon",)})
     with pytest.raises(ConfigError, match="moon: no joint in pictures of these sources is labelled by people"):
         teacher.study(store, training.arithmetic, tmp_path, lambda _: None)

@@ -11,10 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from streampose.cli.main import app
-from streampose.errors import UsageError
+from streampose.errors import StreamposeError, UsageError
 from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
 from streampose.train.detector_config import read_recipe as read_detector_recipe
+from streampose.train.memory import telling_of_memory
 from streampose.train.pose_export import training_summary
 from tests.evaluate.sets import zip_folder
 from tests.train.small_recipe import recipe_for
@@ -98,6 +99,23 @@ def test_what_belongs_to_an_export_is_refused_without_one(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"^--blend, --align, --licence: only with --export$"):
         CliRunner().invoke(app, words, catch_exceptions=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_is_used_up_is_one_line(tmp_path: Path) -> None:
+    stick_set(tmp_path / "set", 8)
+    values = recipe_for(tmp_path).model_dump(mode="json")
+    values["input"] |= {"width": 2**22, "height": 2**22}  # crops of 10**15 bytes: more than a process can address
+    recipe = write_recipe(tmp_path / "recipe.yaml", values)
+    with pytest.raises(StreamposeError, match=r"^out of memory \(.*can't allocate memory.*lower `batch`") as raised:
+        CliRunner().invoke(app, ["train", "pose", str(recipe)], catch_exceptions=False)
+    assert raised.value.exit_code == 1
+    for fault, told in (
+        (torch.OutOfMemoryError("CUDA out of memory."), StreamposeError),
+        (RuntimeError("x"), RuntimeError),
+    ):
+        with pytest.raises(told) as caught, telling_of_memory():
+            raise fault
+        assert (caught.type is StreamposeError) == isinstance(fault, torch.OutOfMemoryError)
 
 
 @pytest.mark.slow
