@@ -6,7 +6,9 @@ COCO's boxes lie between the edges of pixels, its key points on pixels: a box th
 A set is `annotations.json` beside the pictures it names, or a zip, or a JSON and a folder named apart (set_files.py).
 Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0..1, how sure each label is, and `labels`,
 who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box,
-"teacher" for a network; without them people did. Every fault found is one line.
+"teacher" for a network; without them people did. Where 133 key points are asked for they may stand as COCO-WholeBody has
+them, 17 in `keypoints` and the rest in fields of their own. A picture that is listed twice is one, with the people of all
+its entries. Every fault found is one line.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 import cv2
@@ -43,6 +46,8 @@ FAR = 10
 """A point so many times the picture's longer side from its corner is no label of it; people may reach out of a picture."""
 FACE = 5
 """The first five key points of a person are the face, in COCO's order."""
+WHOLE_BODY = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+"""COCO-WholeBody's fields of an annotation, in the order of its 133 key points, and how many of them each has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +188,19 @@ def open_keypoint_set(
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: annotations are not JSON ({words_of(error)})") from error
         faults: list[str] = []
-        pictures = _read_images(raw, _name_of(path.absolute()), faults)
+        listed = _read_images(raw, _name_of(path.absolute()), faults)
+        pictures = {image.id: image for image in listed.values()}
+        if again := [number for number, image in listed.items() if number != image.id]:
+            log.warning(
+                "%s: lists %d pictures more than once (%s as %d and %d); each is one, of its first id and source, with the "
+                "people of all its entries",
+                path, len(again), listed[again[0]].file, listed[again[0]].id, again[0],
+            )  # fmt: skip
         missing = set(files.find([image.file for image in pictures.values()]))
         faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
         order = _order(raw, list(names), path, faults) if joints else None
         person_ids = _person_ids(raw, faults)
-        people = _read_people(raw, pictures, joints, boxes_only, person_ids, faults)
+        people = _read_people(raw, listed, joints, boxes_only, person_ids, faults)
         if order is not None:
             people = [_reordered(person, order) for person in people]
         if not people and not faults:
@@ -231,6 +243,7 @@ def _duplicates(ids: Iterable[Any]) -> list[Any]:
 
 
 def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledImage]:
+    """The pictures by the ids in the JSON; one that is listed under several is there by each."""
     if (
         not isinstance(raw, dict)
         or not isinstance(raw.get("images"), list)
@@ -239,6 +252,7 @@ def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledIm
         faults.append("the JSON needs the lists `images` and `annotations` (COCO format)")
         return {}
     images: dict[int, LabelledImage] = {}
+    of_file: dict[str, LabelledImage] = {}
     for entry in raw["images"]:
         try:
             image = LabelledImage(
@@ -252,7 +266,10 @@ def _read_images(raw: Any, name: str, faults: list[str]) -> dict[int, LabelledIm
             continue
         if image.id in images:
             faults.append(f"image {image.id}: id given twice")
-        images[image.id] = image
+        first = of_file.setdefault(normpath(image.file.replace("\\", "/")), image)
+        if (image.width, image.height) != (first.width, first.height):
+            faults.append(f"image {image.id}: {image.file} is image {first.id} too, and of another size there")
+        images[image.id] = first
     return images
 
 
@@ -359,6 +376,20 @@ def _reordered(person: LabelledPerson, order: list[int]) -> LabelledPerson:
     return replace(person, **changes)
 
 
+def _points(entry: dict[str, Any], joints: int) -> list[Any]:
+    """x, y, v of the key points of an annotation; those of COCO-WholeBody's fields in a row, where they are wanted."""
+    if not joints:
+        return []
+    points: list[Any] = entry["keypoints"]
+    if (
+        joints != sum(WHOLE_BODY.values())
+        or len(points) != 3 * WHOLE_BODY["keypoints"]
+        or not entry.keys() >= WHOLE_BODY.keys()
+    ):
+        return points
+    return [value for field in WHOLE_BODY for value in entry[field]]
+
+
 def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints: int) -> LabelledPerson:
     name = f"annotation {entry.get('id')}"
     try:
@@ -371,7 +402,7 @@ def _read_person(entry: dict[str, Any], images: dict[int, LabelledImage], joints
         raise DataError(f"{name}: iscrowd {error}") from None
     try:
         box = np.asarray(entry["bbox"], np.float32).reshape(4)
-        keypoints = np.asarray(entry["keypoints"] if joints else [], np.float32).reshape(-1, 3)
+        keypoints = np.asarray(_points(entry, joints), np.float32).reshape(-1, 3)
     except (KeyError, TypeError, ValueError):
         wanted = "bbox [x, y, w, h] and keypoints [x, y, v, ...]" if joints else "bbox [x, y, w, h]"
         raise DataError(f"{name}: needs {wanted}") from None

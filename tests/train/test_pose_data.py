@@ -4,10 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from streampose.cli.main import app
 from streampose.errors import DataError
+from streampose.evaluate.dataset import open_keypoint_set
+from streampose.pose.skeleton import load_skeleton
 from streampose.train.pose import PoseTraining
+from streampose.train.pose_data import open_sets, split_people
 from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set, write_annotations
 
@@ -21,6 +28,10 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "id twice": (lambda c: c["annotations"][1].update(id=1), "annotation 1: id given twice"),
     "image id twice": (lambda c: c["images"][1].update(id=1), "image 1: id given twice"),
     "no such image": (lambda c: c["annotations"][0].update(image_id=77), "no image 77"),
+    "of two sizes": (
+        lambda c: c["images"].append(c["images"][0] | {"id": 9, "width": 50}),
+        "image 9: 1.png is image 1 too, and of another size there",
+    ),
     "visibility": (lambda c: c["annotations"][0]["keypoints"].__setitem__(2, 5), "visibility must be 0, 1 or 2"),
     "scores": (lambda c: c["annotations"][0].update(scores=[0.5]), "scores must be 6 numbers"),
     "empty": (lambda c: (c["annotations"].clear(), c["images"].clear()), "no annotated person"),
@@ -62,6 +73,68 @@ def test_pictures_of_two_sets_stay_apart_whatever_their_ids(tmp_path: Path) -> N
         assert [person.image.source for person in crops.people] == ["one", "one", "two"]
         assert [person.image.file for person in crops.people] == ["9.png", "10.png", "5.png"]
         assert len({person.image.id for person in crops.people}) == 3
+
+
+def test_a_picture_that_is_listed_twice_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in a JSON that joins the exports of two people who labelled the same pictures."""
+    content = stick_set(tmp_path / "set", 10)
+    content["images"] += [
+        {**image, "id": image["id"] + 100, "file_name": f"./{image['file_name']}"} for image in content["images"]
+    ]
+    content["annotations"] += [
+        {**entry, "id": entry["id"] + 100, "image_id": entry["image_id"] + 100} for entry in content["annotations"]
+    ]
+    write_annotations(tmp_path / "set", content)
+    recipe = recipe_for(tmp_path, holdout={"heights": []}, measure_trained=False)
+    (data,) = sets = open_sets(recipe, load_skeleton("limbs6"))
+    trained, measured = ([person.image.file for person in part] for (part,) in split_people(sets, recipe.holdout))
+    data.close()
+    assert measured == ["9.png", "10.png"] * 2
+    assert not set(trained) & set(measured)
+    assert len(trained) == 16
+    assert len(data.images) == 10
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{tmp_path / 'set'}: lists 10 pictures more than once (1.png as 1 and 101); each is one, ")
+
+
+def test_a_set_laid_out_as_coco_wholebody_is_trained_on_and_measured(tmp_path: Path) -> None:
+    content = stick_set(tmp_path / "set", 8)
+    parts = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+    first = []
+    for entry in content["annotations"]:
+        points = np.array(entry["keypoints"]).reshape(6, 3)
+        whole = np.resize(points, (133, 3))
+        whole[:, 0] += np.arange(133) / 50
+        whole[112:] = 0.0  # no right hand is to be seen
+        first.append(whole)
+        entry["num_keypoints"] = 17
+        for (name, count), end in zip(parts.items(), np.cumsum(list(parts.values())), strict=True):
+            entry[name] = whole[end - count : end].reshape(-1).tolist()
+            entry[name.replace("_kpts", "") + "_valid"] = bool(whole[end - 1, 2])
+    write_annotations(tmp_path / "set", content)
+    with open_keypoint_set(tmp_path / "set", joints=133) as data:
+        for person, points in zip(data.people, first, strict=True):
+            assert np.allclose(person.keypoints, points)
+            assert person.labelled == 112
+    with open_keypoint_set(tmp_path / "set", joints=17) as data:  # a network of 17 is measured on its part
+        assert np.allclose(data.people[0].keypoints, first[0][:17])
+
+    recipe = recipe_for(tmp_path, skeleton="wholebody133", samples=64, measure_trained=False)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    train = ["train", "pose", str(tmp_path / "recipe.yaml")]
+    model = tmp_path / "whole.safetensors"
+    for words in (
+        train,
+        [*train, "--export", str(model), "--licence", "MIT"],
+        ["eval", "--data", str(tmp_path / "set"), "--model", str(model.with_suffix(".yaml")), "--runtime", "torch"],
+    ):
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    assert "8 people in 8 pictures, labelled boxes" in done.output
+    del content["annotations"][0]["face_kpts"]
+    write_annotations(tmp_path / "set", content)
+    with pytest.raises(DataError, match="annotation 1: 17 key points, the skeleton has 133"):
+        open_keypoint_set(tmp_path / "set", joints=133)
 
 
 def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
