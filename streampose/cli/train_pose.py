@@ -47,6 +47,7 @@ def train_pose_command(
     from rich.console import Console
 
     from streampose.cli.idle import refuse_idle
+    from streampose.train.memory import telling_of_memory
     from streampose.train.pose_config import read_recipe
 
     if export is None:
@@ -65,19 +66,23 @@ def train_pose_command(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     if export is not None:
-        from streampose.train.pose_export import export_pose, start_licence, training_summary
+        from streampose.train.pose_export import export_run
 
-        best, licence = plan.out / "best.pt", licence or start_licence(plan)
         sources = tuple(name.strip() for name in align.split(",")) if align else ()
-        training = training_summary(plan, best)
-        manifest = export_pose(
-            plan, best, export, licence=licence, training=training, blend=blend, blend_init=blend_init, align=sources
-        )
+        with telling_of_memory():
+            manifest = export_run(
+                plan, export, recipe_file=recipe, given=changes, licence=licence, blend=blend, blend_init=blend_init,
+                align=sources,
+            )  # fmt: skip
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return
-    from streampose.train.memory import telling_of_memory
     from streampose.train.pose import PoseTraining
+    from streampose.train.pose_start import check_start
+    from streampose.train.run_folder import read_checkpoint
 
+    if resume and init is not None:
+        last = plan.out / "last.pt"
+        check_start(plan, read_checkpoint(last), last)
     with telling_of_memory():
         result = PoseTraining(plan, say, resume=resume).run()
     for view, figures in result.figures.items():

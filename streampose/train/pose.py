@@ -39,6 +39,7 @@ from streampose.train.pose_data import (
     split_people,
 )
 from streampose.train.pose_loss import pose_losses
+from streampose.train.pose_start import going_on, start_of
 from streampose.train.pose_teacher import PoseTeacher
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, pick_device
 from streampose.train.run_folder import RunFolder
@@ -70,15 +71,20 @@ class PoseTraining:
         coco_counting()
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
-        self.recipe, self.say = recipe, say
+        self.say = say
         self.device = pick_device(recipe.device)
-        self.skeleton = load_skeleton(recipe.skeleton)
         self.folder = RunFolder(recipe.out)
         if not resume:
             self.folder.refuse_another_run()
         resumed = self.folder.load(**KEPT) if resume else None
+        if resumed is not None:
+            recipe = going_on(recipe, resumed)
+        self.recipe = recipe
+        self.skeleton = load_skeleton(recipe.skeleton)
         torch.manual_seed(recipe.seed)
         self.student = self._build(recipe.init if resumed is None else None)
+        begun = start_of(recipe) if resumed is None else resumed
+        self.begun = {name: begun[name] for name in ("start", "licence") if name in begun}
         self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
         self.teacher = self._build_teacher(recipe.teacher) if recipe.teacher else None
@@ -147,7 +153,8 @@ class PoseTraining:
     def _save(self) -> None:
         state = {
             "network_name": self.recipe.network,
-            "recipe": self.recipe.model_dump(mode="json", include=set(FIXED)),
+            "recipe": self.recipe.model_dump(mode="json"),
+            **self.begun,
             "student": self.student.state_dict(),
             "average": self.average.state(),
             "optimizer": self.optimizer.state_dict(),
@@ -288,7 +295,8 @@ class PoseTraining:
         mean = float(np.mean([figure.ap for figure in figures.values()])) if figures else 0.0
         if mean > self.best or not figures or self.recipe.keep == "last":
             self.best = max(mean, self.best)
-            self.folder.save({"network": self.average.network.state_dict(), "step": self.step}, "best.pt")
+            made = {"recipe": self.recipe.model_dump(mode="json"), **self.begun}
+            self.folder.save({"network": self.average.network.state_dict(), "step": self.step, **made}, "best.pt")
         named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
         known = any(line["step"] == self.step and "mean_ap" in line for line in self.folder.read_metrics())
         if figures and not known:

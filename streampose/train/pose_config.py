@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from streampose.errors import ConfigError
-from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet
+from streampose.models.manifest import InputSpec, OutputSpec, fit_hrnet, sha256_of
 from streampose.train.augment import AugmentSpec
 from streampose.train.ranges import Height, Seed, Strict, Threads
 from streampose.train.run_folder import look_up, look_up_weights
@@ -122,6 +122,10 @@ class PoseRecipe(SetsRecipe):
     def found_weights(self, path: Path) -> Path:
         """The same of `init` or `teacher`, which may be the name of a model, too. Raises ModelError."""
         return look_up_weights(path, self.root, "pose")
+
+    def start_digest(self) -> str:
+        """SHA-256 of the file of `init`, "" without one. Raises ModelError where it cannot be read."""
+        return "" if self.init is None else sha256_of(self.found_weights(self.init))
 
 
 def read_recipe(path: str | Path) -> PoseRecipe:

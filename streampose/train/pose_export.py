@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,79 @@ import numpy as np
 import torch
 from torch import nn
 
-from streampose.errors import ConfigError, UsageError
-from streampose.evaluate.set_files import set_name
+from streampose.errors import ConfigError, ModelError, SinkError
+from streampose.evaluate.set_files import archive_of, set_name
 from streampose.models.inspect import cost_of
-from streampose.models.manifest import Manifest, load, sha256_of
+from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.resolve import SKELETON
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.decode import decode_heatmaps
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
+from streampose.sinks.paths import check_apart
 from streampose.train.pose_config import PoseRecipe
 from streampose.train.pose_data import check_sources, load_people, open_sets, split_people
+from streampose.train.pose_start import check_start, recipe_of_run, start_licence
 from streampose.train.pose_teacher import AHEAD_AT_ONCE, PoseTeacher, label_moves, still_affine
 from streampose.train.precision import Arithmetic
 from streampose.train.run_folder import read_checkpoint, writing
-from streampose.train.weights_file import write_model
+from streampose.train.weights_file import check_weights_name, write_model
+from streampose.typed_yaml import read_model
+
+
+def export_run(
+    plan: PoseRecipe,
+    target: Path,
+    *,
+    recipe_file: Path,
+    given: Collection[str],
+    licence: str | None = None,
+    blend: float = 0.0,
+    blend_init: float = 0.0,
+    align: Sequence[str] = (),
+) -> Manifest:
+    """Export (`export_pose`) best.pt of the run in `plan.out` by the recipe and with the licence and start that it has kept.
+
+    Of `plan`, which is read from `recipe_file`, only those of `root`, `data`, `images` and `init` count that are `given`:
+    what the run needs may have moved. A checkpoint that has kept nothing, of before it was, is exported by `plan`. Raises as
+    `export_pose` does, UsageError for another start or where nobody says the licence, SinkError where `target` would write
+    over what is read.
+    """
+    checkpoint = plan.out / "best.pt"
+    state = read_checkpoint(checkpoint)
+    made = recipe_of_run(plan, state, checkpoint)
+    moved = {key: getattr(plan, key) for key in ("root", "data", "images", "init") if key in given}
+    recipe = made.model_copy(update=moved)
+    _check_target(target, recipe, (recipe_file, checkpoint))
+    licence = licence or state.get("licence")
+    if blend_init or "init" in moved or not licence:
+        check_start(recipe, state, checkpoint)
+    return export_pose(
+        recipe, checkpoint, target, licence=licence or start_licence(recipe), training=training_summary(made, checkpoint),
+        blend=blend, blend_init=blend_init, align=align,
+    )  # fmt: skip
+
+
+def _check_target(target: Path, recipe: PoseRecipe, read: Sequence[Path]) -> None:
+    """Raise SinkError where an export to `target` would write over what is `read`, a file of `recipe`, or a YAML that is no
+    model's manifest."""
+    check_weights_name(target)
+    manifest = target.with_suffix(".yaml")
+    sources = [*read, Path(recipe.skeleton), *(archive_of(recipe.found(path))[0] for path in recipe.data)]
+    for weights in (recipe.init, recipe.teacher):
+        if weights is not None:
+            with suppress(ModelError):  # what is not there any more cannot be written over
+                found = recipe.found_weights(weights)
+                sources += [found, found.with_suffix(".yaml")]
+    for path in (target, manifest, target.with_name(f"{target.stem}{SKELETON}")):
+        check_apart(path, sources)
+    if manifest.exists():
+        try:
+            read_model(manifest, Manifest, ModelError, "model manifest", "")
+        except ModelError as error:
+            raise SinkError(
+                f"{manifest}: is no model's manifest and would be written over; choose another name"
+            ) from error
 
 
 def export_pose(
@@ -126,18 +185,6 @@ def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str])
         said.append(decode_heatmaps(heat.numpy(), recipe.output))
     moves = label_moves(np.concatenate(said), store, plain, skeleton, sources)
     return tuple((round(x, 2), round(y, 2)) for x, y in moves.tolist())
-
-
-def start_licence(recipe: PoseRecipe) -> str:
-    """The licence of the weights that the recipe starts from, by the manifest beside them.
-
-    Raises UsageError where there is none, ModelError where it is damaged.
-    """
-    beside = None if recipe.init is None else recipe.found_weights(recipe.init).with_suffix(".yaml")
-    if beside is None or not beside.is_file():
-        missing = "the recipe names no `init`" if beside is None else f"{beside} is missing"
-        raise UsageError(f"--licence: say which the weights have; {missing}, which would say that of the start")
-    return load(beside, verify=False)[0].licence
 
 
 def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:

@@ -20,8 +20,7 @@ def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
     Raises SinkError where it cannot; what was there before stays then.
     """
-    if path.suffix != ".safetensors":
-        raise SinkError(f"{path}: weights are written as .safetensors")
+    check_weights_name(path)
     halves = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in state.items()
@@ -36,6 +35,12 @@ def write_weights(state: Mapping[str, Tensor], path: Path) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise SinkError(f"{path}: cannot write the weights ({words_of(error, 120)})") from error
+
+
+def check_weights_name(path: Path) -> None:
+    """Raise SinkError where a file of weights is not called .safetensors."""
+    if path.suffix != ".safetensors":
+        raise SinkError(f"{path}: weights are written as .safetensors")
 
 
 def write_model(state: Mapping[str, Tensor], path: Path, describe: Callable[[Path], Manifest]) -> Manifest:

@@ -374,11 +374,15 @@ def test_a_run_that_was_killed_in_its_first_measurement_goes_on(
         patched.setattr(RunFolder, "plot", kill)  # after best.pt and the line of step 0, before the checkpoint
         with pytest.raises(Killed):
             PoseTraining(recipe, quiet).run()
-    for _ in range(3):  # and what has ended may be asked to go on without a line more
-        PoseTraining(recipe, quiet, resume=True).run()
+    for _ in range(
+        3
+    ):  # and what has ended may be asked to go on without a line more; the start need not be named again
+        PoseTraining(recipe.model_copy(update={"init": None}), quiet, resume=True).run()
         measured = [line["step"] for line in RunFolder(recipe.out).read_metrics() if "mean_ap" in line]
         assert measured == [0, 1]
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["best"] >= 0
+    kept = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert kept["best"] >= 0
+    assert kept["recipe"]["init"] == str(tmp_path / "start.pth")
 
 
 def test_a_run_that_goes_on_with_other_people_measured_keeps_the_best_of_these(tmp_path: Path) -> None:
