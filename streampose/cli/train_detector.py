@@ -34,6 +34,7 @@ def train_detector_command(
         TimeRemainingColumn,
     )
 
+    from streampose.sinks.paths import check_apart
     from streampose.train.detector import train_detector
     from streampose.train.detector_config import read_recipe
     from streampose.train.memory import telling_of_memory
@@ -47,6 +48,7 @@ def train_detector_command(
     if sets:
         told |= {"sets": [str(path) for path in sets], "images": images and str(images.absolute())}
     plan = plan.model_copy(update={"data": plan.data.model_copy(update=told)})
+    check_apart(Path(plan.out) / f"{plan.name}.yaml", [recipe])
     console = Console()
     columns = (
         TextColumn("{task.description}", markup=False),

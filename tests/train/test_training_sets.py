@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from streampose.cli.main import app
-from streampose.errors import StreamposeError, UsageError
+from streampose.errors import SinkError, StreamposeError, UsageError
 from streampose.models.manifest import load
 from streampose.pose.network import build_pose_network
 from streampose.train.detector_config import read_recipe as read_detector_recipe
@@ -136,6 +136,14 @@ def test_a_detector_is_trained_on_the_set_that_is_named(
     assert sets == [
         {"part of a zip": "export.zip/train", "zip": "sticks.zip", "json": "people.json"}.get(layout, "sticks")
     ]
+
+
+def test_a_detectors_recipe_in_its_own_folder_is_not_written_over(tmp_path: Path) -> None:
+    values = {"name": "mine", "out": str(tmp_path), "steps": 1, "data": {"sets": ["set"]}}
+    recipe = write_recipe(tmp_path / "mine.yaml", values)
+    with pytest.raises(SinkError, match=r"mine\.yaml: this is what is read, and would be lost"):
+        CliRunner().invoke(app, ["train", "detector", str(recipe)], catch_exceptions=False)
+    assert recipe.read_text() == yaml.safe_dump(values)
 
 
 @pytest.mark.parametrize("verb", ["pose", "detector"])
