@@ -276,7 +276,12 @@ def _camera(
         info = lane.tally.info
         if not (live if info is None else info.live):
             return {}
-        return {"age_ms": {"pose": lane.age.summary_ms(), **{w.sink.name: w.age.summary_ms() for w in workers}}}
+        kinds = [worker.sink.name for worker in workers]
+        names = [
+            f"{kind}-{nth}" if (nth := kinds[: place + 1].count(kind)) > 1 else kind for place, kind in enumerate(kinds)
+        ]
+        each = zip(["pose", *names], [lane.age, *(worker.age for worker in workers)], strict=True)
+        return {"age_ms": {name: age.summary_ms() for name, age in each}}
 
     workers += [SinkWorker(name, sink, _sink_channel(name, sink)) for sink in sinks_with(ages)]
     governor = None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
 
 import av
+import jsonschema
 import pytest
 
 from tests.conftest import BundledRun
@@ -48,7 +51,11 @@ def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path) -
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         folder = tmp_path / number.name
         folder.mkdir()
-        running[folder] = start(["run", str(write_config(folder, {"gate": LIVE}))]), number, code
+        config = write_config(folder, {"gate": LIVE})
+        config.write_text(
+            config.read_text().replace("sinks:\n", f'sinks:\n  - record: {{path: "{folder}/whole.mp4"}}\n')
+        )
+        running[folder] = start(["run", str(config)]), number, code
     for folder, (process, number, code) in running.items():
         wait_for_frames(process, folder / "gate.jsonl", 8)
         process.send_signal(number)
@@ -59,7 +66,14 @@ def test_a_signal_finishes_what_is_queued_and_closes_the_files(tmp_path: Path) -
         assert footer["type"] == "footer"
         assert footer["decoded"] == footer["written"] + sum(footer["dropped"].values()) + footer["corrupt"]
         assert len(video_times(folder / "gate.mp4")) == footer["written"]
+        assert len(video_times(folder / "whole.mp4")) == footer["written"]
         assert "Traceback" not in err
+        ages = footer["age_ms"]
+        assert list(ages) == ["pose", "record", "record-2", "jsonl"]
+        assert all(0 < age["p50"] <= age["p95"] <= age["p99"] for age in ages.values())
+        assert ages["pose"]["p50"] <= ages["jsonl"]["p50"], "a sink has it later"
+        schema = json.loads((files("streampose") / "schema" / "result.schema.json").read_text(encoding="utf-8"))
+        jsonschema.validate(footer, schema)
 
 
 def test_two_signals_close_the_files_now(tmp_path: Path) -> None:

@@ -105,6 +105,8 @@ class LoadGovernor:
             self._changed_s = time_s
         if self.step and time_s - self._changed_s < SETTLE_S:
             return None
+        if not self.step and time_s - self._changed_s >= RESTORE_CAP_S:
+            self._restore_s = RESTORE_S
         self._ages.append((time_s, age_s))
         while self._ages[0][0] < time_s - CLIMB_S and len(self._ages) > MIN_RESULTS:
             self._ages.popleft()

@@ -26,6 +26,7 @@ from streampose.sinks.video_file import FORMATS, OpenVideo, check_extension, des
 
 log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
+_STUTTER_S = 1.0  # stamps that are off by less are noise (sources/clock.py)
 _DEEPEST_REORDER = 16  # pictures that H.264 and H.265 may hold back; a stream that has no DTS by then never has any
 
 
@@ -69,8 +70,9 @@ class Remuxer:
 
     `path`, `segment_s`, `names` and `sources` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
-    clock is set. `error` holds what ended it early. `given_up` tells a reader that comes back too late that it was given
-    up: it begins no file and writes nothing more.
+    clock was set: up to the next key frame the packets go on in the file, one usual step after the last, for they are
+    decoded from what is in it. `error` holds what ended it early. `given_up` tells a reader that comes back too late that
+    it was given up: it begins no file and writes nothing more.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
+        self._was_set = False  # the clock of the stream, within this file
         self._said_hidden = False
         self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
         self._names = names or Names()
@@ -141,10 +144,11 @@ class Remuxer:
         dts = packet.dts if packet.dts is not None else packet.pts
         if dts is None or packet.time_base is None:
             return  # a packet without any time cannot be placed; the next key frame begins anew
-        set_back = not self._held and self._clock_set(dts, packet.time_base)
-        other = self._file is None or stream is not self._source or set_back
+        other = self._file is None or stream is not self._source
+        if not other and not self._held:
+            self._note_clock(dts, packet.time_base, packet.duration or 0)
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
-        if packet.is_keyframe and (other or resized or self._rolls(wall_s)):
+        if packet.is_keyframe and (other or self._was_set or resized or self._rolls(wall_s)):
             self._finish()
             if self._given_up():
                 return  # while it closed the file before
@@ -185,10 +189,13 @@ class Remuxer:
         self._file.mux(copy)
         self._last_dts = dts - self._first_dts
 
-    def _clock_set(self, dts: int, time_base: Fraction) -> bool:
-        """Whether the stream's time goes back, or ahead by more than any pause of it."""
+    def _note_clock(self, dts: int, time_base: Fraction, duration: int) -> None:
+        """Where the stream's time does not grow, or by more than any pause of it, have it go on a usual step after the last
+        packet: there may be no key frame for long. Where it was set, not where it stutters, the next one begins a file."""
         step = dts - self._first_dts - self._last_dts
-        return step <= 0 or (self._last_dts >= 0 and step * time_base > _LONGEST_PAUSE_S)
+        if self._last_dts >= 0 and not 0 < step * time_base <= _LONGEST_PAUSE_S:
+            self._first_dts = dts - self._last_dts - max(duration, 1)
+            self._was_set |= abs(step * time_base) >= _STUTTER_S
 
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None) -> None:
         if self._roller is None:
@@ -206,7 +213,7 @@ class Remuxer:
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context
-        self._source, self._last_dts = stream, -1
+        self._source, self._last_dts, self._was_set = stream, -1, False
         self._size = (context.width, context.height)
         try:
             self._target = self._file.container.add_stream_from_template(stream)

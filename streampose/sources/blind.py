@@ -160,9 +160,10 @@ class Watch:
         self._still_since_s = 0.0
 
     def reset(self) -> None:
-        """The stream began anew: nothing stands still any more. What is usual stays, so a camera that was turned while it
-        was away is found out."""
-        self._still = None
+        """The stream began anew: nothing stands still any more, unless it did and goes on to. What is usual stays, so a
+        camera that was turned while it was away is found out."""
+        if self.state != "frozen":
+            self._still = None
         self._since_s.clear()
         self._last = None
 
@@ -214,7 +215,7 @@ class Watch:
 
     def _stands_still(self, seen: Look, time_s: float) -> bool:
         """Whether all but a few fixed points have been the same for as long as `frozen` holds."""
-        if self._still is not None and self._moving is not None:
+        if self._still is not None and self._moving is not None and self._still.shape == seen.grey.shape:
             self._moving |= _changed(self._still, seen.grey)
             if float(self._moving.mean()) <= STILL_PART:
                 return time_s - self._still_since_s >= self._hold_s["frozen"]

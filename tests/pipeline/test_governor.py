@@ -95,6 +95,29 @@ def test_a_machine_that_is_nearly_good_enough_does_not_swing() -> None:
     assert all(later > earlier * 1.3 for earlier, later in itertools.pairwise(waits)), waits
 
 
+def test_a_bad_day_is_forgotten_once_full_work_has_held() -> None:
+    """Relapses make the way back slow; a short overload of a later day is no relapse."""
+
+    def seconds_to_full_work(governor: LoadGovernor, machine: Machine) -> float:
+        machine.run(governor, 30, slower=20.0)
+        assert governor.step
+        began_s = machine.now_s
+        while governor.step:
+            machine.run(governor, 1)
+        return machine.now_s - began_s
+
+    governor, machine = LoadGovernor("gate", MAX_AGE_S), Machine(0.03, 0.03)
+    fresh_s = seconds_to_full_work(governor, machine)
+    for _ in range(6):
+        machine.run(governor, 12, slower=20.0)
+        while governor.step:
+            machine.run(governor, 1)
+    relapsed_s = seconds_to_full_work(governor, machine)
+    machine.run(governor, 600)
+    assert seconds_to_full_work(governor, machine) == pytest.approx(fresh_s, rel=0.3)
+    assert relapsed_s > 3 * fresh_s
+
+
 def test_the_ladder_is_climbed_in_its_order_and_keeps_what_it_took() -> None:
     governor = LoadGovernor("gate", MAX_AGE_S, ["fps", "resolution"])
     told = [change for n in range(2000) if (change := governor.observe(2.0, n * 0.1))]

@@ -141,6 +141,38 @@ def test_a_stream_that_never_has_dts_is_written_by_its_pts(tmp_path: Path) -> No
     assert np.diff(copied_times) == pytest.approx(np.diff(times), abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("set_by_s", "back_after", "files"),
+    [
+        pytest.param(-(2**33) / 90_000, 1000, 2, id="the counter of MPEG-TS wraps"),
+        pytest.param(-2.0, 1000, 2, id="set back"),
+        pytest.param(-0.1, 1000, 1, id="a stutter"),
+        pytest.param(40_000.0, 1, 2, id="one absurd stamp"),
+        pytest.param(40_000.0, 1000, 2, id="set forward"),
+    ],
+)
+def test_a_clock_that_is_set_costs_no_packet(tmp_path: Path, set_by_s: float, back_after: int, files: int) -> None:
+    """In the middle of a group of pictures: those that follow are decoded from those that are in the file."""
+    source = tmp_path / "source.ts"
+    make_video(source, frames=120, g="50", preset="ultrafast", sc_threshold="0")
+    remuxer = Remuxer(tmp_path / "gate.mp4", "gate")
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+            if 60 <= number < 60 + back_after:
+                packet.pts += int(set_by_s * 90_000)
+                packet.dts += int(set_by_s * 90_000)
+            remuxer.write(packet, stream, 1.8e9 + number / 25)
+    remuxer.close()
+    assert remuxer.error is None
+    written = [read(Path(path)) for path in remuxer.outputs()]
+    assert [len(times) for times, _ in written] == [[100, 20], [120]][2 - files]
+    np.testing.assert_array_equal(np.concatenate([images for _, images in written]), read(source)[1])
+    steps = np.concatenate([np.diff(times) for times, _ in written])
+    assert steps.min() > 0
+    assert steps.max() < 0.2
+
+
 def test_files_are_cut_at_key_frames_by_the_wall_clock(tmp_path: Path) -> None:
     source = tmp_path / "source.mp4"
     make_video(source, bf="2")

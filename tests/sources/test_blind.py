@@ -186,6 +186,24 @@ def test_a_camera_turned_while_it_was_away_is_found_out() -> None:
     assert [word for _, word in said] == ["moved"]
 
 
+@pytest.mark.parametrize("scene", [lambda n: STILL, lambda n: noisy(STILL, 0.5)])
+def test_a_frozen_picture_that_a_new_connection_sends_again_stays_frozen(scene: Scene) -> None:
+    watch = Watch()
+    assert [word for _, word in run(watch, scene, 30)] == ["frozen"]
+    for begins_s in (31.0, 40.0, 44.0):
+        watch.reset()
+        assert run(watch, scene, 3, from_s=begins_s) == []
+    watch.reset()
+    assert [word for _, word in run(watch, street, 10, from_s=50.0)] == ["seeing"]
+
+
+def test_a_picture_that_was_kept_over_an_outage_is_not_frozen() -> None:
+    watch = Watch()
+    run(watch, street, 10)
+    watch.reset()
+    assert run(watch, lambda n: street(49 if n < 10 else n), 10, from_s=60.0) == []
+
+
 def test_another_size_is_no_other_view() -> None:
     small = SyntheticSource(PatternOptions(width=320, height=180, people=3))
     watch = Watch()
