@@ -39,6 +39,11 @@ def packages(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
+def test_a_file_can_be_read_at_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
 def test_leaves_never_import_each_other(path: Path) -> None:
     part = relative(path).split("/")[0]
     if part in LEAVES:

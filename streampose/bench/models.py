@@ -17,28 +17,38 @@ from pathlib import Path
 from typing import Any
 
 from streampose.bench.machine import describe_machine
-from streampose.errors import UsageError
+from streampose.errors import ConfigError, UsageError
 from streampose.models.export import parity_pictures
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
-from streampose.models.open import offers, open_runtime
-from streampose.models.resolve import resolve
+from streampose.models.open import fixed_size, offers, open_runtime
+from streampose.models.resolve import FOREIGN, resolve
 from streampose.runtime.base import Runtime
-from streampose.runtime.select import Choice, choose, cpu_multiplies_bf16, lacking
+from streampose.runtime.select import PRECISIONS, RUNTIMES, Choice, choose, cpu_multiplies_bf16, lacking
 
-SETUPS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8", "onnx:fp32")
+CPU_SETUPS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8", "onnx:fp32")
+GPU_SETUPS = ("torch:fp32", "torch:fp16", "onnx:fp32")
 Say = Callable[[str], None]
+
+
+def setups_of(device: str) -> tuple[str, ...]:
+    """What is timed on `device` where nothing else is asked for."""
+    runtime = device.partition(":")[0]
+    if runtime in RUNTIMES:
+        return tuple(f"{runtime}:{precision}" for precision in PRECISIONS if precision != "int8")
+    return CPU_SETUPS if device == "cpu" else GPU_SETUPS
 
 
 @dataclass(frozen=True, slots=True)
 class BenchModelsOptions:
     """`poses` and `detectors` are model references; `presets` are NETWORK@WIDTHxHEIGHT, run with random weights (the time
-    does not depend on them). `setups` are RUNTIME:PRECISION. `seconds` is the time spent on each model."""
+    does not depend on them). `setups` are RUNTIME:PRECISION; None: those of `device`, which is as in `choose`, that can be
+    had. `detector_size` is not that of a detector which takes one alone. `seconds` is the time spent on each model."""
 
     poses: Sequence[str] = ()
     detectors: Sequence[str] = ()
     presets: Sequence[str] = ()
     detector_size: tuple[int, int] = (640, 384)
-    setups: Sequence[str] = SETUPS
+    setups: Sequence[str] | None = None
     batches: Sequence[int] = (1, 4)
     threads: int | None = None
     device: str = "cpu"
@@ -100,7 +110,9 @@ def _subjects(options: BenchModelsOptions, scratch: Path) -> Iterator[tuple[Mani
         manifest, weights = random_model(preset, scratch)
         yield manifest, weights, (manifest.input.width, manifest.input.height)
     for ref in options.detectors:
-        yield *resolve(ref, "detect"), options.detector_size
+        manifest, weights = resolve(ref, "detect")
+        only = fixed_size(weights) if weights.suffix in FOREIGN else None
+        yield manifest, weights, only or options.detector_size
 
 
 def random_model(preset: str, folder: Path) -> tuple[Manifest, Path]:
@@ -138,7 +150,7 @@ def _prepare(
     """Everything compiled and run once."""
     entries: list[_Entry] = []
     runtimes: list[Runtime] = []
-    for setup in options.setups:
+    for setup in setups_of(options.device) if options.setups is None else options.setups:
         choice = _choice(setup, weights, options, left_out)
         if choice is None:
             continue
@@ -162,18 +174,25 @@ def _choice(setup: str, weights: Path, options: BenchModelsOptions, left_out: di
     from importlib.util import find_spec
 
     runtime, _, precision = setup.partition(":")
-    if setup not in SETUPS and runtime != "torch":
-        raise UsageError(f"--setup {setup}: one of {', '.join(SETUPS)} is wanted")
+    if runtime not in RUNTIMES or precision not in PRECISIONS:
+        raise UsageError(
+            f"--setup {setup}: RUNTIME:PRECISION of {', '.join(RUNTIMES)} and {', '.join(PRECISIONS)} is wanted"
+        )
     if missing := lacking(runtime):
         left_out[setup] = f"lacks {' and '.join(missing)}"
     elif precision == "int8" and find_spec("nncf") is None:
         left_out[setup] = "nncf is not installed"
-    elif precision == "bf16" and not cpu_multiplies_bf16(runtime):
+    elif precision == "bf16" and options.device.lower().endswith("cpu") and not cpu_multiplies_bf16(runtime):
         left_out[setup] = f"{runtime} does not multiply bf16 on this CPU"
     elif runtime not in offers(weights):
         left_out[f"{setup} of {weights.name}"] = "cannot run this file"
     else:
-        return choose(options.device, runtime, precision, threads=options.threads, offers=offers(weights))
+        try:
+            return choose(options.device, runtime, precision, threads=options.threads, offers=offers(weights))
+        except ConfigError as error:
+            if options.setups is not None:
+                raise
+            left_out[setup] = str(error)
     return None
 
 

@@ -22,22 +22,28 @@ def models(
     preset: Annotated[
         list[str] | None, typer.Option(help="NETWORK@WIDTHxHEIGHT with random weights; repeatable.")
     ] = None,
-    setup: Annotated[list[str] | None, typer.Option(help="RUNTIME:PRECISION; repeatable. All by default.")] = None,
-    size: Annotated[str, typer.Option(help="Of the detector's input, WIDTHxHEIGHT.")] = "640x384",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, openvino:GPU, onnx:tensorrt …")] = "cpu",
+    setup: Annotated[
+        list[str] | None, typer.Option(help="RUNTIME:PRECISION; repeatable. What the device has by default.")
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Of the detector's input, WIDTHxHEIGHT, unless its file takes one size alone.")
+    ] = "640x384",
     batch: Annotated[list[int] | None, typer.Option(min=1, max=64, help="Batch sizes; repeatable.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a network; all cores by default.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time spent on each model.")] = 30.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to FILE.")] = None,
 ) -> None:
     """Milliseconds a person and a frame, against torch fp32 eager in the same run."""
-    from streampose.bench.models import SETUPS, BenchModelsOptions, bench_models
+    from streampose.bench.models import BenchModelsOptions, bench_models
     from streampose.errors import UsageError
     from streampose.models.load import DEFAULT_DETECTOR, DEFAULT_POSE
     from streampose.models.resolve import local_models
 
     width, mark, height = size.partition("x")
-    if not (mark and width.isdecimal() and height.isdecimal()):
-        raise UsageError(f"--size {size}: expected WIDTHxHEIGHT, such as 640x384")
+    sides = [int(side) if mark and side.isdecimal() else 0 for side in (width, height)]
+    if not all(sides) or any(side % 32 for side in sides):
+        raise UsageError(f"--size {size}: expected WIDTHxHEIGHT, multiples of 32, such as 640x384")
     shipped = [name for name in (DEFAULT_POSE, "litehrnet18_128x96") if name in local_models()]
     chosen = pose is not None or detector is not None or preset is not None
     found = bench_models(
@@ -45,8 +51,9 @@ def models(
             poses=tuple((pose or []) if chosen else shipped),
             detectors=tuple((detector or []) if chosen else [DEFAULT_DETECTOR]),
             presets=tuple((preset or []) if chosen else PRESETS),
-            detector_size=(int(width), int(height)),
-            setups=tuple(setup or SETUPS),
+            detector_size=(sides[0], sides[1]),
+            setups=tuple(setup) if setup else None,
+            device=device,
             batches=tuple(batch or (1, 4)),
             threads=threads,
             seconds=seconds,
@@ -64,6 +71,8 @@ def _show(found: dict[str, Any]) -> None:
 
     machine = found["machine"]
     threads = found["options"]["threads"] or machine["cores"]
+    if machine["gpu"]:
+        print(machine["gpu"])
     print(
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']}, {machine['system']}; {threads} threads"
     )
@@ -72,6 +81,7 @@ def _show(found: dict[str, Any]) -> None:
         "model",
         "input",
         "set-up",
+        "got",
         "batch",
         "ms min",
         "ms median",
@@ -81,7 +91,7 @@ def _show(found: dict[str, Any]) -> None:
         "ready s",
     )
     table = Table(*columns)
-    for column in table.columns[3:]:
+    for column in table.columns[4:]:
         column.justify = "right"
     before = None
     for row in found["rows"]:
@@ -93,6 +103,7 @@ def _show(found: dict[str, Any]) -> None:
             row["model"],
             f"{row['size'][0]}x{row['size'][1]}",
             row["setup"],
+            row["got"],
             *("" if row[figure] is None else str(row[figure]) for figure in figures),
         )
     Console(width=140).print(table)

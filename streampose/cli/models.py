@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from streampose.models.catalogue import KnownModel
 
 app = typer.Typer(help="The networks: list, fetch, check, export.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="As JSON on standard output.")]
@@ -23,13 +26,17 @@ def list_models(as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("model", "task", "where", "input", "Mpar", "GMAC", "AP", "licence", "verified by"):
+    for column in ("model", "task", "where", "input", "Mpar", "GMAC", "AP", "of", "licence", "verified by"):
         table.add_column(column, justify="right" if column in ("Mpar", "GMAC", "AP") else "left", no_wrap=True)
+    notes = list(dict.fromkeys(row["ap_of"] for row in rows if row["ap"] is not None))
     for row in rows:
-        cells = ("name", "task", "where", "input", "parameters_m", "gmacs", "ap", "licence", "verified_by")
-        table.add_row(*("" if row[cell] is None else str(row[cell]) for cell in cells))
+        cells = ("name", "task", "where", "input", "parameters_m", "gmacs", "ap", "note", "licence", "verified_by")
+        shown = row | {"note": None if row["ap"] is None else notes.index(row["ap_of"]) + 1}
+        table.add_row(*("" if shown[cell] is None else str(shown[cell]) for cell in cells))
     Console(width=150).print(table)
-    print("AP: COCO val2017 in per cent as published (--json says of what); of the shipped ones see docs/models.md.")
+    print("AP in per cent, of:")
+    for number, note in enumerate(notes, 1):
+        print(f"  {number}  {note}")
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -46,7 +53,7 @@ def _rows() -> list[dict[str, Any]]:
         try:
             manifest, _ = manifests.load(path, verify=False)
         except ModelError as error:
-            row |= dict.fromkeys(("task", "input", "parameters_m", "gmacs", "ap", "licence", "verified_by"))
+            row |= dict.fromkeys(("task", "input", "parameters_m", "gmacs", "ap", "ap_of", "licence", "verified_by"))
             rows.append(row | {"where": "broken", "problem": str(error)})
             continue
         known = catalogue().get(name)
@@ -57,12 +64,12 @@ def _rows() -> list[dict[str, Any]]:
             "parameters_m": known.parameters_m if known else measured.get("parameters_m"),
             "gmacs": known.gmacs if known else measured.get("gmacs"),
             "ap": known.ap if known else None,
-            "ap_of": known.ap_of if known else "",
+            "ap_of": _of(known) if known else "",
             "measured": measured,
             "licence": manifest.licence,
             "verified_by": manifest.sha256[:12],
         }
-        rows.append(row)
+        rows.append(row if known else row | _measured_ap(measured))
     for name, known in catalogue().items():
         if name not in local:
             rows.append(
@@ -74,7 +81,7 @@ def _rows() -> list[dict[str, Any]]:
                     "parameters_m": known.parameters_m,
                     "gmacs": known.gmacs,
                     "ap": known.ap,
-                    "ap_of": known.ap_of,
+                    "ap_of": _of(known),
                     "licence": known.licence,
                     "verified_by": known.sha256[:12] or "(no hash published)",
                     "url": known.url,
@@ -82,6 +89,26 @@ def _rows() -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _of(known: KnownModel) -> str:
+    return known.ap_of if "COCO" in known.ap_of else f"COCO val2017, {known.ap_of}"
+
+
+def _measured_ap(measured: dict[str, Any]) -> dict[str, Any]:
+    """The AP that a manifest of our own training states, and of what; {} where it states none."""
+    of_people = measured.get("OKS-AP")
+    if isinstance(of_people, dict) and isinstance(of_people.get("clean"), float):
+        return {
+            "ap": round(100 * of_people["clean"], 1),
+            "ap_of": f"key points, {measured.get('people', 'its training')}",
+        }
+    if isinstance(measured.get("held_out_ap"), float):
+        return {
+            "ap": round(100 * measured["held_out_ap"], 1),
+            "ap_of": "boxes of people, pictures that its training kept",
+        }
+    return {}
 
 
 @app.command()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from streampose.bench.models import BenchModelsOptions, bench_models
+from streampose.bench.models import BenchModelsOptions, bench_models, setups_of
 from streampose.cli.bench import app
-from streampose.errors import SinkError, UsageError
-from tests.made_models import write_pose_model
+from streampose.errors import ConfigError, SinkError, UsageError
+from streampose.models.export import export
+from streampose.models.resolve import resolve
+from tests.made_models import write_detector, write_pose_model
 
 
 def test_rows_of_a_small_network_that_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +69,29 @@ def test_wishes_that_cannot_be(options: dict[str, tuple[str, ...]]) -> None:
 def test_an_unknown_setup_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="openvino:fp64"):
         bench_models(BenchModelsOptions(poses=(str(write_pose_model(tmp_path)),), setups=("openvino:fp64",), seconds=0))
+
+
+def test_a_detector_that_takes_one_size_alone_is_timed_at_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    export(*resolve(write_detector(tmp_path), "detect"), "openvino", tmp_path / "out")
+    (exported,) = (tmp_path / "out").glob("*.yaml")
+    found = bench_models(BenchModelsOptions(detectors=(str(exported),), setups=("openvino:fp32",), seconds=0))
+    assert [row["size"] for row in found["rows"]] == [[128, 128]]
+
+
+@pytest.mark.parametrize("size", ["0x384", "641x384", "640", "640x-32"])
+def test_a_size_that_no_detector_takes_is_refused(size: str) -> None:
+    with pytest.raises(UsageError, match="multiples of 32"):
+        CliRunner().invoke(app, ["models", "--size", size], catch_exceptions=False)
+
+
+def test_a_device_has_its_own_setups_and_says_what_it_got(tmp_path: Path) -> None:
+    model = str(write_pose_model(tmp_path))
+    options = BenchModelsOptions(poses=(model,), device="openvino:CPU", batches=(1,), threads=1, seconds=0)
+    found = bench_models(options)
+    timed = {row["setup"]: row["got"] for row in found["rows"]}
+    assert timed["openvino:fp32"] == "cpu fp32"
+    assert "openvino on CPU runs" in found["left_out"]["openvino:fp16"]
+    with pytest.raises(ConfigError, match="openvino on CPU runs"):
+        bench_models(replace(options, setups=("openvino:fp16",)))
+    assert setups_of("cuda:1") == ("torch:fp32", "torch:fp16", "onnx:fp32")

@@ -45,6 +45,12 @@ def test_list_shows_what_is_here_and_what_is_known(tmp_path: Path) -> None:
     table = invoke("list")
     assert "hrnet_w32_256x192" in table
     assert "(no hash published)" in table
+    of = {row["name"]: (row["ap"], row["ap_of"]) for row in rows.values()}
+    manifest, _ = load(Path("weights/litehrnet18_256x192.yaml"))
+    assert of["litehrnet18_256x192"][0] == pytest.approx(100 * manifest.measured["OKS-AP"]["clean"])
+    assert of["yolov8n_person"][1] == "boxes of people, pictures that its training kept"
+    assert "COCO val2017, boxes of 80 classes (Ultralytics)" in table
+    assert all(note in table for ap, note in of.values() if ap is not None)
 
 
 def test_the_shipped_pair_says_what_it_costs_and_check_records_it(tmp_path: Path) -> None:
