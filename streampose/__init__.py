@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 __all__ = ["Watcher", "__version__", "annotate_images", "open_source"]
 
 
-def __getattr__(name: str) -> Any:
-    """The API is imported when it is first used, so that `import streampose` stays light."""
-    if name in __all__:
-        return getattr(import_module("streampose.api"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """The API is imported when it is first used, so that `import streampose` stays light."""
+        if name in __all__:
+            return getattr(import_module("streampose.api"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

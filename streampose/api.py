@@ -14,7 +14,7 @@ import itertools
 import logging
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,18 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def open_source(url: str | int, **options: Any) -> Iterator[Frame]:
+def open_source(url: str | int | Path, **options: Any) -> Generator[Frame, None, None]:
     """The frames of a video, stream, webcam, picture, folder or test pattern, in order, as `messages.Frame`.
 
     Options are those of `sources.open.open_source` (`open_timeout_s`, `transport`, …). Pictures that do not decode are
     left out and counted: `index` and `segment` are those of a record of the same recording. A stream that ends or breaks
     raises TransientSourceError; for cameras that must be watched for weeks use `streampose run`, whose keeper reconnects.
-    Raises PermanentSourceError where there is nothing to read.
+    Raises PermanentSourceError where there is nothing to read. It is opened, and may so fail, when the first frame is asked
+    for; `close()` of what is returned lets go of a camera before its end.
     """
     from streampose.redact import redact
     from streampose.sources import open as sources
 
-    source = sources.open_source(url, **options)
+    source = sources.open_source(str(url) if isinstance(url, Path) else url, **options)
     with closing(source):
         source.open()
         camera = Path(redact(str(url))).stem or "camera"
@@ -117,7 +118,7 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
     Boxes are xyxy pixels, key points x, y, score, both float32. Where several pictures have one name, their paths are the
     keys. A picture that cannot be read is named in the log and left out; SourceError where none can be read, and where a
     path does not exist. UsageError for no path, for recordings, and for `settings` that are no tuple of texts. Nothing is
-    written.
+    written but for a while in the folder of temporary files; SinkError where that is full.
     """
     from streampose.annotate import by_name, people_of_pictures
     from streampose.build import check_recordings, first_reading
@@ -140,8 +141,8 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
             built.run.execute(lambda: None)
             failures += built.run.failures()
             found.update(people_of_pictures(job))
-    if failures and not found:
-        raise failures[0]
+    if faults := [failure for failure in failures if not (found and isinstance(failure, SourceError))]:
+        raise faults[0]
     joints = len(models.pose.skeleton.keypoints)
     return {
         name: {

@@ -41,20 +41,24 @@ def load_models(config: Config) -> Models:
     governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
     detect = config.detect
     only = only_size(detect.model, trust=detect.trust)
-    if only is not None and "size" in detect.model_fields_set and detect.size != max(only):
+    if only is not None and detect.size not in (None, max(only)):
         raise ConfigError(f"detect.size: {detect.size}; {detect.model} takes {only[0]}x{only[1]} and nothing else")
-    detectors = {
-        scale: load_detector(
+
+    def load(size: int | None) -> Detector:
+        return load_detector(
             detect.model,
-            size=None if only else max(32, round(detect.size * scale / 32) * 32),
+            size=None if only else size,
             threshold=min(detect.threshold, config.track.low_threshold),
             trust=detect.trust,
             device=config.device,
             runtime=config.runtime,
             precision=detect.precision or config.precision,
         )
-        for scale in (GOVERNED_SCALES if governed and only is None else (1.0,))
-    }
+
+    detectors = {1.0: load(detect.size)}
+    if governed and only is None:
+        for scale in GOVERNED_SCALES[1:]:
+            detectors[scale] = load(max(32, round(detectors[1.0].size * scale / 32) * 32))
     pose = load_pose(
         config.pose.model,
         flip_test=config.pose.flip_test,

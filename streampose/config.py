@@ -175,7 +175,9 @@ class DetectConfig(Section):
     model: str = Field("yolov8n_person", description="a shipped name, a manifest (.yaml), or an ultralytics .pt")
     threshold: float = Field(0.4, gt=0, lt=1)
     every: int = Field(1, ge=1, description="detect on every N-th frame; boxes are predicted in between")
-    size: int = Field(640, ge=64, le=4096, multiple_of=32, description="long side of the network's input")
+    size: int | None = Field(
+        None, ge=64, le=4096, multiple_of=32, description="long side of the network's input; else the model's own (640)"
+    )
     batch: int = Field(4, ge=1, le=32, description="at most so many frames of different cameras at once")
     precision: Precision | None = Field(None, description="of the detector alone; else the one at top level")
     trust: bool = Field(False, description="load a pickled .pt of unknown origin (it can run code)")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,3 +164,42 @@ def test_a_watcher_takes_the_next_clip_for_a_new_source_though_it_got_one_frame_
     assert first
     assert second, "looked for anew in the first frame of a source"
     assert not {person.id for person in first} & {person.id for person in second}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits of a process")
+def test_pictures_are_not_lost_where_temporary_files_cannot_be_written(folders: Path) -> None:
+    program = f"""
+import resource, signal, streampose
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+streampose.annotate_images({str(folders / "a" / "yard")!r}, settings={SMALL!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+streampose.annotate_images({str(folders / "a" / "yard")!r}, {str(folders / "b" / "yard")!r}, settings={SMALL!r})
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=280)
+    assert ended.returncode == 1
+    assert "SinkError" in ended.stderr.splitlines()[-1]
+
+
+def test_a_type_checker_sees_what_there_is_and_nothing_else(tmp_path: Path) -> None:
+    program = """
+from contextlib import closing
+from pathlib import Path
+import streampose
+with closing(streampose.open_source(Path("gate.mp4"))) as frames:
+    for frame in frames:
+        print(frame.index)
+streampose.Wacher()
+"""
+    (tmp_path / "user.py").write_text(program)
+    ended = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "user.py")],
+        env={**os.environ, "MYPYPATH": str(Path(streampose.__file__).parents[1])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    said = [line for line in ended.stdout.splitlines() if "user.py" in line]
+    assert len(said) == 1, ended.stdout
+    assert 'Module has no attribute "Wacher"' in said[0]

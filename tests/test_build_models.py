@@ -41,3 +41,12 @@ def test_a_network_has_the_precision_of_the_top_level_or_its_own(tmp_path: Path,
 def test_a_precision_that_is_not_to_be_had_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="torch on cpu runs fp32, bf16, not int8"):
         load_models(config(tmp_path, detect={"precision": "int8"}))
+
+
+def test_a_detector_sees_pictures_at_the_size_that_its_manifest_states_or_at_what_is_asked(tmp_path: Path) -> None:
+    """It was trained and measured at that size."""
+    assert load_models(config(tmp_path)).detectors[1.0].size == 128
+    assert load_models(config(tmp_path, detect={"size": 256})).detectors[1.0].size == 256
+    governed = config(tmp_path).cameras["gate"].model_copy(update={"max_age": 0.5, "policy": "latest"})
+    both = load_models(config(tmp_path).model_copy(update={"cameras": {"gate": governed}})).detectors
+    assert {scale: detector.size for scale, detector in both.items()} == {1.0: 128, 0.5: 64}

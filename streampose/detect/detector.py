@@ -87,9 +87,9 @@ class Detector:
         self._runtimes.clear()
 
     def _decode(self, raw: Array) -> tuple[Array, Array]:
-        if self.manifest.output.kind == "yolo_end2end":
-            return nms.decode_end2end(raw, self.threshold)
-        return nms.decode_yolo(raw, self.threshold)
+        output = self.manifest.output
+        decode = nms.decode_end2end if output.kind == "yolo_end2end" else nms.decode_yolo
+        return decode(raw, self.threshold, person=output.person)
 
     def _runtime(self, shape: tuple[int, int]) -> Runtime:
         if shape not in self._runtimes:
@@ -108,4 +108,9 @@ def check_boxes(raw: Array, manifest: Manifest) -> None:
         wanted = "(B, N, 6)" if end2end else "(B, 4 + classes, anchors)"
         raise ModelError(
             f"{manifest.name}: gives {shape}, its manifest promises {manifest.output.kind} {wanted}; export it so"
+        )
+    if not end2end and manifest.output.person >= shape[1] - 4:
+        raise ModelError(
+            f"{manifest.name}: output.person of its manifest is {manifest.output.person}, it has {shape[1] - 4} classes, "
+            "counted from 0"
         )

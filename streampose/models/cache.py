@@ -30,6 +30,9 @@ _unwritten: dict[Path, bytes] = {}
 _unreadable: set[Path] = set()
 """Entries of which it was said that they may not be read."""
 
+_unwritable: set[Path] = set()
+"""Folders of which it was said that nothing can be written there."""
+
 
 def cache_folder() -> Path:
     """`STREAMPOSE_CACHE`, or the platform's place for caches."""
@@ -101,7 +104,9 @@ def write(path: Path, payload: bytes) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("xb")  # for whoever the umask lets read it: several users may share a cache
     except OSError as error:
-        log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, words_of(error))
+        if cache_folder() not in _unwritable:
+            log.warning("%s: no cache (%s): networks are compiled again at every start", path.parent, words_of(error))
+            _unwritable.add(cache_folder())
         return False
     try:
         with file:

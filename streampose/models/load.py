@@ -10,6 +10,7 @@ from streampose.models.open import fixed_size, offers, open_runtime
 from streampose.models.resolve import FOREIGN, resolve
 from streampose.pose.estimator import PoseEstimator, PoseNetwork
 from streampose.pose.refiner import load_refiner
+from streampose.pose.skeleton import load_skeleton
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import choose
 
@@ -40,6 +41,7 @@ def load_pose(
     def network(name: str | Path) -> PoseNetwork:
         manifest, weights = resolve(name, "pose", trust=trust, refined=refined)
         choice = choose(device, runtime, precision, threads=threads, offers=offers(weights))
+        load_skeleton(manifest.output.skeleton)
         refiner = (
             load_refiner(manifest, weights) if refined else None
         )  # before the network, which takes seconds to get ready

@@ -70,6 +70,7 @@ class OutputSpec(_Strict):
     decode: Literal["quarter", "dark", "none"] = "dark"
     blur: int = Field(0, description="dark: size in cells of the Gaussian blur before the logarithm; 0 takes 11")
     simcc_split: Positive = 2.0
+    person: int = Field(0, ge=0, description="yolo, yolo_end2end: which of the classes people are, counted from 0")
     flip_shift: int | None = Field(
         None,
         description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "

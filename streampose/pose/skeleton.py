@@ -5,6 +5,7 @@ A skeleton of one's own is a file like `skeletons/limbs6.yaml`; no code knows ho
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +51,11 @@ def list_skeletons() -> list[str]:
 @lru_cache(maxsize=32)
 def load_skeleton(name_or_path: str) -> Skeleton:
     """Read a skeleton by its name ("coco17") or from a YAML file; raises ModelError where it is none."""
+    if unnamed := re.fullmatch(r"\d+ joints", name_or_path):  # as of a published checkpoint
+        raise ModelError(
+            f"a checkpoint of {unnamed[0]} does not say which they are: write a manifest beside it, with output.skeleton "
+            "(docs/models.md)"
+        )
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = FOLDER / f"{name_or_path}.yaml"

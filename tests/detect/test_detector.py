@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from streampose.detect.detector import Detector
-from streampose.errors import ConfigError
+from streampose.errors import ConfigError, ModelError
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec
 
 
@@ -81,6 +81,13 @@ def test_boxes_come_back_in_pixels_of_each_picture(kind: str) -> None:
         assert np.abs(got - edges).max() <= 1.01 * max(image.shape) / 320
         assert scores == pytest.approx([0.9])
     assert sorted(log) == [(1, 192, 320, 3), (3, 256, 320, 3)]  # one batch a shape, whatever the cameras' sizes
+
+
+def test_a_class_of_people_that_the_network_has_not_is_said() -> None:
+    spec = manifest().model_copy(update={"output": OutputSpec(kind="yolo", person=1)})
+    detector = Detector(lambda width, height: BrightThings([], "yolo"), spec)
+    with pytest.raises(ModelError, match=r"output\.person of its manifest is 1, it has 1 classes"):
+        detector([picture(320, 320, None)])
 
 
 def test_each_shape_is_compiled_once_and_freed() -> None:

@@ -127,3 +127,15 @@ def test_a_candidate_that_is_no_number_costs_nobody_else(bad: float, row: int) -
     people = np.array([[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 0]], np.float32)
     people[1, row] = bad
     assert nms.decode_end2end(people, 0.4)[0].tolist() == [[0.5, 1.5, 2.5, 3.5]]
+
+
+def test_of_several_classes_that_of_people_is_taken() -> None:
+    raw = np.array(
+        [[50, 200, 90], [60, 60, 90], [20, 20, 10], [40, 40, 10], [0.9, 0.02, 0.0], [0.1, 0.8, np.nan]], np.float32
+    )
+    for person, centre_x, score in ((0, 50, 0.9), (1, 200, 0.8)):
+        boxes, scores = nms.decode_yolo(raw, 0.5, person=person)
+        assert scores == pytest.approx([score])
+        assert boxes[0, [0, 2]].mean() == pytest.approx(centre_x - 0.5)
+    rows = np.array([[0, 0, 9, 9, 0.9, 0], [10, 10, 19, 19, 0.8, 1]], np.float32)
+    np.testing.assert_allclose(nms.decode_end2end(rows, 0.5, person=1)[0], [[9.5, 9.5, 18.5, 18.5]])

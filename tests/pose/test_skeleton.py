@@ -62,3 +62,8 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(ModelError, match="coco17"):
         load_skeleton("coco71")
+
+
+def test_joints_that_nobody_names_are_asked_for() -> None:
+    with pytest.raises(ModelError, match=r"a checkpoint of 16 joints does not say which they are: write a manifest"):
+        load_skeleton("16 joints")
