@@ -68,7 +68,7 @@ class DrawOptions:
     """How to draw. On a black background skeletons stand alone, whatever `boxes` and `labels` say. Joints scored below
     `solid_score` are hollow, below `hide_score` left out.
 
-    A joint whose standard deviation exceeds `hide_std` of the box height is left out too: nobody knows where it is.
+    A joint whose standard deviation exceeds `hide_std` of the box's longer side is left out too: nobody knows where it is.
     """
 
     background: Background = "image"
@@ -182,7 +182,7 @@ def _limbs(people: Sequence[Person], skeleton: DrawSkeleton, options: DrawOption
     keypoints = np.stack([person.keypoints for person in people]).astype(np.float64)
     points, scores = keypoints[..., :2], keypoints[..., 2]
     boxes = np.stack([person.box for person in people])
-    limits_px = options.hide_std * np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
+    limits_px = options.hide_std * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
     shown = (scores >= options.hide_score) & (np.abs(points) < _FAR_PX).all(axis=2)  # no number is below nothing, too
     shown &= np.logical_not(np.stack([person.std for person in people]) > limits_px[:, None])
     points = np.where(shown[..., None], points, 0.0)

@@ -73,6 +73,15 @@ def test_a_joint_nobody_can_place_is_absent(skeleton: DrawSkeleton) -> None:
     assert (out[y - 5 : y + 6, x - 5 : x + 6] == 90).all()
 
 
+def test_the_joints_of_somebody_lying_down_are_shown_as_those_of_somebody_upright(skeleton: DrawSkeleton) -> None:
+    """Equally well known: a third of the lying body's box height, a tenth of its length."""
+    person = make_person(box=(100, 20, 420, 110))
+    person.std[:] = 32.0
+    out = draw_people(grey(), [person], skeleton, BARE)
+    for x, y, _ in person.keypoints:
+        assert (out[round(float(y)), round(float(x))] != 90).any()
+
+
 def test_coasting_people_are_dashed(skeleton: DrawSkeleton) -> None:
     def drawn(state: str) -> np.ndarray:
         person = make_person(id=0, box=(100, 20, 240, 340), state=state)  # type: ignore[arg-type]
