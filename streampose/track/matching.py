@@ -28,7 +28,7 @@ AHEAD_S = 2.0  # a walk can be foreseen for so long
 STAY_STD = 0.2  # body heights: a person who stopped is found about there
 STAY_SPEED = 0.1  # body heights per second: and strolls away
 REACH, REACH_SPEED = 0.1, 1.5  # body heights (per second): who is in sight comes no further between two frames
-RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much higher or lower
+RECALL_SIDE_RATIO = 1.6  # a person found again is at most so much larger or smaller
 
 
 def pose_likeness(
@@ -76,10 +76,11 @@ def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any]
     """How well each detection (M, 4) fits where each track may be by now: (N, M) in 0..1.
 
     A Gaussian in the distance of the centres, by the track's own uncertainty, either from where its motion leads or
-    from where it was last seen (people stop behind things), and in the ratio of the heights; 0 beyond the gates, which for
-    somebody seen in the last frame are no wider than a run.
+    from where it was last seen (people stop behind things), and in the ratio of the heights or, where it is nearer 1, of
+    the longer sides (who falls is as long as before); 0 beyond the gates, which for somebody seen in the last frame are
+    no wider than a run.
     """
-    centres, heights = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 3] - boxes[:, 1], 1.0)
+    centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
     since_s = time_s - np.array([track.seen_s for track in tracks])
     var = bodies.cov[:, 0, 0] + (2 * CENTRE_NOISE * bodies.sizes) ** 2
     stay_var = ((STAY_STD + STAY_SPEED * since_s) * bodies.sizes) ** 2
@@ -90,8 +91,9 @@ def recall_likeness(tracks: list[Track], bodies: Bodies, boxes: npt.NDArray[Any]
     reach = np.where(in_sight, (REACH + REACH_SPEED * since_s) * bodies.sizes, np.inf)
     far = np.minimum(ahead2, stay2) > reach[:, None] ** 2
     d2 = np.where(far, np.inf, np.minimum(ahead2 / var[:, None], stay2 / stay_var[:, None]))
-    ratio = np.log(heights / bodies.sides[:, 1:]) / np.log(RECALL_SIDE_RATIO)
-    near = (d2 <= RECALL_GATE**2) & (np.abs(ratio) <= 1)
+    higher, longer = np.log(sides[:, 1] / bodies.sides[:, 1:]), np.log(sides.max(axis=1) / bodies.sizes[:, None])
+    ratio = np.minimum(np.abs(higher), np.abs(longer)) / np.log(RECALL_SIDE_RATIO)
+    near = (d2 <= RECALL_GATE**2) & (ratio <= 1)
     return np.where(near, np.exp(-0.5 * (d2 / RECALL_GATE + ratio**2)), 0.0)
 
 
@@ -146,12 +148,3 @@ def confidence(poses: Floats) -> Floats:
     against nobody."""
     surer = np.sort(poses[:, :, 2], axis=1)[:, poses.shape[1] // 2 :].mean(axis=1)
     return np.where(np.isfinite(surer), surer, 1.0)
-
-
-def weighted_median(values: Floats, weights: Floats) -> Floats:
-    """The medians (N, D) of `values` (N, K, D) by `weights` (N, K), axis by axis; 0 where all weights are 0."""
-    order = np.argsort(values, axis=1)
-    heap = np.cumsum(np.take_along_axis(weights[..., None], order, 1), axis=1)
-    middle = (heap >= heap[:, -1:] / 2).argmax(axis=1)
-    found = np.take_along_axis(values, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
-    return np.where(weights.sum(axis=1)[:, None] > 0, found, 0.0)

@@ -100,11 +100,13 @@ class Bodies:
 
     `mean` (N, 2, 2) and `cov` (N, 2, 2) are the filters of the centres; `sides` (N, 2) are width and height with
     relative variance `sides_var` (N,); `seen_at` (N, 2) is the centre when a detection was last given to somebody;
-    `colours` (N, 2, 3) are those of torso and legs, NaN while unknown. `boxes` and `sizes` are worked out when first
+    `anchors` (N, K, 2) are the places of the joints from that centre then, `colours` (N, 2, 3) those of torso and legs; NaN
+    while unknown. `boxes` and `sizes` are worked out when first
     asked for after a change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, joints: int) -> None:
+        self.anchors = np.zeros((0, joints, 2))
         self.mean, self.cov = np.zeros((0, 2, 2)), np.zeros((0, 2, 2))
         self.sides, self.sides_var = np.zeros((0, 2)), np.zeros(0)
         self.seen_at, self.colours = np.zeros((0, 2)), np.zeros((0, PARTS, 3))
@@ -133,7 +135,7 @@ class Bodies:
     def keep(self, rows: npt.NDArray[Any]) -> None:
         """Keep these rows (a mask or indices), in this order."""
         self._boxes = self._sizes = None
-        for name in ("mean", "cov", "sides", "sides_var", "seen_at", "colours"):
+        for name in ("mean", "cov", "sides", "sides_var", "seen_at", "anchors", "colours"):
             setattr(self, name, getattr(self, name)[rows])
 
     def add(self, box: npt.NDArray[Any]) -> None:
@@ -146,6 +148,7 @@ class Bodies:
         self.mean, self.cov = np.concatenate((self.mean, mean[None])), np.concatenate((self.cov, cov[None]))
         self.sides, self.sides_var = np.concatenate((self.sides, sides[None])), np.append(self.sides_var, SIDE_NOISE**2)
         self.seen_at = np.concatenate((self.seen_at, centre[None]))
+        self.anchors = np.concatenate((self.anchors, np.full((1, *self.anchors.shape[1:]), np.nan)))
         self.colours = np.concatenate((self.colours, np.full((1, PARTS, 3), np.nan)))
 
     def predict(self, dt: float, missed: Sequence[bool]) -> None:
@@ -173,12 +176,30 @@ class Bodies:
         self.sides_var[rows] = sides_var * (1 - gain)
         self._boxes = self._sizes = None
 
-    def see_shifts(self, rows: npt.NDArray[np.intp], shifts: npt.NDArray[Any]) -> None:
-        """The key points alone say that the bodies in these M `rows` are `shifts` (M, 2) px from the expected ones."""
+    def anchor(self, rows: npt.NDArray[np.intp], joints: Floats) -> None:
+        """Detections were given to these M `rows`, whose joints lie at `joints` (M, K, 2) px, NaN where not known."""
+        self.anchors[rows] = joints - self.mean[rows, :1]
+
+    def see_joints(self, rows: npt.NDArray[np.intp], joints: Floats, weights: Floats) -> None:
+        """Key points alone, `joints` (M, K, 2) px with `weights` (M, K), show the bodies in these M `rows`: as far from
+        where a detection was as their joints are from there, in the median."""
+        anchors = self.anchors[rows]
+        known = np.isfinite(anchors[..., 0])
+        moved = joints - np.where(known[..., None], anchors, 0.0) - self.mean[rows, :1]
+        shifts = weighted_median(moved, np.where(known, weights, 0.0))
         r = (1.5 * CENTRE_NOISE * self.sizes[rows]) ** 2
         mean, cov = self.mean[rows], self.cov[rows]
         self.mean[rows], self.cov[rows] = kalman.update(mean, cov, mean[:, 0] + shifts, r)
         self._boxes = None
+
+
+def weighted_median(values: Floats, weights: Floats) -> Floats:
+    """The medians (N, D) of `values` (N, K, D) by `weights` (N, K), axis by axis; 0 where all weights are 0."""
+    order = np.argsort(values, axis=1)
+    heap = np.cumsum(np.take_along_axis(weights[..., None], order, 1), axis=1)
+    middle = (heap >= heap[:, -1:] / 2).argmax(axis=1)
+    found = np.take_along_axis(values, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
+    return np.where(weights.sum(axis=1)[:, None] > 0, found, 0.0)
 
 
 def around(centres: npt.NDArray[Any], sides: npt.NDArray[Any]) -> Floats:

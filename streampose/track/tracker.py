@@ -64,7 +64,7 @@ class CameraTracker:
         self._body = np.array(body, np.intp) if body is not None else coco
         self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
         self._tracks: list[Track] = []
-        self._bodies = Bodies()
+        self._bodies = Bodies(len(self._sigmas))
         self._ids = ids or itertools.count(1)
         self._turns = Turns(self.options.pose_every)
         self._time_s: float | None = None
@@ -72,7 +72,7 @@ class CameraTracker:
     def reset(self) -> None:
         """A new segment begins: tracks and filters go, ids go on counting."""
         self._tracks = []
-        self._bodies = Bodies()
+        self._bodies = Bodies(len(self._sigmas))
         self._smoother.clear()
         self._time_s = None
 
@@ -134,6 +134,10 @@ class CameraTracker:
         self._remember(colours, used, discarded)
         searched = self._carry(proposal, seen, sound, used)
         self._smooth({row: column for row, column in used.items() if sound[column] and column not in discarded}, poses)
+        found = np.array([row for row, column in used.items() if column < count], np.intp)
+        self._bodies.anchor(
+            found, np.where(self._smoother.known[found, :, None], self._smoother.mean[found, :, 0], np.nan)
+        )
         raw = {self._tracks[row].id: poses[column] if sound[column] else None for row, column in used.items()}
         unused = {self._tracks[row].id for row, column in used.items() if column in discarded}
         self._age(proposal, used, searched)
@@ -304,7 +308,7 @@ class CameraTracker:
         asked = [(row, column) for column, row in offered if row not in used and sound[column]]
         if not asked:
             return set()
-        bodies, smoother = self._bodies, self._smoother
+        bodies = self._bodies
         rows, own = np.array([row for row, _ in asked], np.intp), poses[[column for _, column in asked]]
         alike, told = self._fit(rows, own)
         somebody = matching.confidence(own) >= self.options.min_carry_score
@@ -318,8 +322,7 @@ class CameraTracker:
         rows = np.array([row for row, _ in asked if row in used], np.intp)
         if len(rows):
             own = poses[[used[row] for row in rows.tolist()]]
-            weights = np.where(smoother.known[rows], own[..., 2], 0.0)
-            bodies.see_shifts(rows, matching.weighted_median(own[..., :2] - smoother.mean[rows, :, 0], weights))
+            bodies.see_joints(rows, own[..., :2], own[..., 2])
         return {row for (row, _), says in zip(asked, (told | ~somebody).tolist(), strict=True) if says}
 
     def _smooth(self, used: dict[int, int], poses: Floats) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.track.figures import box, make, pose, seeing, step
+from tests.track.figures import STANCE, box, make, pose, seeing, step
 
 Paths = list[tuple[float, float, float, float]]  # x and y at the start, px; velocity in px/s
 CROSSINGS: dict[str, Paths] = {
@@ -213,3 +213,37 @@ def test_who_is_found_beside_somebody_missed_does_not_take_the_id(fps: int, besi
     for frame in range(1, 4):
         people = step(tracker, 2.0 + frame / fps, [known, other], look=seeing([known, other]))
     assert first.id in {person.id for person in people if abs(person.box[0] - known[0]) < 20}
+
+
+@pytest.mark.parametrize("change", ["stops", "turns", "starts"])
+@pytest.mark.parametrize(("fps", "detect"), [(15, 4), (25, 4), (25, 10), (25, 25)])
+def test_between_two_detections_the_box_goes_with_the_skeleton(fps: int, detect: int, change: str) -> None:
+    """A walker who stops just after a detection; the pose of every frame shows it."""
+    tracker, speed = make(), 140.0
+    after = {"stops": 0.0, "turns": -speed, "starts": speed}[change]
+    before = 0.0 if change == "starts" else speed
+    changes_s = detect * round(2.0 * fps / detect) / fps
+    for frame in range(int(4 * fps)):
+        time_s = frame / fps
+        x = 400 + before * min(time_s, changes_s) + after * max(time_s - changes_s, 0.0)
+        here = box(x, 300.0)
+        (person,) = step(tracker, time_s, [here] if frame % detect == 0 else None, look=seeing([here]))
+        if frame > fps:
+            off = abs(float(person.box[[0, 2]].mean()) - x)
+            assert off < 0.2 * 200, (time_s, off)
+    assert person.id == 1
+
+
+@pytest.mark.parametrize("fps", [5, 10, 25])
+def test_who_falls_is_the_same_person(fps: int) -> None:
+    """About the feet, in half a second: the box lies down, and overlaps the standing one little."""
+    tracker, height, feet = make(), 240.0, np.array([500.0, 500.0])
+    for frame in range(int(4 * fps)):
+        angle = float(np.clip((frame / fps - 2.0) / 0.5, 0.0, 1.0)) ** 2 * np.pi / 2
+        along, across = np.array([np.sin(angle), -np.cos(angle)]), np.array([np.cos(angle), np.sin(angle)])
+        points = feet + (1 - STANCE[:, 1:]) * height * along + (STANCE[:, :1] - 0.5) * 0.4 * height * across
+        fallen = np.concatenate((points, np.full((17, 1), 0.9)), axis=1).astype(np.float32)
+        found = np.concatenate((points.min(axis=0) - 8, points.max(axis=0) + 8)).astype(np.float32)
+        people = step(tracker, frame / fps, [found], look=lambda of, fallen=fallen: fallen)
+        assert {person.id for person in people if person.state != "tentative"} <= {1}
+    assert [(person.id, person.state) for person in people] == [(1, "confirmed")]

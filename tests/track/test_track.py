@@ -14,7 +14,7 @@ SIZES = [200.0, 120.0, 200.0]
 
 @pytest.fixture
 def bodies() -> Bodies:
-    made = Bodies()
+    made = Bodies(3)
     for box in BOXES:
         made.add(box)
     return made
@@ -43,7 +43,8 @@ def test_boxes_and_sizes_follow_every_change(bodies: Bodies) -> None:
     check(3)
     bodies.predict(0.1, [False, True, False])
     check(3)
-    bodies.see_shifts(np.array([1]), np.array([[7.0, -3.0]]))
+    bodies.anchor(np.array([1]), np.array([[[400.0, 130], [420, 180], [430, 230]]]))
+    bodies.see_joints(np.array([1]), np.array([[[407.0, 127], [427, 177], [437, 227]]]), np.ones((1, 3)))
     check(3)
     bodies.add(np.array([0.0, 0, 30, 80]))
     check(4)
@@ -58,6 +59,19 @@ def test_a_sighting_moves_only_the_people_seen(bodies: Bodies) -> None:
     assert (bodies.boxes[1] < before[1] + 20).all()
     np.testing.assert_array_equal(bodies.boxes[[0, 2]], before[[0, 2]])
     np.testing.assert_allclose(bodies.seen_at, (bodies.boxes[:, :2] + bodies.boxes[:, 2:]) / 2)
+
+
+def test_a_body_goes_with_most_of_its_joints(bodies: Bodies) -> None:
+    """From where a detection was; one joint that flies off, and one that was not known then, move nobody."""
+    joints = np.array([[400.0, 130], [420, 180], [np.nan, np.nan]])
+    bodies.anchor(np.array([1]), joints[None])
+    seen = np.array([[480.0, 140], [430, 180], [900, 900]])
+    for _ in range(30):
+        bodies.see_joints(np.array([1]), seen[None], np.array([[0.3, 0.9, 0.9]]))
+    np.testing.assert_allclose(bodies.mean[1, 0], (BOXES[1, :2] + BOXES[1, 2:]) / 2 + [10, 0], atol=1.0)
+    np.testing.assert_allclose(bodies.boxes[[0, 2]], BOXES[[0, 2]])
+    bodies.see_joints(np.array([0]), seen[None], np.ones((1, 3)))
+    np.testing.assert_allclose(bodies.boxes[0], BOXES[0], err_msg="nobody knows yet where its joints belong")
 
 
 def test_people_not_seen_slow_down(bodies: Bodies) -> None:
