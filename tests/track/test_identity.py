@@ -216,7 +216,7 @@ def test_who_is_found_beside_somebody_missed_does_not_take_the_id(fps: int, besi
 
 
 @pytest.mark.parametrize("change", ["stops", "turns", "starts"])
-@pytest.mark.parametrize(("fps", "detect"), [(15, 4), (25, 4), (25, 10), (25, 25)])
+@pytest.mark.parametrize(("fps", "detect"), [(25, 4), (25, 10), (25, 25)])
 def test_between_two_detections_the_box_goes_with_the_skeleton(fps: int, detect: int, change: str) -> None:
     """A walker who stops just after a detection; the pose of every frame shows it."""
     tracker, speed = make(), 140.0
