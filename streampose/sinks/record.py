@@ -15,11 +15,11 @@ from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.paths import Names, check_apart, fill
 from streampose.sinks.retention import Retention
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
-from streampose.sinks.video_file import MOST_SIDE, VideoFile, check_extension, describe
+from streampose.sinks.video_file import MOST_SIDE, TIME_BASE, VideoFile, check_extension, describe
 
 _AWAY = ("reconnecting", "paused")  # what comes after them begins a file, so the one before is finished at once
 _LEAST_SIDE = 16  # pixels
-_LONGEST_PAUSE_S = 36_000.0  # MP4 counts a frame's duration in 32 bits: 13 hours at 90 kHz
+_LONGEST_PAUSE_S = float(2**31 * TIME_BASE) - 3600.0  # libav loses the times of an MP4 after a step of 2^31 ticks
 
 
 class RecordSink:

@@ -64,6 +64,22 @@ def test_every_frame_keeps_its_time_also_over_long_gaps(
     assert note["start_wall"] == pytest.approx(1.79e9 + times[0], abs=1e-5)
 
 
+@pytest.mark.parametrize(("over_s", "lengths"), [(-1.0, [104]), (1.0, [54, 50])])
+def test_times_are_kept_across_the_longest_pause_that_a_file_holds_and_a_longer_one_begins_a_file(
+    over_s: float, lengths: list[int], tmp_path: Path, skeleton: DrawSkeleton
+) -> None:
+    """A step of 2^31 ticks of 1/90000 s, 23,861 s, spoils the times of all pictures behind it in an MP4."""
+    pause_s = 2**31 / 90000 - 3600 + over_s
+    times = [4.0 * index for index in range(4)] + [12.0 + index / 25 for index in range(1, 51)]
+    times += [times[-1] + pause_s + index / 25 for index in range(50)]
+    sink = write(tmp_path / "gate.mp4", times, skeleton)
+    assert [len(times_of(Path(path))) for path in sink.outputs()] == lengths
+    found = [
+        t + float(str(comment_of(Path(path))["start_time"])) for path in sink.outputs() for t in times_of(Path(path))
+    ]
+    assert np.abs(np.array(found) - times).max() < 2e-5
+
+
 def test_the_picture_and_its_colours_survive(tmp_path: Path, skeleton: DrawSkeleton) -> None:
     image = np.zeros((120, 160, 3), np.uint8)
     image[:60, :80], image[:60, 80:], image[60:, :80], image[60:, 80:] = (0, 0, 200), (0, 200, 0), (200, 0, 0), 128
