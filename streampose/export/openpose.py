@@ -30,18 +30,19 @@ _EMPTY = (
 def export_openpose(reader: ResultReader, out: Path) -> Path:
     """Write `out/<stem>_<index>_keypoints.json` for every frame; gives the folder.
 
-    `<stem>` is the picture's name, or the result's; the index has 12 digits, as OpenPose counts. Pictures of one name in
-    different folders stay apart by the index. Numbered files of the same result that are there from an earlier, longer
+    `<stem>` is the picture's name, or the result's; the index has 12 digits, as OpenPose counts. A picture's file has the
+    index only where the name is taken: by one in another folder, of another type, or that differs in case alone, which many
+    disks do not see. Numbered files of the same result that are there from an earlier, longer
     export are removed: they would be read as its end.
     """
-    stems: set[str] = set()
+    taken: set[str] = set()
     written: set[str] = set()
     for frame in reader.frames():
-        name = f"{reader.path.stem}_{frame['index']:012d}"
-        if frame.get("file"):
-            stem = Path(frame["file"]).stem
-            name = stem if stem not in stems else f"{stem}_{frame['index']:012d}"
-            stems.add(stem)
+        number = f"_{frame['index']:012d}"
+        name = Path(frame["file"]).stem if frame.get("file") else reader.path.stem + number
+        while name.casefold() in taken:
+            name += number
+        taken.add(name.casefold())
         written.add(write_text(out / f"{name}_keypoints.json", _pieces(frame)).name)
     numbered = re.compile(re.escape(reader.path.stem) + r"_\d{12}_keypoints\.json")
     try:

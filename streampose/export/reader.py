@@ -51,13 +51,14 @@ class ResultReader:
     read only once (a pipe, standard input) is read into a temporary file first.
 
     `states` (confirmed, tentative, coasting): only people in one of these are in `frames`; None: everybody. `footer` and
-    `cut` are known once `records` has been read to its end: `cut` is None for a whole file, else one line. Raises DataError
-    with the path and the number of the line.
+    `cut` are known once `records` has been read to its end: `cut` is None for a whole file, else one line, which is said in
+    the log, once, unless `quiet`. Raises DataError with the path and the number of the line.
     """
 
-    def __init__(self, path: str | Path, states: Collection[str] | None = None) -> None:
+    def __init__(self, path: str | Path, states: Collection[str] | None = None, *, quiet: bool = False) -> None:
         self.path = Path(path)
         self.states = states
+        self._said = quiet
         self._spool: io.FileIO | None = None
         self.footer: Record | None = None
         self.cut: str | None = None
@@ -91,16 +92,17 @@ class ResultReader:
             yield number, record
         if self.footer is None and self.cut is None:
             self.cut = "no footer: the run was cut short"
+        if self.cut is not None and not self._said:
+            self._said = True
+            log.warning("%s: %s; what is there was read", self.path, self.cut)
 
     def frames(self) -> Iterator[Record]:
-        """The frame records, in order. Says it in the log where the file was cut."""
+        """The frame records, in order."""
         for _, record in self.records():
             if record["type"] == "frame":
                 if self.states is not None:
                     record["people"] = [person for person in record["people"] if person["state"] in self.states]
                 yield record
-        if self.cut is not None:
-            log.warning("%s: %s; what is there was read", self.path, self.cut)
 
     def _lines(self) -> Iterator[tuple[int, Record]]:
         """Line numbers and parsed lines; a half line at the very end ends the reading and is said."""

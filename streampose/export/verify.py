@@ -139,7 +139,7 @@ def _gather(folder: Path, writing: Set[str]) -> tuple[list[Watch], list[str]]:
     wrong: list[str] = []
     for path in sorted(folder.rglob("*.jsonl")):
         try:
-            reader = ResultReader(path)
+            reader = ResultReader(path, quiet=True)
             key = (reader.camera, str(reader.header.get("run", path)))
             watch = watches.setdefault(key, Watch(*key))
             watch.parts.append((int(reader.header.get("part", 1)), reader))

@@ -175,6 +175,22 @@ def test_openpose_files_of_pictures_carry_their_names(pictures: Callable[[list[s
     assert names == ["x_000000000001_keypoints.json", "x_keypoints.json", "y_keypoints.json"]
 
 
+@pytest.mark.parametrize("files", [["a.jpg", "a.png", "a_000000000001.jpg"], ["a_000000000001.jpg", "a.jpg", "a.png"]])
+def test_every_picture_has_an_openpose_file_of_its_own_also_where_its_name_has_the_form_of_a_number(
+    files: list[str], pictures: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    out = export_openpose(ResultReader(pictures(files)), tmp_path / "op")
+    ids = [json.loads(path.read_text())["people"][0]["person_id"] for path in out.iterdir()]
+    assert sorted(ids) == [[0], [1], [2]]
+
+
+def test_openpose_files_differ_by_more_than_case(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
+    out = export_openpose(ResultReader(pictures(["A.jpg", "a.jpg", "Straße.jpg", "STRASSE.jpg"])), tmp_path / "op")
+    names = [path.name for path in out.iterdir()]
+    assert "A_keypoints.json" in names
+    assert len({name.casefold() for name in names}) == 4
+
+
 def test_openpose_files_of_an_earlier_longer_export_are_gone(result: Path, tmp_path: Path) -> None:
     others = {"gate_000000000099_keypoints.json", "yard_000000000099_keypoints.json", "gate_notes.json"}
     for name in others:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streampose.errors import DataError
+from streampose.export.coco import export_coco
+from streampose.export.csv_table import export_csv
+from streampose.export.mot import export_mot
+from streampose.export.openpose import export_openpose
+from streampose.export.parquet import export_parquet
 from streampose.export.reader import ResultReader
+from streampose.export.track_series import read_track
 
 
 def test_a_whole_result(result: Path) -> None:
@@ -45,6 +51,26 @@ def test_a_result_without_its_end_is_read_and_said(result: Path, caplog: pytest.
     reader = ResultReader(result)
     assert len(list(reader.frames())) == 10
     assert reader.cut == "line 13 breaks off: the run was cut short"
+
+
+@pytest.mark.parametrize("use", [export_coco, export_csv, export_mot, export_openpose, export_parquet, None])
+def test_a_cut_result_is_said_once_whatever_reads_it(
+    use: Callable[[ResultReader, Path], Path] | None,
+    pictures: Callable[[list[str]], Path],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """COCO reads twice where names are numbers; a plot asks for one person, `use` None."""
+    path = pictures(["000001.jpg", "000002.jpg"])
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    reader = ResultReader(path)
+    if use is not None:
+        use(reader, tmp_path / "out")
+    else:
+        read_track(reader, 1, [reader.keypoints[0]])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: no footer: the run was cut short; what is there was read"
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
