@@ -23,14 +23,12 @@ from streampose.export.being_written import VIDEOS, being_written, is_changing, 
 from streampose.export.fields import Record
 from streampose.export.reader import ResultReader
 from streampose.export.spans import Floats, merge, totals, within
+from streampose.export.stamps import check_stamps
 from streampose.export.video_times import VideoTimes, by_sink, read_video
 from streampose.units import count
 
 _EXACT_S = 2e-6  # the record's times have six digits
 _SAME_WALL_S = 1e-3
-_STAMP_S = 0.05  # a time further than this from its stamp is another picture's
-_STAMP_SHARE = 0.01  # stamps that stutter are bridged by the clock; so many may be, and in any segment a single one:
-# only the picture after it tells an absurd stamp from a clock that was set
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
 _HOLE_S = 0.3  # a step that is longer, and so many times the usual one, has a gap, too, unless it is the first one
@@ -213,32 +211,10 @@ def _check_record(watch: Watch) -> Iterator[str]:
         yield f"{name}: frame {indices[place + 1]} follows frame {indices[place]}; indices must grow"
     for place in np.flatnonzero(np.diff(times) < 0):
         yield f"{name}: frame {indices[place + 1]} is at {times[place + 1]:.3f} s, before the frame before it"
-    yield from _check_stamps(watch, times)
+    yield from check_stamps(name, times, np.array(watch.stamps), np.array(watch.segments, np.int64), indices)
     yield from _check_gaps(watch, times, indices)
     if watch.footer is not None:
         yield from _check_footer(watch, watch.footer, times, indices)
-
-
-def _check_stamps(watch: Watch, times: Floats) -> Iterator[str]:
-    """Within a segment a frame's time is its stamp plus a constant, whole counter periods aside; a stamp that repeats the
-    one before tells no time."""
-    stamps, segments = np.array(watch.stamps), np.array(watch.segments, np.int64)
-    telling = np.isfinite(stamps) & (np.diff(stamps, prepend=np.nan) != 0)
-    for segment in np.unique(segments):
-        chosen = np.flatnonzero((segments == segment) & telling)
-        if len(chosen) < 2:
-            continue
-        offset = times[chosen] - stamps[chosen]
-        away = np.abs(offset - np.median(offset))
-        for bits in (32, 33):  # the counters of RTP and MPEG-TS, in ticks of 1/90000 s
-            period_s = 2**bits / 90000
-            away = np.minimum(away, np.abs(np.mod(away + period_s / 2, period_s) - period_s / 2))
-        bad = chosen[away > _STAMP_S]
-        if len(bad) > max(1.0, _STAMP_SHARE * len(chosen)):
-            yield (
-                f"{watch.camera}: segment {segment}: the times of {len(bad)} of {len(chosen)} frames are not those of "
-                f"their stamps, first frame {watch.indices[bad[0]]} at {times[bad[0]]:.3f} s"
-            )
 
 
 def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:

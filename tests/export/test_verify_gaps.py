@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 from made_results import make_info, make_result
 
 from streampose.export.verify import verify_folder
-from streampose.messages import Break, Counts, End, Gap
+from streampose.messages import Break, Counts, End, Gap, PoseResult
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.produce import HOLE_S, HOLE_STEPS
 from streampose.sinks.jsonl import JsonlSink
+from streampose.sources.clock import SourceClock
 from tests.export.conftest import HEADER
 from tests.export.tampering import edit
 
@@ -170,3 +173,73 @@ def test_a_counter_that_wrapped_is_no_disagreement(recorded: Callable[..., Path]
 
     edit(folder / "gate.jsonl", change)
     assert verify_folder(folder).disagreements == ()
+
+
+RISING = [3600 * index for index in range(300)]
+STUTTERS = {
+    "set back": RISING[:150] + [pts - 30_000 for pts in RISING[150:]],
+    "set back twice": RISING[:80] + [p - 30_000 for p in RISING[80:200]] + [p - 60_000 for p in RISING[200:]],
+    "set back behind a wrap": [(pts + 2**32 - 360_000) % 2**32 - 30_000 * (pts >= 540_000) for pts in RISING],
+    "stood still": RISING[:150] + [RISING[149]] * 5 + RISING[150:],
+    "were caught up with": RISING[:150] + [RISING[149]] * 2 + RISING[150:],
+}
+
+
+def write_stamped(folder: Path, stamps: Sequence[int], live: bool, rate: int, dropped: Collection[int] = ()) -> Path:
+    """A record whose times a source's clock made of `stamps`, which count 3600 from picture to picture, `rate` a second."""
+    clock, time_base = SourceClock(live=live, nominal_step_s=1 / rate), Fraction(1, 3600 * rate)
+    sink, ledger = JsonlSink(folder / "gate.jsonl", "gate", HEADER), CameraLedger("gate")
+    sink.write(Break("gate", 0, make_info(live=live)))
+    for index, pts in enumerate(stamps):
+        ahead = None if live or index + 1 == len(stamps) else stamps[index + 1]
+        stamp = clock.stamp(pts, time_base, 100 + index / rate, 1.8e9 + index / rate, ahead)
+        assert not stamp.jump
+        frame = replace(make_result(index, stamp.time_s).frame, pts=pts, time_base=time_base)
+        ledger.decoded(frame)
+        if index in dropped:
+            ledger.drop(frame)
+            continue
+        for gap in ledger.settle(frame):
+            sink.write(gap)
+        sink.write(PoseResult(frame, ()))
+    sink.write(End("gate", ledger.counts))
+    sink.close()
+    return folder / "gate.jsonl"
+
+
+@pytest.mark.parametrize("dropped", [(), range(145, 160)])
+@pytest.mark.parametrize("rate", [25, 10])
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("stamps", STUTTERS.values(), ids=STUTTERS)
+def test_stamps_that_stutter_and_are_bridged_are_no_disagreement(
+    stamps: list[int], live: bool, rate: int, dropped: Collection[int], tmp_path: Path
+) -> None:
+    write_stamped(tmp_path, stamps, live, rate, dropped)
+    assert verify_folder(tmp_path).disagreements == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "by_s"),
+    [
+        (20, 40, 0.3),
+        (200, 220, 0.3),
+        (200, 300, 0.3),
+        (100, 300, 0.3),
+        (150, 300, -0.5),
+        (0, 150, 0.5),
+        (150, 170, 0.7),
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_times_that_are_false_before_or_behind_a_stutter(
+    live: bool, first: int, last: int, by_s: float, tmp_path: Path
+) -> None:
+    """`by_s` too late from frame `first` to `last`; the stamps were set back by a third of a second at frame 150."""
+
+    def change(records: list[dict[str, Any]]) -> None:
+        for record in [record for record in records if record["type"] == "frame"][first:last]:
+            record["time"] += by_s
+
+    edit(write_stamped(tmp_path, STUTTERS["set back"], live, 25), change)
+    lines = verify_folder(tmp_path).disagreements
+    assert any("are not those of their stamps" in line for line in lines), lines
