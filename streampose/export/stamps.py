@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +33,16 @@ class _Frames:
 
 
 def check_stamps(
-    camera: str, times: Floats, stamps: Floats, segments: npt.NDArray[np.int64], indices: npt.NDArray[np.int64]
+    camera: str, times: Floats, stamps: Floats, segments: Sequence[tuple[int, int]], indices: npt.NDArray[np.int64]
 ) -> Iterator[str]:
-    """A line for each segment whose times are not those of its stamps. All arrays (N,): seconds, NaN for no stamp.
+    """A line for each segment whose times are not those of its stamps. Arrays (N,), seconds, NaN for no stamp;
+    `segments`: the place of the first frame of each, and its number.
 
     A frame's time is its stamp plus a constant, whole counter periods aside. Stamps that do not rise, or are set back by
     less than STUTTER_S, are bridged and tell no time; behind them, or where frames are missing that may have been such, the
     constant may be larger.
     """
-    borders = np.flatnonzero(np.diff(segments)) + 1
-    for start, end in zip([0, *borders], [*borders, len(times)], strict=True):
+    for (start, segment), (end, _) in pairwise([*segments, (len(times), 0)]):
         there, here = stamps[start:end], times[start:end]
         chosen = np.flatnonzero(_telling(here, there))
         breaks = np.flatnonzero(~_rises(there) | (np.diff(indices[start:end]) > 1)) + 1
@@ -50,7 +51,7 @@ def check_stamps(
         if count > max(1.0, _STAMP_SHARE * len(chosen)):
             first = start + min(frames.first for frames in false)
             yield (
-                f"{camera}: segment {segments[start]}: the times of {count} of {end - start} frames are not those of "
+                f"{camera}: segment {segment}: the times of {count} of {end - start} frames are not those of "
                 f"their stamps, first frame {indices[first]} at {times[first]:.3f} s"
             )
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streampose.errors import DataError, words_of
 from streampose.libav_name import libav_name
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 _TICK_S = 1 / 90000
 
@@ -33,20 +39,17 @@ class VideoTimes:
 
 def read_video(path: Path) -> VideoTimes | None:
     """Read the times of one file, None for a video that we did not record. Raises DataError for one that is broken."""
-    import av
-
-    try:
-        with av.open(libav_name(path)) as container:
-            tags = {key.lower(): value for key, value in container.metadata.items()}
-            note = _note(tags.get("comment", ""))
-            if note is None or not container.streams.video:
-                return None
-            stream = container.streams.video[0]
-            tick_s = float(stream.time_base or _TICK_S)
-            stamps = [packet.pts for packet in container.demux(stream) if packet.pts is not None and packet.size]
-    except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"{path}: not a video that can be read ({words_of(error)})") from error
-    times_s = np.sort(np.array(stamps, np.float64)) * tick_s + float(note["start_time"])
+    with _opened(path) as container:
+        note = _note(container)
+        if note is None:
+            return None
+        stream = container.streams.video[0]
+        tick_s = float(stream.time_base or _TICK_S)
+        stamps = array("q")
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.size:
+                stamps.append(packet.pts)
+    times_s = np.sort(np.asarray(stamps)) * tick_s + float(note["start_time"])
     tolerance_s = max(tick_s, _TICK_S) + 2e-6
     wall_s = note.get("start_wall")
     return VideoTimes(
@@ -57,6 +60,24 @@ def read_video(path: Path) -> VideoTimes | None:
         tolerance_s,
         float(wall_s) if isinstance(wall_s, int | float) else None,
     )
+
+
+def filmed_camera(path: Path) -> str | None:
+    """The camera whose annotated video this is, None for any other video. Raises DataError for one that is broken."""
+    with _opened(path) as container:
+        note = _note(container)
+    return None if note is None or note.get("mode", "annotated") != "annotated" else str(note["camera"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    import av
+
+    try:
+        with av.open(libav_name(path)) as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise DataError(f"{path}: not a video that can be read ({words_of(error)})") from error
 
 
 def by_sink(videos: list[VideoTimes]) -> list[list[VideoTimes]]:
@@ -72,12 +93,13 @@ def by_sink(videos: list[VideoTimes]) -> list[list[VideoTimes]]:
     return groups
 
 
-def _note(comment: str) -> dict[str, Any] | None:
+def _note(container: InputContainer) -> dict[str, Any] | None:
+    tags = {key.lower(): value for key, value in container.metadata.items()}
     try:
-        note = json.loads(comment)
+        note = json.loads(tags.get("comment", ""))
     except ValueError:
         return None
-    known = isinstance(note, dict) and "streampose" in note and "camera" in note
+    known = isinstance(note, dict) and "streampose" in note and "camera" in note and bool(container.streams.video)
     if known and note.get("mode") == "source":
         note.setdefault("start_time", 0.0)
     return note if known and isinstance(note.get("start_time"), int | float) else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,63 @@ def test_what_the_sinks_wrote_agrees(ending: str, recorded: Callable[..., Path])
     assert verdict.facts == (
         "gate: 100 frames in 1 record, 100 pictures in 2 videos; 7.360 s watched = 3.960 s seen + 3.400 s in 2 gaps",
     )
+
+
+BURSTS = {
+    "0.1 ms behind another": [index / 25 + 0.0001 * (index == 31) - 0.04 * (index == 31) for index in range(60)],
+    "five within a millisecond": [index / 25 for index in range(30)] + [1.2 + i * 0.0003 for i in range(5)] + [1.24, 1.28],
+    "1200 a second": [index / 1200 for index in range(100)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("times", BURSTS.values(), ids=BURSTS)
+def test_pictures_closer_than_the_times_of_the_container_are_told_apart(
+    times: list[float], ending: str, tmp_path: Path
+) -> None:
+    coco, folder = load_skeleton("coco17"), tmp_path / "out"
+    sinks = (
+        JsonlSink(folder / "gate.jsonl", "gate", HEADER),
+        RecordSink(folder / f"gate.{ending}", "gate", DrawSkeleton(coco.sides, coco.edges)),
+    )
+    for sink in sinks:
+        sink.write(Break("gate", 0, make_info()))
+        for index, time_s in enumerate(times):
+            sink.write(make_result(index, round(time_s, 6)))
+        sink.write(End("gate", Counts(decoded=len(times))))
+        sink.close()
+    assert verify_folder(folder).disagreements == ()
+    record = (folder / "gate.jsonl").read_text()
+    edit(folder / "gate.jsonl", remove(33))
+    lines = verify_folder(folder).disagreements
+    assert any(re.search("1 pictures stand for|: 1 of .* have no frame at their time", line) for line in lines), lines
+    (folder / "gate.jsonl").write_text(record)
+    edit(folder / "gate.jsonl", lambda records: records.insert(33, records[33]))
+    assert any(f"1 of {len(times) + 1} frames are in no video" in line for line in verify_folder(folder).disagreements)
+
+
+def test_memory_is_that_of_one_camera_and_its_numbers(tmp_path: Path) -> None:
+    def peak(folder: Path) -> int:
+        tracemalloc.start()
+        try:
+            assert verify_folder(folder).disagreements == ()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    frames, peaks = 4000, {}
+    for cameras in (1, 4):
+        for number in range(cameras):
+            name = f"gate{number}"
+            sink = JsonlSink(tmp_path / str(cameras) / f"{name}.jsonl", name, HEADER)
+            for index in range(frames):
+                sink.write(make_result(index, camera=name, segment=index // 50, wall_s=1.8e9 + index / 25))
+            sink.write(End(name, Counts(decoded=frames)))
+            sink.close()
+        verify_folder(tmp_path / str(cameras))
+        peaks[cameras] = peak(tmp_path / str(cameras))
+    assert peaks[1] < 144 * frames
+    assert peaks[4] < 1.5 * peaks[1]
 
 
 def test_files_that_roll_are_put_together(recorded: Callable[..., Path]) -> None:
