@@ -385,7 +385,7 @@ def _problems(found: Findings) -> list[str]:
         )
     if found.load is not None and found.fps is not None and found.load > LOAD_LIMIT:
         problems.append(
-            f"sends {found.fps:.1f} frames a second, {found.holdable_fps:.1f} can be held: "
+            f"sends {found.fps:.1f} frames a second, the networks alone can hold {found.holdable_fps:.1f}: "
             f"raise detect.every or pose.every{', or set max_age' if found.live else ''}"
         )
     return problems

@@ -88,7 +88,7 @@ def bench_models(options: BenchModelsOptions, say: Say = lambda line: None) -> d
                 for runtime in runtimes:
                     runtime.close()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
-    return {"machine": describe_machine(), "options": plain, "left_out": left_out, "rows": rows}
+    return {"machine": describe_machine(options.device), "options": plain, "left_out": left_out, "rows": rows}
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from streampose.export.stamps import check_stamps
 from streampose.export.video_times import VideoTimes, by_sink, filmed_camera, read_video
 from streampose.export.watch import Watch, list_watches, read_watch
 from streampose.units import count
+
+T = TypeVar("T")
 
 _EXACT_S = 2e-6  # the record's times have six digits
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
@@ -55,15 +58,9 @@ def verify_folder(folder: Path) -> Verdict:
         raise DataError(wrong[0] if wrong else nothing)
     goes_on = any(watch.goes_on for camera in watches.values() for watch in camera)
     videos: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEOS):
-        try:
-            camera = filmed_camera(path)
-        except DataError as error:
-            if not is_changing(path, writing, goes_on):
-                wrong.append(unreadable(path, error))
-            continue
-        if camera is not None:
-            videos.setdefault(camera, []).append(path)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
+    for path, camera in _readable(filmed_camera, paths, writing, goes_on, wrong):
+        videos.setdefault(camera, []).append(path)
     facts: list[str] = []
     for camera in list(dict.fromkeys([*watches, *videos])):
         verdict = _verify_camera(watches.pop(camera, []), videos.get(camera, []), writing)
@@ -74,22 +71,28 @@ def verify_folder(folder: Path) -> Verdict:
     return Verdict(tuple(facts), tuple(wrong))
 
 
+def _readable(
+    read: Callable[[Path], T | None], paths: Iterable[Path], writing: Set[str], goes_on: bool, wrong: list[str]
+) -> Iterator[tuple[Path, T]]:
+    """What `read` makes of each of our videos; one that is broken is `wrong`, unless it is being written or deleted."""
+    for path in paths:
+        try:
+            found = read(path)
+        except DataError as error:
+            if not is_changing(path, writing, goes_on):
+                wrong.append(unreadable(path, error))
+            continue
+        if found is not None:
+            yield path, found
+
+
 def _verify_camera(listed: list[Watch], paths: list[Path], writing: Set[str]) -> Verdict:
     """All runs of one camera against its videos."""
     facts: list[str] = []
     wrong = [line for watch in listed for line in read_watch(watch)]
     watches = [watch for watch in listed if watch.parts]
     goes_on = any(watch.goes_on for watch in watches)
-    videos: list[VideoTimes] = []
-    for path in paths:
-        try:
-            video = read_video(path)
-        except DataError as error:
-            if not is_changing(path, writing, goes_on):
-                wrong.append(unreadable(path, error))
-            continue
-        if video is not None:
-            videos.append(video)
+    videos = [video for _, video in _readable(read_video, paths, writing, goes_on, wrong)]
     owners = {video.path: owner_of(video, watches) for video in videos}
     for watch in watches:
         mine = [video for video in videos if owners[video.path] is watch]

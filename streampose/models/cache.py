@@ -6,11 +6,13 @@ written beside and renamed, so that a reader sees a whole entry or none, and two
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -45,23 +47,39 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "streampose"
 
 
-def _home() -> Path:
-    """The user's home; a folder for this process alone where nobody knows it, as of a numeric user in a container."""
+def has_home() -> bool:
+    """Whether what is stored in the cache is there when the next process asks for it."""
+    named = any(os.environ.get(name) for name in ("STREAMPOSE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"))
+    return named or _known_home() is not None
+
+
+def _known_home() -> Path | None:
+    """The user's home; None where nobody knows it, as of a numeric user in a container."""
+    if os.environ.get("HOME") == "":
+        return None
     try:
-        if os.environ.get("HOME") != "":
-            return Path.home()
+        return Path.home()
     except RuntimeError:
-        pass
-    return Path(_no_home().name)
+        return None
+
+
+def _home() -> Path:
+    return _known_home() or Path(_no_home())
 
 
 @functools.cache
-def _no_home() -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes with the process: in one that others can make before us there could be networks of theirs."""
+def _no_home() -> str:
+    """A folder that goes with the process, for in one that others can make before us there could be networks of theirs; one
+    that cannot be made where there is no place for temporary files either."""
     log.warning(
         "no home directory is known: networks are compiled again at every start; set STREAMPOSE_CACHE to a folder"
     )
-    return tempfile.TemporaryDirectory(prefix="streampose-")
+    try:
+        folder = tempfile.mkdtemp(prefix="streampose-")
+    except OSError:
+        return os.devnull
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def entry_path(kind: str, key: Mapping[str, object], suffix: str) -> Path:

@@ -48,6 +48,8 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
         facts |= {"parameters": f"{cost['parameters_m']} M", "cost": f"{cost['gmacs']} GMAC for one input"}
     outputs, runtime = _run(manifest, weights)
     keeps_promise(manifest, outputs)
+    if _is_unnamed(manifest):
+        facts["key points"] = "nobody says which they are: it runs with a manifest beside it that names output.skeleton"
     facts["gives"] = f"{', '.join(str(each.shape) for each in outputs)} by {runtime}"
     return facts
 
@@ -90,6 +92,11 @@ def _run(manifest: Manifest, weights: Path) -> tuple[Outputs, str]:
     return outputs, runtime.name
 
 
+def _is_unnamed(manifest: Manifest) -> bool:
+    """Whether it is of a published checkpoint, which does not say which its joints are, with as many as we know none of."""
+    return manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
+
+
 def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
     """Raise ModelError where outputs for one picture are not what the manifest says."""
     import numpy as np
@@ -106,8 +113,7 @@ def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
             f"{manifest.name}: its manifest says task {manifest.task} and output.kind {kind}; name a kind of it"
         )
     if manifest.task == "pose":
-        # A published checkpoint does not say which its joints are.
-        unnamed = manifest.output.skeleton == f"{manifest.architecture.get('joints')} joints"
+        unnamed = _is_unnamed(manifest)
         joints = manifest.architecture["joints"] if unnamed else len(load_skeleton(manifest.output.skeleton).keypoints)
         check_outputs(outputs, manifest, joints)
     else:

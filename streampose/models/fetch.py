@@ -16,6 +16,7 @@ from typing import Any
 
 from streampose import __version__
 from streampose.errors import ModelError, UsageError, words_of
+from streampose.models import cache
 from streampose.models import manifest as manifests
 from streampose.models.catalogue import KnownModel, catalogue
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
@@ -59,6 +60,8 @@ def fetch(
         raise UsageError(
             f"{name}: its publisher states no sha256; give --sha256 HEX from a source you trust, or --unverified"
         )
+    if folder is None and not cache.has_home():
+        raise UsageError(f"{name}: no home directory is known to keep it in; set STREAMPOSE_CACHE to a folder")
     verified = len(wanted) == 64  # by a whole hash, not by the few digits of a published file name
     folder = folder or fetched_folder()
     file_name = known.file_name or f"{name}{(source and source.suffix) or '.pth'}"

@@ -26,6 +26,7 @@ from streampose.sinks.video_file import FORMATS, OpenVideo, check_extension, des
 
 log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
+_WRAP = 2**33  # ticks after which the counters of MPEG-TS begin anew
 _STUTTER_S = 1.0  # stamps that are off by less are noise (sources/clock.py)
 _DEEPEST_REORDER = 16  # pictures that H.264 and H.265 may hold back; a stream that has no DTS by then never has any
 
@@ -104,6 +105,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
+        self._step = 1  # ticks between the last two packets
         self._was_set = False  # the clock of the stream, within this file
         self._said_hidden = False
         self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
@@ -146,7 +148,7 @@ class Remuxer:
             return  # a packet without any time cannot be placed; the next key frame begins anew
         other = self._file is None or stream is not self._source
         if not other and not self._held:
-            self._note_clock(dts, packet.time_base, packet.duration or 0)
+            self._note_clock(dts, packet.time_base)
         resized = (stream.codec_context.width, stream.codec_context.height) != self._size
         if packet.is_keyframe and (other or self._was_set or resized or self._rolls(wall_s)):
             self._finish()
@@ -185,16 +187,21 @@ class Remuxer:
         if self._last_dts < 0:
             self._first_dts = dts
         copy.dts = dts - self._first_dts
-        copy.pts = copy.dts if copy.pts is None else max(copy.pts - self._first_dts, copy.dts)
+        pts = dts if copy.pts is None else copy.pts
+        pts += _WRAP * round((dts - pts) / _WRAP)  # its counter wraps some pictures before that of the DTS
+        copy.pts = max(pts - self._first_dts, copy.dts)
+        if self._last_dts >= 0:
+            self._step = copy.dts - self._last_dts
+        self._last_dts = copy.dts
         self._file.mux(copy)
-        self._last_dts = dts - self._first_dts
 
-    def _note_clock(self, dts: int, time_base: Fraction, duration: int) -> None:
-        """Where the stream's time does not grow, or by more than any pause of it, have it go on a usual step after the last
-        packet: there may be no key frame for long. Where it was set, not where it stutters, the next one begins a file."""
+    def _note_clock(self, dts: int, time_base: Fraction) -> None:
+        """Where the stream's time does not grow, or by more than any pause of it, have it go on one step after the last
+        packet, as that did: there may be no key frame for long. Where it was set, not where it stutters, the next one begins
+        a file."""
         step = dts - self._first_dts - self._last_dts
         if self._last_dts >= 0 and not 0 < step * time_base <= _LONGEST_PAUSE_S:
-            self._first_dts = dts - self._last_dts - max(duration, 1)
+            self._first_dts = dts - self._last_dts - self._step
             self._was_set |= abs(step * time_base) >= _STUTTER_S
 
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None) -> None:
@@ -213,7 +220,7 @@ class Remuxer:
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context
-        self._source, self._last_dts, self._was_set = stream, -1, False
+        self._source, self._last_dts, self._step, self._was_set = stream, -1, max(packet.duration or 0, 1), False
         self._size = (context.width, context.height)
         try:
             self._target = self._file.container.add_stream_from_template(stream)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +11,7 @@ from streampose.detect.network import PeopleNetwork
 from streampose.evaluate.set_files import set_name
 from streampose.models.inspect import cost_of
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
+from streampose.runtime.select import core_count, cpu_name
 from streampose.train.detector_config import Recipe
 from streampose.train.run_folder import finite
 from streampose.train.weights_file import write_model
@@ -42,7 +41,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
                 "step": step,
                 "pictures": step * recipe.batch,
                 "lr": recipe.lr,
-                "machine": f"{_processor()}, {torch.get_num_threads()} thread(s)",
+                "machine": f"{cpu_name()}, {core_count()} cores, {torch.get_num_threads()} thread(s)",
             },
             measured={
                 **cost_of(network, recipe.size, recipe.size),
@@ -53,13 +52,3 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
         )
 
     write_model(network.model.state_dict(), folder / f"{recipe.name}.safetensors", describe)
-
-
-def _processor() -> str:
-    """The processor's name, as the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names: Any = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()

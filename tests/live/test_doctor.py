@@ -126,7 +126,7 @@ def test_more_than_the_machine_can_hold_and_people_too_small_are_problems() -> N
         return [(np.array([[10, 10, 20, 40]], np.float32), np.ones(1, np.float32)) for _ in images]
 
     (found,) = examine([clip("cctv")], 2.0, detector=slow, estimator=seventeen_points, pose_input_px=256)
-    (held,) = [problem for problem in found.problems if "can be held" in problem]
+    (held,) = [problem for problem in found.problems if "can hold" in problem]
     assert held.endswith("raise detect.every or pose.every"), "of a recording no frame may be dropped"
     assert any("people are 30 px high; the pose network wants 52" in problem for problem in found.problems)
     assert exit_code([found]) == 1

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from streampose.errors import UsageError
 from streampose.models import cache
+from streampose.models.fetch import fetch
+from streampose.models.resolve import local_models
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +133,23 @@ print(folder)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("no home directory is known") == 1
     assert not Path(ended.stdout.strip()).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has its caches elsewhere")
+def test_without_home_and_temporary_files_networks_are_kept_in_memory_and_nothing_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STREAMPOSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    cache._no_home.cache_clear()
+    try:
+        path = cache.entry_path("kind", {"home": "none"}, ".x")
+        assert cache.cached(path, lambda: b"payload") == (b"payload", False)
+        assert cache.cached(path, lambda: b"made again") == (b"payload", True)
+        assert "yolov8n_person" in local_models()
+        with pytest.raises(UsageError, match="no home directory is known to keep it in; set STREAMPOSE_CACHE"):
+            fetch("hrnet_w32_256x192")
+    finally:
+        cache._no_home.cache_clear()

@@ -173,6 +173,27 @@ def test_a_clock_that_is_set_costs_no_packet(tmp_path: Path, set_by_s: float, ba
     assert steps.max() < 0.2
 
 
+@pytest.mark.parametrize("at", range(60, 65))
+def test_where_counters_wrap_among_b_frames_each_picture_keeps_its_time(tmp_path: Path, at: int) -> None:
+    """The PTS wraps some packets before the DTS. No packet says how long it lasts."""
+    source = tmp_path / "source.ts"
+    make_video(source, frames=120, g="50", bf="2", **{"b-adapt": "0", "sc_threshold": "0"})
+    with av.open(str(source)) as container:
+        limit = [packet.dts for packet in container.demux(video=0) if packet.size][at]
+    remuxer = Remuxer(tmp_path / "gate.mp4", "gate")
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+            packet.pts, packet.dts = (stamp - (2**33 if stamp >= limit else 0) for stamp in (packet.pts, packet.dts))
+            packet.duration = 0
+            remuxer.write(packet, stream, 1.8e9 + number / 25)
+    remuxer.close()
+    written = [read(Path(path)) for path in remuxer.outputs()]
+    np.testing.assert_array_equal(np.concatenate([images for _, images in written]), read(source)[1])
+    for times, _ in written:
+        np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-4)
+
+
 def test_files_are_cut_at_key_frames_by_the_wall_clock(tmp_path: Path) -> None:
     source = tmp_path / "source.mp4"
     make_video(source, bf="2")
