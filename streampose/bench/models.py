@@ -19,9 +19,10 @@ from typing import Any
 from streampose.bench.machine import describe_machine
 from streampose.errors import ConfigError, UsageError
 from streampose.models.export import parity_pictures
+from streampose.models.load import only_size
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
-from streampose.models.open import fixed_size, offers, open_runtime
-from streampose.models.resolve import FOREIGN, resolve
+from streampose.models.open import offers, open_runtime
+from streampose.models.resolve import resolve
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import PRECISIONS, RUNTIMES, Choice, choose, cpu_multiplies_bf16, lacking
 
@@ -111,8 +112,7 @@ def _subjects(options: BenchModelsOptions, scratch: Path) -> Iterator[tuple[Mani
         yield manifest, weights, (manifest.input.width, manifest.input.height)
     for ref in options.detectors:
         manifest, weights = resolve(ref, "detect")
-        only = fixed_size(weights) if weights.suffix in FOREIGN else None
-        yield manifest, weights, only or options.detector_size
+        yield manifest, weights, only_size(ref) or options.detector_size
 
 
 def random_model(preset: str, folder: Path) -> tuple[Manifest, Path]:
