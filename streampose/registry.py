@@ -1,4 +1,4 @@
-"""Name -> class, imported when it is asked for: a new sink or detector is one file and one line here."""
+"""What there is of each kind, by name: "module:name", imported when it is asked for. A new one is a file and a line here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from importlib import import_module
 from typing import Any
 
 from streampose.errors import ConfigError
+
+DETECTORS = {
+    "yolo": "streampose.detect.yolo:YOLO",
+    "yolo_end2end": "streampose.detect.yolo_end2end:YOLO_END2END",
+}
+"""Kinds of output of a detector (`output.kind` of its manifest): a `detect.base.BoxOutput` each."""
 
 SINKS = {
     "display": "streampose.sinks.display:DisplaySink",
@@ -16,7 +22,7 @@ SINKS = {
 
 
 def load(table: dict[str, str], name: str) -> Any:
-    """The class that `name` stands for in `table`; raises ConfigError for a name that is not there."""
+    """What `name` stands for in `table`; raises ConfigError for a name that is not there."""
     if name not in table:
         raise ConfigError(f'"{name}" is not known; known are {", ".join(sorted(table))}')
     module, _, attribute = table[name].partition(":")

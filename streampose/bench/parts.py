@@ -20,7 +20,7 @@ import numpy.typing as npt
 from streampose.bench.constants import ConstantBoxes, ConstantHeatmaps, boxes_at, pose_manifest
 from streampose.config import RecordConfig
 from streampose.detect import letterbox
-from streampose.detect.nms import decode_yolo
+from streampose.detect.yolo import decode_yolo
 from streampose.libav_name import libav_name
 from streampose.messages import Frame, Image, PoseResult, SourceInfo
 from streampose.pose.crop import crop_affines, cut_crops, invert_affines, map_points

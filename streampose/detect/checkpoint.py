@@ -58,7 +58,7 @@ def describe_checkpoint(path: str | Path, *, trust: bool = False, size: int = 64
         weights=path.name,
         sha256=digest,
         input=InputSpec(width=size, height=size),
-        output=OutputSpec(kind="yolo_end2end" if network.end2end else "yolo"),
+        output=OutputSpec(kind=network.output_kind),
         licence="AGPL-3.0",
         origin=KNOWN_FILES.get(digest, "an ultralytics checkpoint that the user trusts"),
     )

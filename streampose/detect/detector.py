@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from streampose.detect import letterbox, nms
+from streampose.detect import letterbox
+from streampose.detect.base import BoxOutput
 from streampose.errors import ConfigError, ModelError
 from streampose.messages import Array, Image
 from streampose.models.manifest import Manifest
+from streampose.registry import DETECTORS, load
 from streampose.runtime.base import Runtime
 
 RuntimeFor = Callable[[int, int], Runtime]
@@ -35,7 +37,7 @@ class Detector:
         size: int | None = None,
         canvas: tuple[int, int] | None = None,
     ) -> None:
-        if manifest.output.kind not in ("yolo", "yolo_end2end"):
+        if manifest.output.kind not in DETECTORS:
             raise ConfigError(f"detect.model: {manifest.name} gives {manifest.output.kind}, not boxes; name a detector")
         if size is not None and not 64 <= size <= 4096:
             raise ConfigError(f"detect.size: {size} pixels; the long side must be 64 to 4096")
@@ -44,6 +46,7 @@ class Detector:
         if not 0 < threshold < 1:
             raise ConfigError(f"detect.threshold: {threshold}; a score between 0 and 1 is needed")
         self.manifest = manifest
+        self._output = output_of(manifest)
         self.threshold = threshold
         self.size = size or max(manifest.input.width, manifest.input.height)
         self.canvas = canvas
@@ -76,7 +79,7 @@ class Detector:
             raw = self._runtime((width, height))(batch)[0]
             check_boxes(raw, self.manifest)
             for row, index in enumerate(members):
-                boxes, scores = self._decode(raw[row])
+                boxes, scores = self._output.decode(raw[row], self.threshold, person=self.manifest.output.person)
                 found[index] = plans[index].to_picture(boxes), scores
         return [found[index] for index in range(len(images))]
 
@@ -86,31 +89,28 @@ class Detector:
             runtime.close()
         self._runtimes.clear()
 
-    def _decode(self, raw: Array) -> tuple[Array, Array]:
-        output = self.manifest.output
-        decode = nms.decode_end2end if output.kind == "yolo_end2end" else nms.decode_yolo
-        return decode(raw, self.threshold, person=output.person)
-
     def _runtime(self, shape: tuple[int, int]) -> Runtime:
         if shape not in self._runtimes:
             self._runtimes[shape] = self._runtime_for(*shape)
         return self._runtimes[shape]
 
 
-def check_boxes(raw: Array, manifest: Manifest) -> None:
-    """A detector says what its manifest promises; raises ModelError where not.
+def output_of(manifest: Manifest) -> BoxOutput:
+    """What the output of a detector is like, by the kind that its manifest names."""
+    output: BoxOutput = load(DETECTORS, manifest.output.kind)
+    return output
 
-    Of (B, 4 + classes, anchors) there are more anchors than rows; YOLOv5's own (B, anchors, 5 + classes), or the same
-    turned, would be taken for boxes.
-    """
-    end2end, shape = manifest.output.kind == "yolo_end2end", raw.shape
-    if len(shape) != 3 or (end2end and shape[2] != 6) or (not end2end and not 5 <= shape[1] <= shape[2]):
-        wanted = "(B, N, 6)" if end2end else "(B, 4 + classes, anchors)"
+
+def check_boxes(raw: Array, manifest: Manifest) -> None:
+    """A detector says what its manifest promises; raises ModelError where not."""
+    output = output_of(manifest)
+    if not output.fits(raw.shape):
         raise ModelError(
-            f"{manifest.name}: gives {shape}, its manifest promises {manifest.output.kind} {wanted}; export it so"
+            f"{manifest.name}: gives {raw.shape}, its manifest promises {manifest.output.kind} {output.shape}; export it so"
         )
-    if not end2end and manifest.output.person >= shape[1] - 4:
+    classes = output.class_count(raw.shape)
+    if classes is not None and manifest.output.person >= classes:
         raise ModelError(
-            f"{manifest.name}: output.person of its manifest is {manifest.output.person}, it has {shape[1] - 4} classes, "
+            f"{manifest.name}: output.person of its manifest is {manifest.output.person}, it has {classes} classes, "
             "counted from 0"
         )

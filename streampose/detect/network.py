@@ -44,6 +44,11 @@ class PeopleNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         """Whether the output is (B, N, 6)."""
         return self.transformer or bool(getattr(head_of(self.model), "end2end", False))
 
+    @property
+    def output_kind(self) -> str:
+        """The kind of its output, by its name in `registry.DETECTORS`."""
+        return "yolo_end2end" if self.end2end else "yolo"
+
     def make_anchors_anew(self) -> None:
         """Make the anchors in every pass, from the size of the picture: a trace then serves pictures of any size.
 

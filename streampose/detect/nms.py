@@ -1,4 +1,4 @@
-"""From what a YOLO network says to boxes: threshold, corners, one box a person; arrays in, arrays out."""
+"""One box a person out of many candidates; arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -7,38 +7,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 MAX_PEOPLE = 300
-MAX_CANDIDATES = 3000
 FADE_IOU = 0.4
 SAME_IOU = 0.7
 VOTE_IOU = 0.6
-
-
-def decode_yolo(
-    raw: FloatArray, threshold: float, limit: int = MAX_PEOPLE, person: int = 0
-) -> tuple[FloatArray, FloatArray]:
-    """One picture's raw output (4 + classes, anchors), rows cx, cy, w, h in input pixels and a score for each class, to
-    boxes (N, 4) and scores (N,) of the class `person`.
-
-    YOLO's pixel edges are whole numbers (a box around the one pixel (0, 0) is 0..1); ours are its centres, so half a
-    pixel is taken off. Best first; no score is below `threshold`. A candidate that is not finite is none.
-    """
-    scores = raw[4 + person]
-    kept = np.flatnonzero(scores >= threshold)
-    kept = kept[np.isfinite(raw[:4, kept]).all(axis=0) & np.isfinite(scores[kept])]
-    kept = kept[np.argsort(-scores[kept], kind="stable")[:MAX_CANDIDATES]]
-    centre, half = raw[:2, kept].T, raw[2:4, kept].T / 2
-    boxes = np.concatenate([centre - half, centre + half], axis=1) - np.float32(0.5)
-    return merge(boxes, scores[kept], threshold, limit)
-
-
-def decode_end2end(
-    raw: FloatArray, threshold: float, limit: int = MAX_PEOPLE, person: int = 0
-) -> tuple[FloatArray, FloatArray]:
-    """One picture's (N, 6) output, x1, y1, x2, y2, score, class, to boxes and scores of class `person`, best first."""
-    people = raw[(raw[:, 4] >= threshold) & (raw[:, 5] == person)]
-    people = people[np.isfinite(people).all(axis=1)]
-    people = people[np.argsort(-people[:, 4], kind="stable")[:limit]]
-    return (people[:, :4] - np.float32(0.5)).astype(np.float32), people[:, 4].astype(np.float32)
 
 
 def merge(

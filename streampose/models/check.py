@@ -12,6 +12,7 @@ from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN, resolve_any
 from streampose.pose.refiner import load_refiner
+from streampose.registry import DETECTORS
 from streampose.runtime.batches import Outputs
 from streampose.runtime.select import choose
 
@@ -108,7 +109,7 @@ def keeps_promise(manifest: Manifest, outputs: Outputs) -> None:
     kind = manifest.output.kind
     if not all(np.isfinite(each).all() for each in outputs):
         raise ModelError(f"{manifest.name}: gives numbers that are NaN or infinite; its weights are damaged")
-    if (manifest.task == "detect") != kind.startswith("yolo"):
+    if (manifest.task == "detect") != (kind in DETECTORS):
         raise ModelError(
             f"{manifest.name}: its manifest says task {manifest.task} and output.kind {kind}; name a kind of it"
         )

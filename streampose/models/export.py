@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose import __version__
+from streampose.detect.base import BoxOutput
 from streampose.errors import ModelError, UsageError, words_of
 from streampose.models import manifest as manifests
 from streampose.models.manifest import Manifest, OutputSpec, sha256_of
 from streampose.models.open import open_runtime
 from streampose.models.resolve import FOREIGN, SKELETON
 from streampose.pose.skeleton import load_skeleton
+from streampose.registry import DETECTORS, load
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import choose, require
 
@@ -184,12 +186,13 @@ def differences(
     Rows of end-to-end detectors are in the order of scores, so those of nearly equal ones may change places: each is held
     against the one nearest to it.
     """
-    if kind == "yolo":
-        wanted, got = wanted.swapaxes(1, 2), got.swapaxes(1, 2)
-    parts = {"heatmaps": slice(None)} if kind == "heatmap" else {"boxes": slice(4), "scores": slice(4, 5)}
+    boxes: BoxOutput | None = load(DETECTORS, kind) if kind in DETECTORS else None
+    if boxes is not None:
+        wanted, got = boxes.rows(wanted), boxes.rows(got)
+    parts = {"heatmaps": slice(None)} if boxes is None else {"boxes": slice(4), "scores": slice(4, 5)}
     least = {"scores": LEAST_SCORE}
     greatest = {part: max(float(np.abs(wanted[..., at]).max()), least.get(part, 0.0)) for part, at in parts.items()}
-    if kind == "yolo_end2end":
+    if boxes is not None and boxes.ranked:
         rows, others = wanted[:, :, None], got[:, None]
         apart = [np.abs(others[..., at] - rows[..., at]).max(3) / greatest[part] for part, at in parts.items()]
         got = np.take_along_axis(got, np.max(apart, axis=0).argmin(2)[..., None], axis=1)

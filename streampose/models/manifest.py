@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import (
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from streampose.errors import ModelError, words_of
+from streampose.registry import DETECTORS
 from streampose.typed_yaml import read_model
 
 HRNET_MULTIPLE = 32
@@ -36,6 +37,10 @@ _EXTERNAL_DATA = re.compile(rb"\x6a[\x80-\xff]*.\x0a\x08location\x12([\x80-\xff]
 The library that would read it is not needed where OpenVINO runs the model, and takes long to load."""
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
+if TYPE_CHECKING:
+    OutputKind: TypeAlias = str
+else:
+    OutputKind = Literal[("heatmap", "simcc", *DETECTORS)]
 
 
 class _Strict(BaseModel):
@@ -61,7 +66,7 @@ class OutputSpec(_Strict):
     2020), or none.
     """
 
-    kind: Literal["heatmap", "simcc", "yolo", "yolo_end2end"]
+    kind: OutputKind
     skeleton: str = "coco17"
     stride: Positive = 4.0
     stride_y: Positive | None = Field(None, description="heatmap: of the rows, where it is another, as with UDP")
@@ -70,7 +75,7 @@ class OutputSpec(_Strict):
     decode: Literal["quarter", "dark", "none"] = "dark"
     blur: int = Field(0, description="dark: size in cells of the Gaussian blur before the logarithm; 0 takes 11")
     simcc_split: Positive = 2.0
-    person: int = Field(0, ge=0, description="yolo, yolo_end2end: which of the classes people are, counted from 0")
+    person: int = Field(0, ge=0, description="boxes: which of the classes people are, counted from 0")
     flip_shift: int | None = Field(
         None,
         description="heatmap: cells by which that of a plainly mirrored crop, turned back, goes right, as published; "

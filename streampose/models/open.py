@@ -11,6 +11,7 @@ from streampose.errors import ModelError
 from streampose.models import cache
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.resolve import FOREIGN
+from streampose.registry import DETECTORS, load
 from streampose.runtime.base import Runtime
 from streampose.runtime.select import RUNTIMES, Choice, cpu_sums_int8
 
@@ -109,7 +110,8 @@ def fixed_size(weights: Path) -> tuple[int, int] | None:
 
 def takes_any_size(manifest: Manifest, weights: Path) -> bool:
     """Whether one conversion for OpenVINO serves pictures of every size: a detector's that is not end-to-end."""
-    return manifest.task == "detect" and manifest.output.kind == "yolo" and weights.suffix not in FOREIGN
+    kind = manifest.output.kind
+    return kind in DETECTORS and load(DETECTORS, kind).any_size and weights.suffix not in FOREIGN
 
 
 def openvino_ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:

@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from streampose.detect import letterbox, nms
+from streampose.detect import letterbox
+from streampose.detect.base import BoxOutput
 from streampose.detect.network import PeopleNetwork
 from streampose.evaluate.boxes import BoxScore, BoxTruth, box_ap
+from streampose.registry import DETECTORS, load
 from streampose.train.detector_data import BoxPicture
 
 FloatArray = npt.NDArray[np.float32]
@@ -21,6 +23,7 @@ def find_people(
 ) -> Iterable[tuple[FloatArray, FloatArray]]:
     """Boxes (N, 4) xyxy in picture pixels and scores (N,), a picture at a time, at a long side of `size`."""
     network = network.eval()
+    output: BoxOutput = load(DETECTORS, network.output_kind)
     kind = torch.device(device).type
     for picture in pictures:
         lay = letterbox.plan(picture.image.width, picture.image.height, size)
@@ -28,7 +31,7 @@ def find_people(
         batch = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float().div(255)
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
             raw = network(batch.contiguous(memory_format=torch.channels_last))[0].float().cpu().numpy()
-        boxes, scores = nms.decode_end2end(raw, threshold) if network.end2end else nms.decode_yolo(raw, threshold)
+        boxes, scores = output.decode(raw, threshold)
         yield lay.to_picture(boxes), scores
 
 

@@ -32,7 +32,7 @@ def save_model(network: PeopleNetwork, recipe: Recipe, folder: Path, step: int, 
             weights=weights.name,
             sha256=sha256_of(weights),
             input=InputSpec(width=recipe.size, height=recipe.size),
-            output=OutputSpec(kind="yolo_end2end" if network.end2end else "yolo"),
+            output=OutputSpec(kind=network.output_kind),
             licence=recipe.licence,
             origin=recipe.origin,
             training={

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streampose.detect import nms
+from streampose.detect.yolo import decode_yolo
+from streampose.detect.yolo_end2end import decode_end2end
 
 
 def slow_iou(a: list[float], b: list[float]) -> float:
@@ -89,7 +91,7 @@ def test_decode_gives_corners_in_pixel_centres() -> None:
     raw[:, 0] = (10, 20, 4, 8, 0.9)  # covers the pixels 8..11 by 16..23, edges 8..12 and 16..24
     raw[:, 1] = (10.2, 20, 4, 8, 0.6)  # the same person again
     raw[:, 2] = (50, 50, 6, 6, 0.2)  # below the threshold
-    boxes, scores = nms.decode_yolo(raw, 0.4)
+    boxes, scores = decode_yolo(raw, 0.4)
     assert boxes[0] == pytest.approx([7.58, 15.5, 11.58, 23.5], abs=0.02)  # both said where, the surer one more
     assert scores == pytest.approx([0.9])
     assert boxes.dtype == scores.dtype == np.float32
@@ -99,15 +101,15 @@ def test_end_to_end_output_needs_no_suppression_but_knows_people_only() -> None:
     raw = np.array(
         [[0, 0, 4, 4, 0.5, 0], [1, 1, 5, 5, 0.9, 0], [0, 0, 9, 9, 0.95, 2], [0, 0, 9, 9, 0.1, 0]], np.float32
     )
-    boxes, scores = nms.decode_end2end(raw, 0.4)
+    boxes, scores = decode_end2end(raw, 0.4)
     assert boxes.tolist() == [[0.5, 0.5, 4.5, 4.5], [-0.5, -0.5, 3.5, 3.5]]
     assert scores == pytest.approx([0.9, 0.5])
 
 
 def test_nothing_found_has_the_shape_of_nothing() -> None:
     for boxes, scores in (
-        nms.decode_yolo(np.zeros((5, 40), np.float32), 0.4),
-        nms.decode_end2end(np.zeros((0, 6), np.float32), 0.4),
+        decode_yolo(np.zeros((5, 40), np.float32), 0.4),
+        decode_end2end(np.zeros((0, 6), np.float32), 0.4),
     ):
         assert boxes.shape == (0, 4)
         assert scores.shape == (0,)
@@ -119,14 +121,14 @@ def test_a_candidate_that_is_no_number_costs_nobody_else(bad: float, row: int) -
     """Half precision may overflow in one place; the people are elsewhere."""
     raw = np.zeros((5, 8), np.float32)
     raw[:, 2], raw[:, 6] = [40, 50, 20, 40, 0.9], [400, 50, 20, 40, 0.6]
-    expected = nms.decode_yolo(raw, 0.4)
+    expected = decode_yolo(raw, 0.4)
     raw[:, 4] = raw[:, 2]
     raw[row, 4] = bad
-    found = nms.decode_yolo(raw, 0.4)
+    found = decode_yolo(raw, 0.4)
     assert [each.tolist() for each in found] == [each.tolist() for each in expected]
     people = np.array([[1, 2, 3, 4, 0.9, 0], [5, 6, 7, 8, 0.8, 0]], np.float32)
     people[1, row] = bad
-    assert nms.decode_end2end(people, 0.4)[0].tolist() == [[0.5, 1.5, 2.5, 3.5]]
+    assert decode_end2end(people, 0.4)[0].tolist() == [[0.5, 1.5, 2.5, 3.5]]
 
 
 def test_of_several_classes_that_of_people_is_taken() -> None:
@@ -134,8 +136,8 @@ def test_of_several_classes_that_of_people_is_taken() -> None:
         [[50, 200, 90], [60, 60, 90], [20, 20, 10], [40, 40, 10], [0.9, 0.02, 0.0], [0.1, 0.8, np.nan]], np.float32
     )
     for person, centre_x, score in ((0, 50, 0.9), (1, 200, 0.8)):
-        boxes, scores = nms.decode_yolo(raw, 0.5, person=person)
+        boxes, scores = decode_yolo(raw, 0.5, person=person)
         assert scores == pytest.approx([score])
         assert boxes[0, [0, 2]].mean() == pytest.approx(centre_x - 0.5)
     rows = np.array([[0, 0, 9, 9, 0.9, 0], [10, 10, 19, 19, 0.8, 1]], np.float32)
-    np.testing.assert_allclose(nms.decode_end2end(rows, 0.5, person=1)[0], [[9.5, 9.5, 18.5, 18.5]])
+    np.testing.assert_allclose(decode_end2end(rows, 0.5, person=1)[0], [[9.5, 9.5, 18.5, 18.5]])
