@@ -23,7 +23,9 @@ from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
 from streampose.sinks.paths import fill
 from streampose.sources.base import check_there
-from streampose.sources.open import UNREAD_SUFFIXES, VIDEO_SUFFIXES, address_of, kind_of, pictures_in
+from streampose.sources.images import pictures_in
+from streampose.sources.open import address_of, source_kind
+from streampose.sources.suffixes import UNREAD_SUFFIXES, VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,7 +48,7 @@ def recorded(text: str | Path) -> Path:
     path = Path(address_of(str(text)))
     if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
-    if not os.path.exists(path) and kind_of(str(text)) in ("stream", "webcam", "synthetic"):
+    if not os.path.exists(path) and not source_kind(str(text)).on_disk:
         raise UsageError(
             f"{redact_url(str(text))}: no file or folder; annotate takes recordings and pictures, "
             "`streampose run` with a configuration watches streams, webcams and test patterns"
@@ -57,7 +59,7 @@ def recorded(text: str | Path) -> Path:
 
 def check_printable(paths: Sequence[Path]) -> None:
     """Say which of `paths` hold nobody who could be printed; raises UsageError where none does."""
-    if videos := [path for path in paths if kind_of(str(path)) == "video"]:
+    if videos := [path for path in paths if not source_kind(str(path)).stills]:
         said = f"--print: {_first_of(videos)}: no picture; the people of a recording are in its JSONL"
         if len(videos) == len(paths):
             raise UsageError(said)
@@ -83,7 +85,7 @@ def jobs_for(paths: Sequence[Path], out: Path, *, overlay: bool, settings: Seque
         if path.is_dir():
             _say_left_out(path, out)
             add(path.resolve().name, path)
-        elif kind_of(str(path)) == "images":
+        elif source_kind(str(path)).stills:
             grouped.setdefault(path.parent, []).append(path)
         else:
             add(path.stem, path)

@@ -156,11 +156,11 @@ def annotate_images(*paths: str | Path, settings: tuple[str, ...] = ()) -> dict[
 def _picture_jobs(paths: Iterable[str | Path], out: Path, settings: Sequence[str]) -> list[Job]:
     """The jobs of `paths`, those of each folder with a place of their own in `out`: folders may have the same name."""
     from streampose.annotate import jobs_for, recorded
-    from streampose.sources.open import kind_of
+    from streampose.sources.open import source_kind
 
     groups: dict[tuple[Path, bool], list[Path]] = {}
     for path in map(recorded, paths):
-        if kind_of(str(path)) != "images":
+        if not source_kind(str(path)).stills:
             raise UsageError(
                 f"{path}: no picture and no folder of them; a video is for `streampose annotate`, or open_source and Watcher"
             )

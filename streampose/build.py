@@ -52,7 +52,7 @@ from streampose.sinks.remux import Remuxer
 from streampose.sinks.retention import Sweeper
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
-from streampose.sources.open import is_live, kind_of, open_source
+from streampose.sources.open import is_live, open_source, source_kind
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
@@ -161,7 +161,7 @@ def expects_live(camera: CameraConfig) -> bool:
     if is_live(camera.full_url):
         return True
     declared = camera.policy == "latest" or camera.hours is not None
-    return declared and kind_of(camera.full_url) == "stream"
+    return declared and source_kind(camera.full_url).unsure
 
 
 def policy_of(camera: CameraConfig) -> Policy:
@@ -252,10 +252,10 @@ def _camera(
 ) -> CameraRun:
     _check_max_age(name, camera)
     policy = policy_of(camera)
-    if camera.policy == "auto" and kind_of(camera.full_url) == "stream":
+    if camera.policy == "auto" and source_kind(camera.full_url).unsure:
         policy = "latest"  # until it is opened: the address does not tell for sure
     live = expects_live(camera)
-    stills = kind_of(camera.full_url) == "images"
+    stills = source_kind(camera.full_url).stills
     ledger = CameraLedger(name)
     frames: Channel[Frame | Control] = Channel(
         f"frames:{name}",
@@ -321,7 +321,7 @@ def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
         live=expects_live(camera),
         stall_s=camera.stall_after,
         give_up_s=camera.give_up_after,
-        unpaced_s=KEY_FRAME_S if kind_of(url) == "stream" else camera.give_up_after,
+        unpaced_s=KEY_FRAME_S if source_kind(url).unsure else camera.give_up_after,
         open_s=camera.open_timeout + OPEN_GRACE_S,
         backoff_first_s=camera.backoff,
         backoff_cap_s=camera.backoff_max,

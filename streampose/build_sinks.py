@@ -22,7 +22,8 @@ from streampose.sinks.record import check_size
 from streampose.sinks.remux import Remuxer, source_template
 from streampose.sinks.retention import Retention, Rules, Sweeper
 from streampose.sinks.video_file import check_extension, check_preset
-from streampose.sources.open import address_of, kind_of, pictures_in
+from streampose.sources.images import pictures_in
+from streampose.sources.open import address_of, source_kind
 
 log = logging.getLogger(__name__)
 SHORTEST_SEGMENT_S = 1.0
@@ -194,11 +195,9 @@ def _check_taps(config: Config) -> None:
             "one can: give the others `mode: annotated`"
         )
     for name, camera in config.cameras.items() if taps else ():
-        kind = kind_of(camera.full_url)
-        if kind in ("images", "synthetic"):
-            what = "pictures have" if kind == "images" else "a test pattern has"
+        if why := source_kind(camera.full_url).no_packets:
             raise ConfigError(
-                f"sinks: record.mode: {taps[0].mode}: cameras.{name}: {what} no stream to record; "
+                f"sinks: record.mode: {taps[0].mode}: cameras.{name}: {why}; "
                 "give `mode: annotated`, or leave that camera out"
             )
 
@@ -259,7 +258,7 @@ def _pictures(camera: CameraConfig) -> list[Path]:
     """The picture that a camera reads, or those of a folder."""
     path = Path(address_of(camera.analysed_url))
     if os.path.isfile(path):
-        return [path] if kind_of(camera.analysed_url) == "images" else []
+        return [path] if source_kind(camera.analysed_url).stills else []
     try:
         return pictures_in(path, camera.only)
     except (OSError, ValueError):

@@ -34,14 +34,15 @@ GapCause: TypeAlias = Literal["disconnected", "stalled", "dropped", "corrupt", "
 class SourceInfo:
     """What a source says of itself once it is open.
 
-    `url` is free of credentials. `nominal_fps` and `duration_s` are None where the source does not know.
+    `url` is free of credentials, `kind` the name of its kind in the registry. `nominal_fps` and `duration_s` are None where
+    the source does not know.
     `frame_count` is the container's promise, for progress bars only. `live` decides the default policy. `segmented`:
     pictures come by the segment (HLS, DASH), and nothing between two. `clockless`: the stream carries no times (MJPEG over
     HTTP, bare H.264), so that those of its pictures are when they came.
     """
 
     url: str
-    kind: Literal["video", "stream", "webcam", "images", "synthetic"]
+    kind: str
     live: bool
     width: int
     height: int

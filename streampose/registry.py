@@ -7,6 +7,15 @@ from typing import Any
 
 from streampose.errors import ConfigError
 
+SOURCES = {
+    "synthetic": "streampose.sources.synthetic:SYNTHETIC",
+    "webcam": "streampose.sources.video:WEBCAM",
+    "stream": "streampose.sources.video:STREAM",
+    "images": "streampose.sources.images:IMAGES",
+    "video": "streampose.sources.video:VIDEO",
+}
+"""Kinds of sources, a `sources.base.SourceKind` each. An address is of the first that takes it."""
+
 DETECTORS = {
     "yolo": "streampose.detect.yolo:YOLO",
     "yolo_end2end": "streampose.detect.yolo_end2end:YOLO_END2END",

@@ -21,6 +21,7 @@ from streampose.pipeline.keeper import Keeper, KeepOptions, Lost, Opened, Paused
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.patience import Pace
 from streampose.pipeline.workers import WorkerGroup
+from streampose.registry import SOURCES, load
 from streampose.sources.base import Corrupt, Picture, Source
 
 log = logging.getLogger(__name__)
@@ -206,7 +207,7 @@ class Producer:
 
     def _say_damage(self, corrupt: Corrupt) -> None:
         """Every picture file that cannot be read is named; a video that is damaged in many places is named once."""
-        if self._info is not None and self._info.kind == "images":
+        if self._info is not None and load(SOURCES, self._info.kind).stills:
             self._tell(logging.WARNING, corrupt.what)
         else:
             self._tell(logging.WARNING, f"{corrupt.what}; the record says where pictures are missing", "damage")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import Frame, Image, SourceInfo, WallSource
+
+if TYPE_CHECKING:
+    from streampose.sources.decoder import PacketTap
+    from streampose.sources.libav import VideoOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +95,31 @@ class Source(Protocol):
     def frames(self, stopped: Callable[[], bool]) -> Iterator[SourceItem]: ...
 
     def close(self) -> None: ...
+
+
+MakeSource: TypeAlias = Callable[[str, "VideoOptions", "PacketTap | None", "Collection[str] | None"], Source]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """A kind of source, listed in `registry.SOURCES`: which addresses are its own, and what is known before it is opened.
+
+    Addresses are what `open.address_of` gives. `takes` tells whether one is of this kind, asked in the order of the list;
+    it raises PermanentSourceError for one that nothing here reads. `live` tells whether pictures come whether or not
+    anybody is ready, as far as the address tells; `unsure`: only the answer tells for sure, and its first picture may be
+    long in coming. `make` gives the source, not yet opened; options that it has no use for it ignores, and they are those
+    of `open.open_source`. `schemes` are those of its URLs. `on_disk`: files and folders. `stills`: its pictures have
+    nothing to do with each other. `no_packets` is why there is no stream that could be recorded as it comes.
+    """
+
+    takes: Callable[[str], bool]
+    make: MakeSource
+    live: Callable[[str], bool]
+    schemes: frozenset[str] = frozenset()
+    unsure: bool = False
+    on_disk: bool = False
+    stills: bool = False
+    no_packets: str = ""
 
 
 def check_there(path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -19,15 +20,17 @@ import numpy as np
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import Image, SourceInfo
-from streampose.sources.base import Corrupt, Picture, check_there
-from streampose.sources.open import pictures_in
+from streampose.sources.base import Corrupt, Picture, SourceKind, check_there
+from streampose.sources.libav import scheme_of
 from streampose.sources.said import say_once
+from streampose.sources.suffixes import MOVING, PICTURE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL.Image import Exif
     from PIL.Image import Image as PillowImage
 
 T = TypeVar("T")
+_STILL_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")  # those with a signature
 _ORIENTATION = 0x0112  # TIFF 6.0
 _EXIF_IFD = 0x8769
 _DATE_TIME_ORIGINAL = 0x9003  # EXIF 2.32, table 8
@@ -135,6 +138,54 @@ class ImageSource:
         if missing:
             say_once(f"{self._path} does not hold the pictures {missing}; the others are taken", logging.WARNING)
         return files
+
+
+def is_still(path: str) -> bool:
+    """Whether the file `path` is a picture by its content, and not one that moves."""
+    if not os.path.isfile(path):
+        return False
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path, formats=_STILL_FORMATS) as opened:
+            return opened.format not in ("GIF", "PNG") or not getattr(opened, "is_animated", False)
+    except Exception:  # noqa: BLE001  (damage, over which Pillow's readers stumble in every way that Python knows)
+        return False
+
+
+def pictures_in(folder: Path, only: Collection[str] | None = None) -> list[Path]:
+    """The pictures of `folder` in any order: those with the suffix of one, hidden ones left out, or those that `only`
+    names, letter by letter. Raises OSError."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if (not file.name.startswith(".") if only is None else file.name in only)
+        and (file.suffix.lower() in PICTURE_SUFFIXES or (only is not None and is_still(str(file))))
+    ]
+    return [file for file in files if file.is_file()]
+
+
+def _takes(address: str) -> bool:
+    """A folder, or a file that is a picture: by its suffix, or where that does not tell, one that does not move by its
+    content."""
+    if scheme_of(address):
+        return False
+    suffix = Path(address).suffix.lower()
+    if os.path.isdir(address) or (suffix in PICTURE_SUFFIXES and suffix not in MOVING):
+        return True
+    if suffix in UNREAD_SUFFIXES:
+        raise PermanentSourceError(f"{address}: {suffix} is not read; convert it to JPEG", kind="usage")
+    return suffix not in VIDEO_SUFFIXES and is_still(address)
+
+
+IMAGES = SourceKind(
+    takes=_takes,
+    make=lambda address, _options, _tap, only: ImageSource(address, only),
+    live=lambda _: False,
+    on_disk=True,
+    stills=True,
+    no_packets="pictures have no stream to record",
+)
 
 
 def _left_out(path: Path) -> str:

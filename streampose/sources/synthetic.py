@@ -21,7 +21,7 @@ from streampose.errors import PermanentSourceError
 from streampose.messages import Array, Image, SourceInfo
 from streampose.sources import figures
 from streampose.sources.barcode import NUMBER_BITS, code_size, draw_code
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import Corrupt, Picture, SourceKind
 from streampose.sources.figures import Figure
 from streampose.sources.paint import draw_figure, scenery
 
@@ -164,3 +164,11 @@ class SyntheticSource:
             np.array(boxes, np.float32).reshape(-1, 4),
             np.concatenate([keypoints, inside], axis=2, dtype=np.float32),
         )
+
+
+SYNTHETIC = SourceKind(
+    takes=lambda address: address.startswith("test:"),
+    make=lambda address, *_: SyntheticSource(PatternOptions.parse(address)),
+    live=lambda address: PatternOptions.parse(address).live,
+    no_packets="a test pattern has no stream to record",
+)

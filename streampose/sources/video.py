@@ -17,11 +17,11 @@ from streampose.errors import PermanentSourceError, SourceError, TransientSource
 from streampose.messages import SourceInfo
 from streampose.redact import quote_credentials, redact_url, remember
 from streampose.sources import libav, limits, probe
-from streampose.sources.base import Corrupt, Picture, SourceItem, check_there
+from streampose.sources.base import Corrupt, Picture, SourceItem, SourceKind, check_there
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
-from streampose.sources.open import is_live
 from streampose.sources.said import say_once
+from streampose.sources.suffixes import RECORDED
 
 if TYPE_CHECKING:
     import av
@@ -183,7 +183,7 @@ class VideoSource:
         if libav.scheme_of(self._url) not in ("http", "https"):
             return False
         if _is_picture(container.format.name.split(",")):
-            return not is_live(self._url)
+            return not _is_live(self._url)
         if not segmented and container.size > 0:
             return True
         growing = "mp4" in container.format.name.split(",") and stream.frames == 0
@@ -306,3 +306,38 @@ def _check_file(path: Path) -> None:
         raise PermanentSourceError(f"{path} may not be read; check its permissions", kind="auth")
     if path.is_file() and path.stat().st_size == 0:
         raise PermanentSourceError(f"{path} is empty (0 bytes); a video is needed", kind="codec")
+
+
+def _is_live(url: str) -> bool:
+    """Whether a URL is that of a camera: over HTTP, one whose path does not end as a recording's does."""
+    path = quote_credentials(url).partition("?")[0]
+    return not (libav.scheme_of(url) in ("http", "https") and Path(path).suffix.lower() in RECORDED)
+
+
+def _is_webcam(address: str) -> bool:
+    """A number, a device of Linux, or a link to one."""
+    if address.isdecimal() or address.startswith(("/dev/video", "/dev/v4l/")):
+        return True
+    return os.path.islink(address) and os.path.realpath(address).startswith("/dev/video")
+
+
+WEBCAM = SourceKind(
+    takes=_is_webcam,
+    make=lambda address, options, tap, _only: VideoSource(
+        f"/dev/video{address}" if address.isdecimal() else address, options, webcam=True, tap=tap
+    ),
+    live=lambda _: True,
+)
+STREAM = SourceKind(
+    takes=lambda address: libav.scheme_of(address) in libav.NETWORK_SCHEMES,
+    make=lambda address, options, tap, _only: VideoSource(address, options, tap=tap),
+    live=_is_live,
+    schemes=libav.NETWORK_SCHEMES,
+    unsure=True,
+)
+VIDEO = SourceKind(
+    takes=lambda address: not libav.scheme_of(address),
+    make=lambda address, options, tap, _only: VideoSource(address, options, tap=tap),
+    live=lambda _: False,
+    on_disk=True,
+)
