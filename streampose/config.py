@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 from urllib.parse import quote, unquote
 
 from pydantic import (
@@ -25,11 +25,12 @@ from pydantic import (
 from streampose.errors import ConfigError
 from streampose.hours import Hours
 from streampose.redact import MARK, quote_credentials, redact_url, remember, split_credentials
+from streampose.registry import RUNTIMES
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 from streampose.typed_yaml import WANTED, explain, nearest
 from streampose.units import Bytes, Duration
 
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?|(openvino|onnx|torch):.+")
+_DEVICE = re.compile(rf"auto|cpu|mps|cuda(:\d+)?|({'|'.join(RUNTIMES)}):.+")
 _PICTURE_SIZE = re.compile(r"[0-9]+x[0-9]+")
 
 Rung: TypeAlias = Literal["detect_every", "pose_every", "resolution", "fps"]
@@ -37,6 +38,10 @@ Background: TypeAlias = Annotated[
     Literal["image", "blur", "black"],
     Field(description="what people are drawn on; black: their skeletons, and nothing else"),
 ]
+if TYPE_CHECKING:
+    RuntimeName: TypeAlias = str
+else:
+    RuntimeName = Literal[("auto", *RUNTIMES)]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Positive: TypeAlias = Annotated[Duration, Field(gt=0)]
 """A duration that must last: with none of it nothing would be analysed, or kept."""
@@ -291,7 +296,7 @@ class Config(Section):
     track: TrackConfig = TrackConfig()
     smooth: SmoothConfig = SmoothConfig()
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, or RUNTIME:NAME such as openvino:GPU")
-    runtime: Literal["auto", "torch", "openvino", "onnx"] = "auto"
+    runtime: RuntimeName = "auto"
     precision: Precision = "auto"
     sinks: tuple[tuple[str, Section], ...] = (("jsonl", JsonlConfig()),)
 

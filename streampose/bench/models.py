@@ -23,8 +23,9 @@ from streampose.models.load import only_size
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.open import offers, open_runtime
 from streampose.models.resolve import resolve
+from streampose.registry import RUNTIMES
 from streampose.runtime.base import Runtime
-from streampose.runtime.select import PRECISIONS, RUNTIMES, Choice, choose, cpu_multiplies_bf16, lacking
+from streampose.runtime.select import PRECISIONS, Choice, choose, cpu_multiplies_bf16, lacking
 
 CPU_SETUPS = ("torch:fp32", "openvino:fp32", "openvino:bf16", "openvino:int8", "onnx:fp32")
 GPU_SETUPS = ("torch:fp32", "torch:fp16", "onnx:fp32")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streampose.registry import RUNTIMES
+
 if TYPE_CHECKING:
     from streampose.evaluate.answers import Progress
     from streampose.evaluate.evaluate import Evaluation
@@ -70,7 +72,7 @@ def evaluate(
     camera: Annotated[str | None, typer.Option(help="With --mot: the camera, where RESULT has several.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="With --mot: compare the first N frames.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, openvino:GPU …")] = "auto",
-    runtime: Annotated[str, typer.Option(help="auto, torch, openvino or onnx.")] = "auto",
+    runtime: Annotated[str, typer.Option(help=f"auto, {', '.join(RUNTIMES)}.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     trust: Annotated[bool, typer.Option(help="Open a pickled .pt of unknown origin (it can run code).")] = False,
 ) -> None:

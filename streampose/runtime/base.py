@@ -1,17 +1,44 @@
-"""The seam between us and a network: arrays in, arrays out."""
+"""The seam between us and a network: arrays in, arrays out; and what is known of a runtime before it is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from streampose.models.manifest import Manifest
+    from streampose.runtime.select import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeKind:
+    """A runtime, listed in `registry.RUNTIMES`: what is known of it before its package, which may be heavy, is imported.
+
+    `opens` is the "module:name" of an `OpenRuntime`. It cannot do without `packages`, which pip installs as `install`. Of
+    the devices that every runtime calls the same, cpu, cuda and mps, it runs on `devices`, and is the first choice on
+    `best_on`; `built_for_cuda`, "module:name", tells whether the package that is installed was. `precisions` are those of a
+    device ("": of any other), the one for "auto" first; bf16 is that only on a CPU that multiplies it. `reads` are the
+    suffixes of the models of other programs that it runs.
+    """
+
+    opens: str
+    packages: tuple[str, ...]
+    install: str
+    devices: tuple[str, ...]
+    precisions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    best_on: tuple[str, ...] = ()
+    built_for_cuda: str = ""
+    reads: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
     """A network, compiled for a device, together with its pre-processing.
 
-    `name` is torch, openvino or onnx; `device` and `precision` say what was really got (for example "cpu", "bf16"), and
+    `name` is that in the registry; `device` and `precision` say what was really got (for example "cpu", "bf16"), and
     `batch_sizes` the batch sizes that are compiled (empty: any).
     """
 
@@ -31,4 +58,15 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Free the device's memory."""
+        ...
+
+
+class OpenRuntime(Protocol):
+    """Makes a network ready: converted, compiled or taken from the cache. Raises ModelError where the file or the device
+    does not serve."""
+
+    def __call__(
+        self, manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
+    ) -> tuple[Runtime, bool]:
+        """The runtime for pictures of `size` (width, height) in `batch_sizes`, and whether all of it was in the cache."""
         ...

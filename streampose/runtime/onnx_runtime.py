@@ -10,6 +10,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from streampose.errors import ModelError, words_of
 from streampose.models import cache
-from streampose.models.manifest import InputSpec
+from streampose.models.manifest import InputSpec, Manifest
+from streampose.models.open import model_key
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.select import Choice, core_count
 
@@ -101,6 +103,39 @@ class OnnxRuntime:
     def close(self) -> None:
         """Free the session's memory."""
         del self._session
+
+
+def open_onnx(
+    manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
+) -> tuple[OnnxRuntime, bool]:
+    """See `OpenRuntime`; what ONNX Runtime compiles is not kept."""
+    return OnnxRuntime(_content(manifest, weights, *size), choice, batch_sizes), False
+
+
+def _content(manifest: Manifest, weights: Path, width: int, height: int) -> bytes:
+    """The network as an ONNX file's content; converted once and kept."""
+    if weights.suffix == ".onnx":
+        return with_preprocessing(weights, manifest.input.model_copy(update={"width": width, "height": height}))
+    import torch
+
+    def build() -> bytes:
+        from streampose.models.convert import to_onnx
+        from streampose.models.networks import network_of
+
+        log.info("%s %dx%d: converted to ONNX, once", manifest.name, width, height)
+        return to_onnx(network_of(manifest, weights), manifest.input, width, height)
+
+    key = {**model_key(manifest, weights, width, height, "fp32"), "torch": torch.__version__}
+    return cache.cached(cache.entry_path("onnx", key, ".onnx"), build)[0]
+
+
+def has_cuda() -> bool:
+    """Whether the ONNX Runtime that is installed was built for CUDA."""
+    if find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _faults() -> tuple[type[Exception], ...]:

@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from streampose.errors import ModelError, words_of
 from streampose.models import cache
-from streampose.models.manifest import InputSpec
+from streampose.models.manifest import InputSpec, Manifest
+from streampose.models.open import model_key, takes_any_size
+from streampose.models.resolve import FOREIGN
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.quiet_openvino import ov
 from streampose.runtime.select import Choice, core_count, cpu_flags, cpu_name
@@ -65,6 +67,48 @@ class OpenVinoRuntime:
 
 
 def open_openvino(
+    manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
+) -> tuple[OpenVinoRuntime, bool]:
+    """See `OpenRuntime`. An .onnx or .xml that takes one batch size alone gets that."""
+    if weights.suffix in FOREIGN and (only := _picture_batch(weights)) is not None:
+        batch_sizes = (only,)  # what is in such a model may hold for that batch alone
+    key = model_key(manifest, weights, *size, choice.precision)
+    return _compiled(lambda: _ir(manifest, weights, *size, choice), key, choice, size, batch_sizes)
+
+
+def _ir(manifest: Manifest, weights: Path, width: int, height: int, choice: Choice) -> bytes:
+    """The network as OpenVINO's IR, packed; converted once and kept, quantised where the choice says int8.
+
+    Where the network takes any size, height and width of its input are free.
+    """
+    any_size = takes_any_size(manifest, weights)
+    if any_size:
+        width, height = manifest.input.width, manifest.input.height
+    key = {**model_key(manifest, weights, width, height, choice.precision), "openvino": ov.get_version()}
+
+    def build() -> bytes:
+        log.info("%s %s: converted for OpenVINO, once", manifest.name, "any size" if any_size else f"{width}x{height}")
+        if weights.suffix in FOREIGN:
+            spec = manifest.input.model_copy(update={"width": width, "height": height})
+            model = read_foreign(weights, spec)
+        else:
+            from streampose.models.convert import to_openvino
+            from streampose.models.networks import network_of
+
+            model = to_openvino(network_of(manifest, weights), manifest.input, width, height, any_size=any_size)
+        if choice.precision == "int8":
+            from streampose.models.calibrate import calibration_pictures, quantise
+
+            pictures = calibration_pictures(manifest, width, height, any_size=any_size)
+            log.info("%s: quantised to int8 on %d pictures, once", manifest.name, len(pictures))
+            model = quantise(model, pictures)
+        return pack(model)
+
+    packed, _ = cache.cached(cache.entry_path("ir", key, ".ir"), build)
+    return packed
+
+
+def _compiled(
     read_ir: Callable[[], bytes],
     key: Mapping[str, object],
     choice: Choice,
@@ -154,7 +198,7 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     return (width.get_length(), height.get_length()) if width.is_static and height.is_static else None
 
 
-def picture_batch(path: Path) -> int | None:
+def _picture_batch(path: Path) -> int | None:
     """The one batch size that an .xml or .onnx model takes; None where it is open. Raises ModelError."""
     batch = _read(path).inputs[0].get_partial_shape()[0]
     return batch.get_length() if batch.is_static else None

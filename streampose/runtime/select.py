@@ -10,15 +10,16 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from streampose.errors import ConfigError, ModelError
+from streampose.registry import RUNTIMES, found
 
-RUNTIMES = ("torch", "openvino", "onnx")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-PACKAGES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino",), "torch": ("torch",)}
-"""What a runtime cannot do without: `onnx` puts the pre-processing in front of a model, or writes it."""
+SHARED = ("cpu", "cuda", "mps")
+"""Devices that every runtime calls the same; others are named with their runtime, such as openvino:GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def choose(
     precision: str = "auto",
     *,
     threads: int | None = None,
-    offers: tuple[str, ...] = RUNTIMES,
+    offers: tuple[str, ...] = tuple(RUNTIMES),
     cpu_has_bf16: Callable[[], bool] | None = None,
     has_cuda: Callable[[], bool] | None = None,
     has_mps: Callable[[], bool] | None = None,
@@ -60,11 +61,12 @@ def choose(
         runtime = _find_runtime(device, offers)
     if runtime not in offers:
         raise ConfigError(f"runtime: {runtime} cannot run this model file; {' or '.join(offers)} can")
-    if runtime == "openvino" and device.startswith(("cuda", "mps")):
-        raise ConfigError(f"device: {device} is not OpenVINO's; use runtime torch or onnx, or device openvino:GPU")
+    if (word := device.partition(":")[0]) in SHARED and word not in RUNTIMES[runtime].devices:
+        others = " or ".join(name for name, kind in RUNTIMES.items() if word in kind.devices)
+        raise ConfigError(f"device: {device} is none of {runtime}'s; use runtime {others}, or a device {runtime}:NAME")
     require(runtime)
     if precision == "auto":
-        precision = _find_precision(runtime, device, cpu_has_bf16 or (lambda: cpu_multiplies_bf16("openvino")))
+        precision = _find_precision(runtime, device, cpu_has_bf16 or partial(cpu_multiplies_bf16, runtime))
     _possible(runtime, device, precision)
     return Choice(runtime, device, precision, threads)
 
@@ -85,51 +87,51 @@ def _split(runtime: str, device: str) -> tuple[str, str]:
 def _find_device(
     runtime: str, has_cuda: Callable[[], bool], has_mps: Callable[[], bool], offers: tuple[str, ...]
 ) -> str:
-    if runtime == "openvino" or ("torch" not in offers and runtime == "auto"):
-        return "cpu"
-    if (runtime != "onnx" or _onnx_has_cuda()) and has_cuda():
+    kind = RUNTIMES[offers[0] if runtime == "auto" else runtime]
+    built = not kind.built_for_cuda or found(kind.built_for_cuda)()
+    if "cuda" in kind.devices and built and has_cuda():
         return "cuda"
-    return "mps" if runtime != "onnx" and has_mps() else "cpu"
+    return "mps" if "mps" in kind.devices and has_mps() else "cpu"
 
 
 def _find_runtime(device: str, offers: tuple[str, ...]) -> str:
-    wanted = ("openvino", "torch", "onnx") if device == "cpu" else ("torch", "onnx")
-    usable = [runtime for runtime in wanted if runtime in offers]
+    word = device.partition(":")[0]
+    usable = [runtime for runtime in offers if word in RUNTIMES[runtime].devices]
     if not usable:
         raise ConfigError(f"device: {device}: this model file runs by {' or '.join(offers)} only")
+    usable.sort(key=lambda runtime: word not in RUNTIMES[runtime].best_on)
     return next((runtime for runtime in usable if not lacking(runtime)), usable[0])
 
 
+def _precisions(runtime: str, device: str) -> tuple[str, ...]:
+    """Those that a runtime has on a device, the one for "auto" first."""
+    precisions = RUNTIMES[runtime].precisions
+    return precisions.get(device.lower().partition(":")[0], precisions[""])
+
+
 def _find_precision(runtime: str, device: str, has_bf16: Callable[[], bool]) -> str:
-    if runtime == "torch":
-        return "fp16" if device.startswith("cuda") else "fp32"
-    if runtime == "openvino":
-        return ("bf16" if has_bf16() else "fp32") if device.lower() == "cpu" else "fp16"
-    return "fp32"
+    emulated = device.lower() == "cpu" and not has_bf16()
+    return next(each for each in _precisions(runtime, device) if not (each == "bf16" and emulated))
 
 
 def _possible(runtime: str, device: str, precision: str) -> None:
-    allowed = {
-        "torch": ("fp32", "bf16") if device == "cpu" else ("fp32", "bf16", "fp16"),
-        "openvino": ("fp32", "bf16", "int8") if device.lower() == "cpu" else ("fp32", "fp16", "int8"),
-        "onnx": ("fp32",),
-    }[runtime]
+    allowed = _precisions(runtime, device)
     if precision not in allowed:
-        raise ConfigError(f"precision: {runtime} on {device} runs {', '.join(allowed)}, not {precision}")
+        names = ", ".join(each for each in PRECISIONS if each in allowed)
+        raise ConfigError(f"precision: {runtime} on {device} runs {names}, not {precision}")
 
 
 def lacking(runtime: str) -> list[str]:
     """The packages of a runtime that are not installed."""
-    return [package for package in PACKAGES[runtime] if find_spec(package) is None]
+    return [package for package in RUNTIMES[runtime].packages if find_spec(package) is None]
 
 
 def require(runtime: str) -> None:
     """Raise ModelError where a package of the runtime is not installed."""
     if missing := lacking(runtime):
-        how = "streampose[onnx]" if runtime == "onnx" else runtime
         raise ModelError(
-            f"runtime {runtime} is not installed (it lacks {' and '.join(missing)}): pip install '{how}', or choose another "
-            "runtime"
+            f"runtime {runtime} is not installed (it lacks {' and '.join(missing)}): "
+            f"pip install '{RUNTIMES[runtime].install}', or choose another runtime"
         )
 
 
@@ -186,15 +188,6 @@ def _has_cuda() -> bool:
 def has_driver_files(folder: Path) -> bool:
     """Whether the device files in `folder` are of an NVIDIA driver, with whichever GPUs a container was given, or WSL's."""
     return any(folder.glob("nvidia[0-9]*")) or any((folder / name).exists() for name in ("nvidiactl", "dxg"))
-
-
-def _onnx_has_cuda() -> bool:
-    """Whether the ONNX Runtime that is installed was built for CUDA."""
-    if find_spec("onnxruntime") is None:
-        return False
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _has_mps() -> bool:

@@ -8,6 +8,7 @@ uint8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from streampose.errors import ModelError
-from streampose.models.manifest import InputSpec
-from streampose.models.networks import running
+from streampose.models.manifest import InputSpec, Manifest
+from streampose.models.networks import network_of, running
 from streampose.runtime.batches import WASTE, Outputs, run_in_batches
 from streampose.runtime.preprocess import WithPreprocessing
 from streampose.runtime.select import Choice
@@ -137,3 +138,10 @@ def _device(name: str) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device: mps: torch sees no Apple GPU here; use device: cpu or auto")
     return device
+
+
+def open_torch(
+    manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
+) -> tuple[TorchRuntime, bool]:
+    """See `OpenRuntime`; nothing is converted or kept."""
+    return TorchRuntime(network_of(manifest, weights), manifest.input, size, choice, batch_sizes), False

@@ -56,7 +56,7 @@ def test_choices(machine: str, asked: dict[str, Any], got: tuple[str, str, str])
         ({"runtime": "tensorflow"}, "none of auto, torch, openvino, onnx"),
         ({"precision": "fp8"}, "none of auto, fp32"),
         ({"runtime": "torch", "device": "openvino:GPU"}, "name one"),
-        ({"runtime": "openvino", "device": "cuda"}, "not OpenVINO's"),
+        ({"runtime": "openvino", "device": "cuda"}, "none of openvino's; use runtime torch or onnx"),
         ({"runtime": "torch", "precision": "int8"}, "torch on cpu runs"),
         ({"runtime": "torch", "offers": ("openvino", "onnx")}, "cannot run this model file"),
         ({"device": "cuda", "offers": ("openvino",)}, "runs by openvino only"),
