@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streampose.build_sinks import outputs
-from streampose.config import Config, JsonlConfig, validate
+from streampose.config import Config, validate
 from streampose.config_file import apply_overrides, expand
 from streampose.errors import PermanentSourceError, UsageError
 from streampose.redact import redact_url
@@ -179,7 +179,7 @@ def _job(
         data["smooth"]["offline"] = False  # nothing is smoothed from one picture to the next
     files = tuple(sorted(pictures_in(path, only))) if pictures else ()
     config = validate(expand(data))
-    records = [fill(options.path, camera) for _, options in config.sinks if isinstance(options, JsonlConfig)]
+    records = [fill(path, camera) for name, options in config.sinks if name == "jsonl" for path in options.files()]
     return Job(config, records[0] if records else None, path if pictures else None, files)
 
 

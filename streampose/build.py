@@ -370,7 +370,7 @@ def _try(camera: CameraConfig) -> None:
 def _sink_channel(camera: str, sink: Sink) -> Channel[Result]:
     """A record gets every result, as long as it takes them; a window wants the newest. A sink that is slow for good slows
     the pose stage, and so every camera; one that hangs is passed over by live cameras; one that fails ends alone."""
-    if sink.name == "display":
+    if sink.newest_only:
         return Channel(f"{sink.name}:{camera}", 1, "latest")
     return Channel(f"{sink.name}:{camera}", SINK_DEPTH, "lossless")
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
 from streampose import __version__
 from streampose.build_models import Models
-from streampose.config import CameraConfig, Config, DisplayConfig, JsonlConfig, PicturesConfig, RecordConfig, Section
+from streampose.config import CameraConfig, Config
 from streampose.errors import ConfigError
-from streampose.registry import SINKS, load
-from streampose.sinks.base import Sink
-from streampose.sinks.display import Display, no_display
-from streampose.sinks.draw import DrawOptions
-from streampose.sinks.paths import Names, Rolled, check_apart, check_template, check_writable, fill
+from streampose.sinks.base import Given, Sink, SinkConfig
+from streampose.sinks.display import Display
+from streampose.sinks.paths import Names, Rolled, check_apart, check_writable, fill
 from streampose.sinks.pictures import annotated_name
-from streampose.sinks.record import check_size
-from streampose.sinks.remux import Remuxer, source_template
-from streampose.sinks.retention import Retention, Rules, Sweeper
-from streampose.sinks.video_file import check_extension, check_preset
+from streampose.sinks.remux import Remuxer
+from streampose.sinks.retention import Retention, Sweeper
 from streampose.sources.images import pictures_in
 from streampose.sources.open import address_of, source_kind
 
-log = logging.getLogger(__name__)
 SHORTEST_SEGMENT_S = 1.0
 """Names of files that roll tell seconds."""
 Footer: TypeAlias = Callable[[], Mapping[str, Any]]
@@ -44,53 +39,21 @@ def make_sinks(
     the run's files, `sweeper` sees to how long they are kept. `extra` is asked for more fields when a record's footer is
     written."""
     made: list[Sink] = []
-    for name, options in config.sinks:
-        if isinstance(options, DisplayConfig):
-            if display is not None:
-                made.append(display.sink(camera))
-        elif not (isinstance(options, RecordConfig) and options.mode == "source"):
-            made.append(_make_sink(config, models, camera, name, options, names, sweeper, extra))
-    return made
-
-
-def _make_sink(
-    config: Config,
-    models: Models,
-    camera: str,
-    name: str,
-    options: Section,
-    names: Names,
-    sweeper: Sweeper,
-    extra: Footer,
-) -> Sink:
-    kind = load(SINKS, name)
-    skeleton = models.draw_skeleton
-    sink: Sink
-    if isinstance(options, JsonlConfig):
-        header = _header(config, models, camera)
-        segment_s = _record_segment(config, options)
-        sink = kind(options.path, camera, header, segment_s=segment_s, names=names, extra=extra)
-    elif isinstance(options, PicturesConfig):
-        drawing = DrawOptions(background=options.background)
-        sink = kind(options.path, camera, skeleton, drawing, names=names)
-    elif isinstance(options, RecordConfig):
-        size = _size(options)
-        sink = kind(
-            options.path,
+    for _, options in config.sinks:
+        given = Given(
             camera,
-            skeleton,
-            DrawOptions(background=options.background),
-            crf=options.crf,
-            preset=options.preset,
-            size=size,
-            segment_s=options.segment,
-            names=names,
-            sources=_sources(config),
-            retention=_retention(config, options, options.path, camera, names, sweeper),
+            lambda: models.draw_skeleton,
+            names,
+            _sources(config),
+            _segment_s(config, options),
+            partial(_retention, config, options, camera=camera, names=names, sweeper=sweeper),
+            partial(_header, config, models, camera),
+            extra,
+            display,
         )
-    else:
-        raise ConfigError(f'sinks: "{name}" has no builder')
-    return sink
+        if (sink := options.sink(given)) is not None:
+            made.append(sink)
+    return made
 
 
 def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
@@ -105,60 +68,50 @@ def _header(config: Config, models: Models, camera: str) -> dict[str, Any]:
     }
 
 
-def _record_segment(config: Config, options: JsonlConfig) -> float | None:
-    """The record rolls with the video unless it says otherwise itself."""
-    if options.segment is not None:
-        return options.segment
-    return next((o.segment for _, o in config.sinks if isinstance(o, RecordConfig) and o.segment is not None), None)
+def _segment_s(config: Config, options: SinkConfig) -> float | None:
+    """How long the files of a sink are: as it says itself, else, of one that follows, as the first that rolls."""
+    own = options.segment_s()
+    if own is not None or not options.follows:
+        return own
+    rolling = (other.segment_s() for _, other in config.sinks if not other.follows)
+    return next((segment_s for segment_s in rolling if segment_s is not None), None)
 
 
 def _retention(
-    config: Config, options: RecordConfig, template: str, camera: str, names: Names, sweeper: Sweeper
+    config: Config, options: SinkConfig, template: str, camera: str, names: Names, sweeper: Sweeper
 ) -> Retention | None:
     """What a rolling video keeps; the record that rolls with it goes with it, with the annotated one where there are two."""
-    if not _keeps(options):
+    rules = options.rules()
+    if rules is None:
         return None
     for name in config.cameras:
         for path, segment_s in _files(config):
             if segment_s is not None:
                 names.roll(path, name)
-    first = next(o for _, o in config.sinks if isinstance(o, RecordConfig) and _keeps(o))
-    records = [o.path for _, o in config.sinks if isinstance(o, JsonlConfig) and _record_segment(config, o)]
-    paths = [template, *(records if options is first and template == _videos(options)[0] else ())]
-    rules = Rules(options.keep, options.keep_bytes, options.min_free)
+    first = next(o for _, o in config.sinks if o.rules() is not None)
+    records = [path for _, o in config.sinks if o.follows and _segment_s(config, o) for path in o.files()]
+    paths = [template, *(records if options is first and template == options.files()[0] else ())]
     retention = Retention([names.roll(path, camera) for path in paths], rules, names)
     sweeper.add(retention)
     return retention
 
 
-def _keeps(options: RecordConfig) -> bool:
-    """Whether its files roll and are not kept for ever."""
-    return options.segment is not None and (options.keep, options.keep_bytes, options.min_free) != (None, None, None)
-
-
 def source_recording(
     config: Config, camera: str, names: Names, sweeper: Sweeper, given_up: Callable[[], bool]
 ) -> Remuxer | None:
-    """The tap that records the source's own stream, where a record sink asks for it; `given_up` as in Remuxer."""
+    """The tap that records the source's own stream, where a sink asks for it; `given_up` as in Remuxer."""
     for _, options in config.sinks:
-        if _taps(options):
-            template = source_template(options.path)
-            retention = _retention(config, options, template, camera, names, sweeper)
+        if (template := options.tap()) is not None:
             return Remuxer(
                 template,
                 camera,
-                segment_s=options.segment,
+                segment_s=options.segment_s(),
                 names=names,
                 sources=_sources(config),
-                retention=retention,
+                retention=_retention(config, options, template, camera, names, sweeper),
                 given_up=given_up,
             )
     return None
-
-
-def _taps(options: Section) -> TypeGuard[RecordConfig]:
-    """Whether a sink records the source's own stream."""
-    return isinstance(options, RecordConfig) and options.mode in ("source", "both")
 
 
 def check_options(config: Config) -> None:
@@ -166,39 +119,27 @@ def check_options(config: Config) -> None:
     _check_taps(config)
     taken: dict[str, tuple[int, str, str]] = {}
     for number, (name, options) in enumerate(config.sinks):
-        if isinstance(options, RecordConfig):
-            _check_path(name, options.path, rolls=options.segment is not None, video=True)
-            check_preset(options.preset)
-            check_size(_size(options))
-        elif isinstance(options, JsonlConfig):
-            _check_path(name, options.path, rolls=_record_segment(config, options) is not None)
-        elif isinstance(options, PicturesConfig):
-            _check_path(name, options.path, rolls=False)
-        if isinstance(options, RecordConfig | JsonlConfig):
-            if options.segment is not None and options.segment < SHORTEST_SEGMENT_S:
-                raise ConfigError(f"sinks: {name}.segment: {options.segment:g}; a time such as 10m is needed")
-            if isinstance(options, RecordConfig) and options.segment is None:
-                for rule in ("keep", "keep_bytes", "min_free"):
-                    if getattr(options, rule) is not None:
-                        raise ConfigError(f"sinks: {name}.{rule}: is of files that roll; give a `segment`, such as 10m")
-            for path in _videos(options) if isinstance(options, RecordConfig) else (options.path,):
-                for camera in config.cameras:
-                    _take(taken, os.path.normpath(path.replace("{camera}", camera)), number, name, camera)
+        options.check(name, rolls=_segment_s(config, options) is not None)
+        segment_s = options.segment_s()
+        if segment_s is not None and segment_s < SHORTEST_SEGMENT_S:
+            raise ConfigError(f"sinks: {name}.segment: {segment_s:g}; a time such as 10m is needed")
+        for path in options.files():
+            for camera in config.cameras:
+                _take(taken, os.path.normpath(path.replace("{camera}", camera)), number, name, camera)
 
 
 def _check_taps(config: Config) -> None:
     """See that one sink at most records the source's own stream, and that every camera has one."""
-    taps = [options for _, options in config.sinks if _taps(options)]
+    taps = [(name, options) for name, options in config.sinks if options.tap() is not None]
     if len(taps) > 1:
         raise ConfigError(
-            f"sinks: record.mode: {taps[0].path} and {taps[1].path} would both record the source's own stream; "
-            "one can: give the others `mode: annotated`"
+            f"sinks: {taps[0][0]}.mode: {taps[0][1].template()} and {taps[1][1].template()} would both record the source's "
+            "own stream; one can: give the others `mode: annotated`"
         )
     for name, camera in config.cameras.items() if taps else ():
         if why := source_kind(camera.full_url).no_packets:
             raise ConfigError(
-                f"sinks: record.mode: {taps[0].mode}: cameras.{name}: {why}; "
-                "give `mode: annotated`, or leave that camera out"
+                f"sinks: {taps[0][0]}.mode: cameras.{name}: {why}; give `mode: annotated`, or leave that camera out"
             )
 
 
@@ -211,28 +152,6 @@ def _take(taken: dict[str, tuple[int, str, str]], path: str, number: int, sink: 
         raise ConfigError(f"sinks: {sink}.path: cameras {whose} and {camera} would both write {path}")
 
 
-def _check_path(name: str, template: str, *, rolls: bool, video: bool = False) -> None:
-    """See that the path of sink `name` can be; `rolls`: whether its files do."""
-    try:
-        check_template(template)
-        if video:
-            check_extension(Path(template))
-    except ConfigError as error:
-        raise ConfigError(f"sinks: {name}.path: {error}") from None
-    if not rolls and ("{date}" in template or "{time}" in template):
-        raise ConfigError(
-            f"sinks: {name}.path: {template}: {{date}} and {{time}} are those of files that roll; "
-            "give a `segment`, such as 10m, or leave them out"
-        )
-
-
-def _size(options: RecordConfig) -> tuple[int, int] | None:
-    if options.size is None:
-        return None
-    width, height = options.size.split("x")
-    return int(width), int(height)
-
-
 def check_outputs(config: Config) -> None:
     """See that every file the configuration asks for can be written, and is none of those that are read; raises SinkError
     or ConfigError before anything else is begun."""
@@ -243,8 +162,8 @@ def check_outputs(config: Config) -> None:
         by_name.setdefault(picture.name, []).append(picture)
     for camera in config.cameras:
         for _, options in config.sinks:
-            if isinstance(options, PicturesConfig):
-                folder = Path(options.path.replace("{camera}", camera))
+            if (template := options.folder()) is not None:
+                folder = Path(template.replace("{camera}", camera))
                 for target in (folder / annotated_name(picture.name, picture.parent) for picture in pictures[camera]):
                     check_apart(target, by_name.get(target.name, ()))
                 check_writable(folder / "picture.jpg")
@@ -277,8 +196,8 @@ def first_files(config: Config) -> Set[Path]:
     found = reserved_files(config)
     for camera in config.cameras:
         for _, options in config.sinks:
-            if isinstance(options, PicturesConfig):
-                found.add(Path(options.path.replace("{camera}", camera)))
+            if (template := options.folder()) is not None:
+                found.add(Path(template.replace("{camera}", camera)))
     return found
 
 
@@ -299,8 +218,8 @@ def outputs(config: Config) -> dict[Path, Path]:
         files = [fill(template, name) for template, segment_s in _files(config) if segment_s is None]
         found.update((file, source) for file in files if os.path.isfile(file) or not os.path.exists(file))
         for _, options in config.sinks:
-            if isinstance(options, PicturesConfig):
-                folder = Path(options.path.replace("{camera}", name))
+            if (template := options.folder()) is not None:
+                folder = Path(template.replace("{camera}", name))
                 pictures = _pictures(camera)
                 found.update((folder / annotated_name(file.name, file.parent), file) for file in pictures)
                 found.update({} if pictures else {folder: source})
@@ -309,19 +228,7 @@ def outputs(config: Config) -> dict[Path, Path]:
 
 def _files(config: Config) -> list[tuple[str, float | None]]:
     """The templates of all videos and records, each with the length of its segments where it rolls."""
-    found: list[tuple[str, float | None]] = []
-    for _, options in config.sinks:
-        if isinstance(options, RecordConfig):
-            found += [(template, options.segment) for template in _videos(options)]
-        elif isinstance(options, JsonlConfig):
-            found.append((options.path, _record_segment(config, options)))
-    return found
-
-
-def _videos(options: RecordConfig) -> list[str]:
-    """The templates of what one record sink writes: the annotated video, the source's own, or both."""
-    own = source_template(options.path)
-    return {"annotated": [options.path], "source": [own], "both": [options.path, own]}[options.mode]
+    return [(path, _segment_s(config, options)) for _, options in config.sinks for path in options.files()]
 
 
 def _first_file(template: str, camera: str, segment_s: float | None) -> Path:
@@ -332,11 +239,6 @@ def _first_file(template: str, camera: str, segment_s: float | None) -> Path:
 
 
 def make_display(config: Config, models: Models) -> Display | None:
-    """The window, where one is asked for and there is a display; otherwise one line says why not."""
-    for _, options in config.sinks:
-        if isinstance(options, DisplayConfig):
-            reason = no_display()
-            if reason is None:
-                return Display(models.draw_skeleton, DrawOptions(background=options.background))
-            log.info("display: %s; everything else goes on", reason)
-    return None
+    """The window, where one is asked for and there is a display."""
+    windows = (options.window(lambda: models.draw_skeleton) for _, options in config.sinks)
+    return next((window for window in windows if window is not None), None)

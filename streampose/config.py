@@ -1,23 +1,20 @@
 """The configuration as typed models, and the one line that says what is wrong with a bad one.
 
 Unknown keys (with the nearest right one), wrong types, wrong units and bad ranges are each one `ConfigError` that names
-the key. `config_file.py` reads the YAML; components never see these models, `build.py` hands them plain arguments.
+the key. `config_file.py` reads the YAML; components never see these models, `build.py` hands them plain arguments. The
+section of a sink stands beside it, in its own file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from urllib.parse import quote, unquote
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -25,64 +22,23 @@ from pydantic import (
 from streampose.errors import ConfigError
 from streampose.hours import Hours
 from streampose.redact import MARK, quote_credentials, redact_url, remember, split_credentials
-from streampose.registry import RUNTIMES
+from streampose.registry import RUNTIMES, SINKS, load
+from streampose.section import Positive, Section
+from streampose.sinks.base import SinkConfig
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 from streampose.typed_yaml import WANTED, explain, nearest
-from streampose.units import Bytes, Duration
+from streampose.units import Duration
 
 _DEVICE = re.compile(rf"auto|cpu|mps|cuda(:\d+)?|({'|'.join(RUNTIMES)}):.+")
-_PICTURE_SIZE = re.compile(r"[0-9]+x[0-9]+")
 
 Rung: TypeAlias = Literal["detect_every", "pose_every", "resolution", "fps"]
-Background: TypeAlias = Annotated[
-    Literal["image", "blur", "black"],
-    Field(description="what people are drawn on; black: their skeletons, and nothing else"),
-]
 if TYPE_CHECKING:
     RuntimeName: TypeAlias = str
 else:
     RuntimeName = Literal[("auto", *RUNTIMES)]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-Positive: TypeAlias = Annotated[Duration, Field(gt=0)]
-"""A duration that must last: with none of it nothing would be analysed, or kept."""
 Timeout: TypeAlias = Annotated[Duration, Field(gt=0, le=1800)]
 """A limit of the network: with none nothing could be connected, and FFmpeg counts microseconds in 31 bits, 35 minutes."""
-
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_not_set(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        return {key: item for key, item in value.items() if item is not None or key not in cls.model_fields}
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
-        """To Python true is 1; who writes it where a number belongs means something else."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and {int, float}.intersection(get_args(kind) or (kind,)):
-            raise ValueError("a number is wanted")
-        return value
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _can_be_a_name(cls, value: object) -> object:
-        """Texts name files, addresses and users: the system takes them without NUL, and with no half of a character, but for
-        the bytes of a file's name that are not UTF-8."""
-        if isinstance(value, str):
-            try:
-                possible = b"\0" not in value.encode(errors="surrogateescape")
-            except UnicodeEncodeError:
-                possible = False
-            if not possible:
-                raise ValueError("holds a character that no name can (NUL, or half of one)")
-        return value
 
 
 class CameraConfig(Section):
@@ -225,68 +181,6 @@ class SmoothConfig(Section):
     gate: float | None = Field(None, gt=0, le=1e6, description="Mahalanobis distance beyond which a joint is rejected")
 
 
-class DisplayConfig(Section):
-    """A window, where there is a display."""
-
-    background: Background = "image"
-
-
-class RecordConfig(Section):
-    """Annotated (or source) video."""
-
-    path: str = "out/{camera}.mp4"
-    crf: int = Field(23, ge=0, le=51)
-    preset: str = "superfast"
-    size: str | None = Field(None, description="WIDTHxHEIGHT of the video; not set: that of the source")
-    background: Background = "image"
-    segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
-    keep: Positive | None = Field(None, description="rolled files: for so long")
-    keep_bytes: Annotated[Bytes, Field(gt=0)] | None = Field(None, description="rolled files: so many bytes of them")
-    min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
-    mode: Literal["annotated", "source", "both"] = Field(
-        "annotated",
-        description="source: the packets of a video or camera as they come, in one `record` of a run at most",
-    )
-
-    @field_validator("size")
-    @classmethod
-    def _is_width_and_height(cls, value: str | None) -> str | None:
-        if value is not None and not _PICTURE_SIZE.fullmatch(value):
-            raise ValueError("a size is wanted, WIDTHxHEIGHT such as 1280x720")
-        return value
-
-
-class JsonlConfig(Section):
-    """One JSON object a line."""
-
-    path: str = "out/{camera}.jsonl"
-    segment: Duration | None = Field(
-        None, description="a new file at every multiple of this wall time; not set: as `record` rolls"
-    )
-
-    @field_validator("path")
-    @classmethod
-    def _names_a_file(cls, value: str) -> str:
-        if value.strip() and not Path(value).name:
-            raise ValueError("this is a folder; name a file in it, such as out/{camera}.jsonl")
-        return value
-
-
-class PicturesConfig(Section):
-    """One annotated picture for every picture of a folder."""
-
-    path: str = "out/{camera}"
-    background: Background = "image"
-
-
-SINKS: dict[str, type[Section]] = {
-    "display": DisplayConfig,
-    "record": RecordConfig,
-    "jsonl": JsonlConfig,
-    "pictures": PicturesConfig,
-}
-
-
 class Config(Section):
     """The whole configuration."""
 
@@ -298,7 +192,7 @@ class Config(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, or RUNTIME:NAME such as openvino:GPU")
     runtime: RuntimeName = "auto"
     precision: Precision = "auto"
-    sinks: tuple[tuple[str, Section], ...] = (("jsonl", JsonlConfig()),)
+    sinks: tuple[tuple[str, SinkConfig], ...] = Field(default_factory=lambda: (_read_sink("jsonl", 0),))
 
     @field_validator("cameras")
     @classmethod
@@ -355,7 +249,7 @@ class Config(Section):
         return data
 
 
-def _read_sink(item: object, position: int) -> tuple[str, Section]:
+def _read_sink(item: object, position: int) -> tuple[str, SinkConfig]:
     if isinstance(item, tuple):
         return item
     if isinstance(item, str):
@@ -369,10 +263,11 @@ def _read_sink(item: object, position: int) -> tuple[str, Section]:
         raise ValueError(f'"{name}" is no sink{nearest(str(name), SINKS)}')
     if options is not None and not isinstance(options, Mapping):
         raise ValueError(f"{name}: {WANTED['model_type']} (given: {options!r})")
+    kind: type[SinkConfig] = load(SINKS, name)
     try:
-        return str(name), SINKS[name].model_validate(options or {})
+        return name, kind.model_validate(options or {})
     except ValidationError as error:
-        raise ValueError(f"{name}.{explain(error, SINKS[name])}") from error
+        raise ValueError(f"{name}.{explain(error, kind)}") from error
 
 
 def validate(data: Mapping[str, Any], where: str = "configuration") -> Config:

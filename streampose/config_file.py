@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from streampose.config import SINKS, Config, validate
+from streampose.config import Config, validate
 from streampose.errors import ConfigError, words_of
+from streampose.registry import SINKS
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:(file):([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 
@@ -73,7 +74,9 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
             raise ConfigError(f"--set {key}: nested too deep") from None
         parts = key.strip().split(".")
         if parts[0] == "sinks" and len(parts) > 1 and data.get("sinks") is None:
-            data["sinks"] = [{name: {}} for name, _ in Config.model_fields["sinks"].default]
+            data["sinks"] = [
+                {name: {}} for name, _ in Config.model_fields["sinks"].get_default(call_default_factory=True)
+            ]
         if parts[0] in SINKS:
             raise ConfigError(f"--set {override}: {parts[0]} is a sink; write sinks.{override}")
         node: Any = data

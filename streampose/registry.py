@@ -53,11 +53,12 @@ RUNTIMES = {
 """Runtimes, in the order in which they are taken where none is asked for and none is best."""
 
 SINKS = {
-    "display": "streampose.sinks.display:DisplaySink",
-    "jsonl": "streampose.sinks.jsonl:JsonlSink",
-    "pictures": "streampose.sinks.pictures:PicturesSink",
-    "record": "streampose.sinks.record:RecordSink",
+    "display": "streampose.sinks.display:DisplayConfig",
+    "record": "streampose.sinks.record:RecordConfig",
+    "jsonl": "streampose.sinks.jsonl:JsonlConfig",
+    "pictures": "streampose.sinks.pictures:PicturesConfig",
 }
+"""Sinks by their section of the configuration, a `sinks.base.SinkConfig` each."""
 
 
 def load(table: dict[str, str], name: str) -> Any:

@@ -161,13 +161,13 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
             {"url": "test:people?live=1"},
             [{"record": {"mode": "source"}}],
             {},
-            "sinks: record.mode: source: cameras.gate: a test pattern has no stream to record",
+            "sinks: record.mode: cameras.gate: a test pattern has no stream to record",
         ),
         (
             {"url": "holiday.jpg"},
             [{"record": {"mode": "both"}}],
             {},
-            "sinks: record.mode: both: cameras.gate: pictures have no stream to record",
+            "sinks: record.mode: cameras.gate: pictures have no stream to record",
         ),
         (
             {"url": "foo://x"},

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.bench.constants import ConstantBoxes, ConstantHeatmaps, boxes_at, pose_manifest
-from streampose.config import RecordConfig
 from streampose.detect import letterbox
 from streampose.detect.yolo import decode_yolo
 from streampose.libav_name import libav_name
@@ -28,6 +27,7 @@ from streampose.pose.decode import decode_heatmaps
 from streampose.pose.skeleton import Skeleton, load_skeleton
 from streampose.sinks.draw import DrawSkeleton, draw_people
 from streampose.sinks.jsonl import JsonlSink
+from streampose.sinks.record import RecordConfig
 from streampose.sinks.video_file import VideoFile
 from streampose.sources.base import Picture
 from streampose.sources.figures import cast_figures

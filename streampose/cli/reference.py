@@ -7,15 +7,15 @@ import typing
 from typing import Any
 
 from streampose.config import (
-    SINKS,
     CameraConfig,
     Config,
     DetectConfig,
     PoseConfig,
-    Section,
     SmoothConfig,
     TrackConfig,
 )
+from streampose.registry import SINKS, load
+from streampose.section import Section
 from streampose.units import parse_duration, parse_size
 
 SECTIONS: tuple[tuple[str, type[Section]], ...] = (
@@ -56,7 +56,7 @@ def page() -> str:
         "## sinks\n\nA list; each item is one name with its options. Paths may hold `{camera}`, and\n"
         "where files roll (`segment`) also `{date}` and `{time}`.\n"
     )
-    parts += [_table(f"- {name}:", section, level="###") for name, section in SINKS.items()]
+    parts += [_table(f"- {name}:", load(SINKS, name), level="###") for name in SINKS]
     return "\n".join(parts)
 
 

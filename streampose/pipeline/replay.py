@@ -22,6 +22,7 @@ class KeptResults:
     """The sink of the first reading: the results of one recording without their pictures."""
 
     name = "keep"
+    newest_only = False
 
     def __init__(self) -> None:
         self.people: list[tuple[int, float, tuple[Person, ...]]] = []

@@ -5,12 +5,13 @@ OpenCV's windows belong to the main thread. Sinks only leave their newest result
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,9 +19,11 @@ import numpy as np
 
 from streampose.errors import words_of
 from streampose.messages import Break, Control, End, Image, PoseResult
+from streampose.sinks.base import Background, Given, SinkConfig
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.record import fit
 
+log = logging.getLogger(__name__)
 _PROBE = "import cv2; cv2.namedWindow('streampose'); cv2.waitKey(1); cv2.destroyAllWindows()"
 _END_KEYS = (27, ord("q"), ord("Q"))
 
@@ -56,6 +59,7 @@ class DisplaySink:
     """
 
     name = "display"
+    newest_only = True
 
     def __init__(self, camera: str) -> None:
         self.camera = camera
@@ -219,3 +223,20 @@ def tile(images: Sequence[Image], names: Sequence[str], size: tuple[int, int]) -
                 canvas, name, (left + 8, top + 22), cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, thickness, cv2.LINE_AA
             )
     return canvas
+
+
+class DisplayConfig(SinkConfig):
+    """A window, where there is a display."""
+
+    background: Background = "image"
+
+    def window(self, skeleton: Callable[[], DrawSkeleton]) -> Display | None:
+        """See `SinkConfig`; where there is no display one line says why."""
+        reason = no_display()
+        if reason is None:
+            return Display(skeleton(), DrawOptions(background=self.background))
+        log.info("display: %s; everything else goes on", reason)
+        return None
+
+    def sink(self, given: Given) -> DisplaySink | None:
+        return None if given.display is None else given.display.sink(given.camera)

@@ -8,16 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
+from pydantic import Field, field_validator
 
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, Counts, End, Gap, PoseResult, SourceInfo
+from streampose.sinks.base import Given, SinkConfig
 from streampose.sinks.ledger import Ledger
 from streampose.sinks.paths import Names, cannot_write, create, fill
 from streampose.sinks.records import SCHEMA, Word, control_record, frame_record, rfc3339
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
+from streampose.units import Duration
 
 _KEPT = 32  # words of a kind before the first frame, half of them the first ones and half the newest
 _encode_any_text = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -82,6 +85,7 @@ class JsonlSink:
     """
 
     name = "jsonl"
+    newest_only = False
 
     def __init__(
         self,
@@ -242,3 +246,39 @@ class JsonlSink:
             **self._ledger.summary(),
             **({} if self._extra is None else self._extra()),
         }
+
+
+class JsonlConfig(SinkConfig):
+    """One JSON object a line."""
+
+    follows: ClassVar[bool] = True
+    path: str = "out/{camera}.jsonl"
+    segment: Duration | None = Field(
+        None, description="a new file at every multiple of this wall time; not set: as `record` rolls"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value.strip() and not Path(value).name:
+            raise ValueError("this is a folder; name a file in it, such as out/{camera}.jsonl")
+        return value
+
+    def template(self) -> str:
+        return self.path
+
+    def files(self) -> list[str]:
+        return [self.path]
+
+    def segment_s(self) -> float | None:
+        return self.segment
+
+    def sink(self, given: Given) -> JsonlSink:
+        return JsonlSink(
+            self.path,
+            given.camera,
+            given.header(),
+            segment_s=given.segment_s,
+            names=given.names,
+            extra=given.extra,
+        )

@@ -14,6 +14,7 @@ class MemorySink:
     messages: list[PoseResult | Control] = field(default_factory=list)
     closed: bool = False
     name: str = "memory"
+    newest_only: bool = False
 
     def write(self, message: PoseResult | Control) -> None:
         self.messages.append(message)

@@ -54,6 +54,12 @@ def fill(template: str, camera: str, wall_s: float | None = None) -> Path:
     return Path(template.replace("{camera}", camera))
 
 
+def source_template(template: str) -> str:
+    """Where the source stream goes beside the annotated one: `out/gate.mp4` becomes `out/gate.source.mp4`."""
+    path = Path(template)
+    return str(path.with_name(f"{path.stem}.source{path.suffix}"))
+
+
 def _rolling(template: str) -> str:
     """What the files of a rolling template are named by: itself, or in a folder of its own without date and time."""
     if "{date}" in template or "{time}" in template:

@@ -10,6 +10,7 @@ import cv2
 
 from streampose.errors import SinkError
 from streampose.messages import Break, Control, PoseResult
+from streampose.sinks.base import Background, Given, SinkConfig
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
 from streampose.sinks.paths import Names, cannot_write, make_folder, names_of
 
@@ -42,6 +43,7 @@ class PicturesSink:
     """
 
     name = "pictures"
+    newest_only = False
 
     def __init__(
         self,
@@ -98,3 +100,20 @@ class PicturesSink:
                 part.unlink()
             raise cannot_write(path, error) from error
         self._written += 1
+
+
+class PicturesConfig(SinkConfig):
+    """One annotated picture for every picture of a folder."""
+
+    path: str = "out/{camera}"
+    background: Background = "image"
+
+    def template(self) -> str:
+        return self.path
+
+    def folder(self) -> str:
+        return self.path
+
+    def sink(self, given: Given) -> PicturesSink:
+        drawing = DrawOptions(background=self.background)
+        return PicturesSink(self.path, given.camera, given.skeleton(), drawing, names=given.names)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from pydantic import Field, field_validator
 
 from streampose.errors import ConfigError
 from streampose.messages import Break, CameraState, Control, End, Frame, Image, PoseResult
+from streampose.section import Positive
+from streampose.sinks.base import Background, Given, SinkConfig
 from streampose.sinks.draw import DrawOptions, DrawSkeleton, draw_people
-from streampose.sinks.paths import Names, check_apart, fill
-from streampose.sinks.retention import Retention
+from streampose.sinks.paths import Names, check_apart, fill, source_template
+from streampose.sinks.retention import Retention, Rules
 from streampose.sinks.roll import Roller, WallClock, forget_deleted
-from streampose.sinks.video_file import MOST_SIDE, TIME_BASE, VideoFile, check_extension, describe
+from streampose.sinks.video_file import MOST_SIDE, TIME_BASE, VideoFile, check_extension, check_preset, describe
+from streampose.units import Bytes, Duration
 
 _AWAY = ("reconnecting", "paused")  # what comes after them begins a file, so the one before is finished at once
 _LEAST_SIDE = 16  # pixels
+_PICTURE_SIZE = re.compile(r"[0-9]+x[0-9]+")
 _LONGEST_PAUSE_S = float(2**31 * TIME_BASE) - 3600.0  # libav loses the times of an MP4 after a step of 2^31 ticks
 
 
@@ -34,6 +41,7 @@ class RecordSink:
     """
 
     name = "record"
+    newest_only = False
 
     def __init__(
         self,
@@ -167,3 +175,83 @@ def fit(image: Image, size: tuple[int, int]) -> Image:
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     canvas[top : top + inner[1], left : left + inner[0]] = scaled
     return canvas
+
+
+class RecordConfig(SinkConfig):
+    """Annotated (or source) video."""
+
+    path: str = "out/{camera}.mp4"
+    crf: int = Field(23, ge=0, le=51)
+    preset: str = "superfast"
+    size: str | None = Field(None, description="WIDTHxHEIGHT of the video; not set: that of the source")
+    background: Background = "image"
+    segment: Duration | None = Field(None, description="a new file at every multiple of this wall time")
+    keep: Positive | None = Field(None, description="rolled files: for so long")
+    keep_bytes: Annotated[Bytes, Field(gt=0)] | None = Field(None, description="rolled files: so many bytes of them")
+    min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
+    mode: Literal["annotated", "source", "both"] = Field(
+        "annotated",
+        description="source: the packets of a video or camera as they come, in one `record` of a run at most",
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _is_width_and_height(cls, value: str | None) -> str | None:
+        if value is not None and not _PICTURE_SIZE.fullmatch(value):
+            raise ValueError("a size is wanted, WIDTHxHEIGHT such as 1280x720")
+        return value
+
+    def template(self) -> str:
+        return self.path
+
+    def files(self) -> list[str]:
+        """The annotated video, the source's own, or both."""
+        annotated = [] if self.mode == "source" else [self.path]
+        own = self.tap()
+        return annotated if own is None else [*annotated, own]
+
+    def segment_s(self) -> float | None:
+        return self.segment
+
+    def rules(self) -> Rules | None:
+        rules = Rules(self.keep, self.keep_bytes, self.min_free)
+        return None if self.segment is None or rules == Rules() else rules
+
+    def tap(self) -> str | None:
+        return None if self.mode == "annotated" else source_template(self.path)
+
+    def check(self, name: str, *, rolls: bool) -> None:
+        super().check(name, rolls=rolls)
+        try:
+            check_extension(Path(self.path))
+        except ConfigError as error:
+            raise ConfigError(f"sinks: {name}.path: {error}") from None
+        check_preset(self.preset)
+        check_size(self._width_and_height())
+        for rule in ("keep", "keep_bytes", "min_free") if self.segment is None else ():
+            if getattr(self, rule) is not None:
+                raise ConfigError(f"sinks: {name}.{rule}: is of files that roll; give a `segment`, such as 10m")
+
+    def sink(self, given: Given) -> RecordSink | None:
+        """None where the source's own stream alone is recorded."""
+        if self.mode == "source":
+            return None
+        return RecordSink(
+            self.path,
+            given.camera,
+            given.skeleton(),
+            DrawOptions(background=self.background),
+            crf=self.crf,
+            preset=self.preset,
+            size=self._width_and_height(),
+            segment_s=self.segment,
+            names=given.names,
+            sources=given.sources,
+            retention=given.retention(self.path),
+        )
+
+    def _width_and_height(self) -> tuple[int, int] | None:
+        if self.size is None:
+            return None
+        width, height = self.size.split("x")
+        return int(width), int(height)

@@ -31,12 +31,6 @@ _STUTTER_S = 1.0  # stamps that are off by less are noise (sources/clock.py)
 _DEEPEST_REORDER = 16  # pictures that H.264 and H.265 may hold back; a stream that has no DTS by then never has any
 
 
-def source_template(template: str) -> str:
-    """Where the source stream goes beside the annotated one: `out/gate.mp4` becomes `out/gate.source.mp4`."""
-    path = Path(template)
-    return str(path.with_name(f"{path.stem}.source{path.suffix}"))
-
-
 def parameter_sets(packet: av.Packet[av.VideoStream], codec: str, known: bytes | None) -> bytes | None:
     """The parameter sets that a key frame brings along, as Annex B; None where it brings none or is no such stream.
 

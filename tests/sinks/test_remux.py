@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streampose.errors import SinkError
-from streampose.sinks.remux import Remuxer, dts_before, source_template
+from streampose.sinks.paths import source_template
+from streampose.sinks.remux import Remuxer, dts_before
 from streampose.sinks.video_file import OpenVideo, VideoFile
 
 
@@ -247,6 +248,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from test_remux import feed
 from streampose.sinks import remux
+from streampose.sinks.paths import source_template
 from streampose.sinks.remux import Remuxer
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 remuxer = Remuxer({str(tmp_path / "out.mp4")!r}, "gate")

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from made_results import make_result
 
 from streampose.build_sinks import _retention
-from streampose.config import RecordConfig, validate
+from streampose.config import validate
 from streampose.errors import SinkError
 from streampose.sinks.draw import DrawSkeleton
 from streampose.sinks.jsonl import JsonlSink
-from streampose.sinks.paths import Names, Rolled, create, fill, make_folder, numbered
-from streampose.sinks.record import RecordSink
-from streampose.sinks.remux import source_template
+from streampose.sinks.paths import Names, Rolled, create, fill, make_folder, numbered, source_template
+from streampose.sinks.record import RecordConfig, RecordSink
 from streampose.sinks.retention import Kept, Retention, Rules, Sweeper, decide
 
 FILES = st.lists(
