@@ -1,4 +1,4 @@
-"""From a configuration to a pipeline: the only reader of both the configuration and the registry.
+"""From a configuration to a pipeline: where what is asked for and what does it meet.
 
 What happens to a frame: a `Producer` (thread `produce:gate`) brings it into the lane's `frames` channel; `DetectStage`
 (thread `detect`) takes what waits from all lanes and finds the people; `PoseStage` (thread `pose`) places the key points,

@@ -38,6 +38,7 @@ RUNTIMES = {
         devices=("cpu",),
         precisions={"cpu": ("bf16", "fp32", "int8"), "": ("fp16", "fp32", "int8")},
         best_on=("cpu",),
+        bf16_flags=frozenset({"avx512_bf16", "amx_bf16"}),  # none of ARM's
         reads=(".onnx", ".xml"),
     ),
     "onnx": RuntimeKind(

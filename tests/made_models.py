@@ -49,13 +49,13 @@ def write_pose_model(
     return path
 
 
-def write_detector(folder: Path, name: str = "tiny_detector") -> Path:
-    """A YOLOv8n for one class with random weights, and its manifest; the manifest's path."""
+def write_detector(folder: Path, name: str = "tiny_detector", config: str = "yolov8n.yaml", kind: str = "yolo") -> Path:
+    """A network of ultralytics' `config` for one class with random weights, and its manifest; the manifest's path."""
     from streampose.detect.network import bare_model
 
     torch.manual_seed(3)
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = {"builder": "ultralytics", "config": "yolov8n.yaml", "tower_classes": 1}
+    architecture = {"builder": "ultralytics", "config": config, "tower_classes": 1}
     weights = folder / f"{name}.safetensors"
     save_file(bare_model(architecture).state_dict(), weights)
     manifest = Manifest(
@@ -65,7 +65,7 @@ def write_detector(folder: Path, name: str = "tiny_detector") -> Path:
         weights=weights.name,
         sha256=sha256_of(weights),
         input=InputSpec(width=128, height=128),
-        output=OutputSpec(kind="yolo"),
+        output=OutputSpec(kind=kind),
         licence="none: made by a test",
     )
     path = folder / f"{name}.yaml"

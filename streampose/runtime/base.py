@@ -21,8 +21,9 @@ class RuntimeKind:
     `opens` is the "module:name" of an `OpenRuntime`. It cannot do without `packages`, which pip installs as `install`. Of
     the devices that every runtime calls the same, cpu, cuda and mps, it runs on `devices`, and is the first choice on
     `best_on`; `built_for_cuda`, "module:name", tells whether the package that is installed was. `precisions` are those of a
-    device ("": of any other), the one for "auto" first; bf16 is that only on a CPU that multiplies it. `reads` are the
-    suffixes of the models of other programs that it runs.
+    device ("": of any other), the one for "auto" first; bf16 is that only on a CPU with one of `bf16_flags`, as Linux names
+    the instructions by which the runtime multiplies it. `reads` are the suffixes of the models of other programs that it
+    runs.
     """
 
     opens: str
@@ -33,6 +34,7 @@ class RuntimeKind:
     best_on: tuple[str, ...] = ()
     built_for_cuda: str = ""
     reads: tuple[str, ...] = ()
+    bf16_flags: frozenset[str] = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 class Runtime(Protocol):

@@ -141,12 +141,8 @@ def cpu_sums_int8() -> bool:
 
 
 def cpu_multiplies_bf16(runtime: str = "torch") -> bool:
-    """Whether `runtime` uses bf16 instructions of this CPU; where they are emulated, bf16 is far slower than fp32.
-
-    OpenVINO uses those of Intel and AMD, and none of ARM.
-    """
-    flags = {"avx512_bf16", "amx_bf16"} if runtime == "openvino" else {"avx512_bf16", "amx_bf16", "bf16"}
-    return bool(flags & cpu_flags())
+    """Whether `runtime` uses bf16 instructions of this CPU; where they are emulated, bf16 is far slower than fp32."""
+    return bool(RUNTIMES[runtime].bf16_flags & cpu_flags())
 
 
 def cpu_flags() -> frozenset[str]:
