@@ -188,7 +188,12 @@ class PoseConfig(Section):
 
     model: str = "litehrnet18_256x192"
     flip_test: bool = False
-    every: int = Field(1, ge=1, description="pose each person on every N-th frame; the filter carries the others")
+    every: int = Field(
+        1,
+        ge=1,
+        description="pose each person on every N-th frame, or the nearest step that agrees with detect.every; "
+        "the filter carries the others",
+    )
     small_model: str | None = Field(None, description="a second network, for people lower than `small_below` pixels")
     small_below: int = Field(34, ge=1, description="height of a box in pixels; at 34 the shipped networks are level")
     precision: Precision | None = Field(None, description="of the key-point network alone; else the one at top level")
@@ -240,7 +245,8 @@ class RecordConfig(Section):
     min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
     mode: Literal["annotated", "source", "both"] = Field(
         "annotated",
-        description="source: the packets of a video or camera as they come, in one `record` of a run at most",
+        description="source: the video packets of a recording or camera as they come, no sound, "
+        "in one `record` of a run at most",
     )
 
     @field_validator("size")
