@@ -45,6 +45,7 @@ from streampose.pipeline.run import CameraRun, Run
 from streampose.pipeline.sink_worker import SinkWorker
 from streampose.pipeline.warm import WarmUp
 from streampose.pipeline.workers import WorkerGroup
+from streampose.redact import redact_url
 from streampose.sinks.base import Sink
 from streampose.sinks.display import Display
 from streampose.sinks.paths import Names
@@ -52,7 +53,7 @@ from streampose.sinks.remux import Remuxer
 from streampose.sinks.retention import Sweeper
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
-from streampose.sources.open import is_live, open_source, source_kind
+from streampose.sources.open import address_of, is_live, open_source, source_kind
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
@@ -205,6 +206,15 @@ def _check_addresses(name: str, camera: CameraConfig) -> None:
             raise ConfigError(f"cameras.{name}.{key}: {error}") from None
 
 
+def _check_only(name: str, camera: CameraConfig) -> None:
+    """Raise ConfigError for `only` of what is no folder."""
+    path = address_of(camera.analysed_url)
+    kind = source_kind(path)
+    is_missing = kind.on_disk and not kind.stills and not os.path.exists(path)  # which is said as it is opened
+    if camera.only is not None and not os.path.isdir(path) and not is_missing:
+        raise ConfigError(f"cameras.{name}.only: names pictures of a folder; {redact_url(path)} is none")
+
+
 def _check_max_age(name: str, camera: CameraConfig) -> None:
     """Raise ConfigError for a `max_age` where no frame is dropped, whatever its age."""
     if camera.max_age is not None and policy_of(camera) == "lossless":
@@ -232,6 +242,7 @@ def describe(config: Config) -> list[str]:
     lines = []
     for name, camera in config.cameras.items():
         _check_max_age(name, camera)
+        _check_only(name, camera)
         keep_options(name, camera)
         if config.smooth.offline:
             _check_offline(name, camera)
@@ -251,6 +262,7 @@ def _camera(
     prepare: WarmUp | None = None,
 ) -> CameraRun:
     _check_max_age(name, camera)
+    _check_only(name, camera)
     policy = policy_of(camera)
     if camera.policy == "auto" and source_kind(camera.full_url).unsure:
         policy = "latest"  # until it is opened: the address does not tell for sure

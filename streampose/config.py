@@ -149,7 +149,12 @@ class PoseConfig(Section):
 
     model: str = "litehrnet18_256x192"
     flip_test: bool = False
-    every: int = Field(1, ge=1, description="pose each person on every N-th frame; the filter carries the others")
+    every: int = Field(
+        1,
+        ge=1,
+        description="pose each person on every N-th frame, or the nearest step that agrees with detect.every; "
+        "the filter carries the others",
+    )
     small_model: str | None = Field(None, description="a second network, for people lower than `small_below` pixels")
     small_below: int = Field(34, ge=1, description="height of a box in pixels; at 34 the shipped networks are level")
     precision: Precision | None = Field(None, description="of the key-point network alone; else the one at top level")

@@ -63,12 +63,18 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> None:
     """Apply `key.path=value` settings to parsed YAML, in order; values are YAML. List items are addressed by number,
     sinks also by their name (`sinks.record.crf=28`); null takes an item out of its list (`sinks.display=null`)."""
     for override in overrides:
-        key, mark, text = override.partition("=")
-        if not mark or not key.strip():
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
             raise ConfigError(f"--set {key.partition('://')[0]}: write key=value, such as --set detect.threshold=0.5")
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: a date or number that cannot be
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that cannot be
+            if text.lstrip().startswith(("[", "{")):  # the text stays out of the message: it may hold a password
+                where = f" from character {mark.index + 1} on" if (mark := getattr(error, "problem_mark", None)) else ""
+                raise ConfigError(
+                    f"--set {key}: a list or mapping that is not YAML{where}; quote texts with braces, brackets or commas "
+                    f"in it, such as {{path: 'out/{{camera}}.jsonl'}}, or the whole if it is a text"
+                ) from None
             value = text
         except RecursionError:
             raise ConfigError(f"--set {key}: nested too deep") from None

@@ -112,6 +112,13 @@ def test_the_sub_stream_is_what_is_kept_where_there_is_one() -> None:
             {},
             "cameras.gate.max_age: with policy: lossless every frame is analysed, however old",
         ),
+        ({"only": ["a.jpg"]}, [], {}, "cameras.gate.only: names pictures of a folder; rtsp://10.0.0.2/x is none"),
+        (
+            {"url": "/dev/null", "only": ["a.jpg"]},
+            [],
+            {},
+            "cameras.gate.only: names pictures of a folder; /dev/null is",
+        ),
         ({"backoff": 0}, [], {}, "cameras.gate.backoff: 0 s; more than 0 and at most backoff_max, 2.5 s, is needed"),
         ({"backoff": "10s"}, [], {}, "cameras.gate.backoff: 10 s; more than 0 and at most backoff_max, 2.5 s"),
         ({}, [], {"smooth": {"offline": True}}, "cameras.gate: smooth.offline needs a recording"),

@@ -230,6 +230,23 @@ def test_overrides_reach_every_level(tmp_path: Path) -> None:
     assert [(name, sink.crf) for name, sink in config.sinks] == [("record", 28)]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("text", ["[{jsonl: {path: o/{camera}.jsonl}}]", "{offline: true", "[secret%x", "{a: secret"])
+def test_an_override_that_is_no_yaml_is_said_without_its_text(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "cameras: {gate: {url: a.mp4}}")
+    with pytest.raises(
+        ConfigError, match=r"--set sinks: a list or mapping that is not YAML from character \d+ on; quote"
+    ) as caught:
+        load(path, [f"sinks={text}"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_quoted_override_is_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "cameras: {gate: {url: a.mp4}}")
+    config = load(path, ["cameras.gate.url='[1].mp4'", "sinks=[{jsonl: {path: 'o/{camera}.jsonl'}}]"])
+    assert config.cameras["gate"].url == "[1].mp4"
+    assert config.sinks[0][1].path == "o/{camera}.jsonl"  # type: ignore[attr-defined]
+
+
 def test_an_override_of_a_sink_finds_the_default_one(tmp_path: Path) -> None:
     path = write(tmp_path, "cameras: {gate: {url: a.mp4}}")
     ((name, sink),) = load(path, ["sinks.jsonl.path=x.jsonl"]).sinks

@@ -191,7 +191,8 @@ class RecordConfig(SinkConfig):
     min_free: Bytes | None = Field(None, description="rolled files go, oldest first, while less of the disk is free")
     mode: Literal["annotated", "source", "both"] = Field(
         "annotated",
-        description="source: the packets of a video or camera as they come, in one `record` of a run at most",
+        description="source: the video packets of a recording or camera as they come, no sound, "
+        "in one `record` of a run at most",
     )
 
     @field_validator("size")

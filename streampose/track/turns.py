@@ -21,10 +21,17 @@ class Turns:
             self._since += 1
 
     def is_due(self, person: int) -> bool:
-        """Whether the pose of the `person` with this id is asked for. Detections vouch for boxes, so poses rarer than they
-        are taken of detected people, in turn; poses more frequent than they are taken with each detection and in equal
-        steps after."""
-        interval = max(self._interval, self._since + 1)
-        if self.every < interval:
+        """Whether the pose of the `person` with this id is asked for, on every `every`-th frame or the nearest step beside
+        it that agrees with the detections, which vouch for boxes: poses more frequent than they are taken with each of
+        them and in steps as equal as can be after; rarer ones are taken of detected people, in turn."""
+        if self._since >= self._interval:  # this interval is longer than the last: nobody knows how long
             return self._since % self.every == 0
-        return self._since == 0 and (self._detections + person) % -(-self.every // interval) == 0
+        if self.every < self._interval:
+            poses = (self._interval + (self.every - 1) // 2) // self.every
+            return (
+                self._since == 0 or self._since * poses // self._interval > (self._since - 1) * poses // self._interval
+            )
+        return (
+            self._since == 0
+            and (self._detections + person) % ((self.every + self._interval // 2) // self._interval) == 0
+        )
