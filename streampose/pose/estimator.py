@@ -17,7 +17,7 @@ from streampose.pose.flip import merge_flipped, mirror_columns
 from streampose.pose.refiner import Refiner
 from streampose.pose.simcc import decode_simcc, merge_flipped_simcc
 from streampose.pose.skeleton import Skeleton, load_skeleton
-from streampose.runtime.base import Runtime
+from streampose.runtime.base import CuttingRuntime, Runtime
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,16 +108,22 @@ class PoseEstimator:
         """Key points (sum of N, K, 3) in picture pixels of the boxes of all pictures, in order."""
         spec = network.manifest.input
         affines = [crop_affines(each, spec.width, spec.height, spec.box_scale) for each in boxes]
-        crops = [
-            cut_crops(image, each, spec.width, spec.height)
-            for image, each in zip(images, affines, strict=True)
-            if len(each)
-        ]
-        seen = crops[0] if len(crops) == 1 else np.concatenate(crops)
-        points = look(network, seen, self.skeleton, flip_test=self.flip_test)
+        to_image = [invert_affines(each) for each in affines]
+        if isinstance(network.runtime, CuttingRuntime):
+            columns = mirror_columns(spec.width, network.manifest.output) if self.flip_test else None
+            seen = network.runtime.cut(images, to_image, columns)
+            points = read(network, seen, self.skeleton, flip_test=self.flip_test)
+        else:
+            crops = [
+                cut_crops(image, each, spec.width, spec.height)
+                for image, each in zip(images, affines, strict=True)
+                if len(each)
+            ]
+            cut = crops[0] if len(crops) == 1 else np.concatenate(crops)
+            points = look(network, cut, self.skeleton, flip_test=self.flip_test)
         if network.refiner is not None:
             points = network.refiner(points)
-        points[..., :2] = map_points(invert_affines(np.concatenate(affines)), points[..., :2])
+        points[..., :2] = map_points(np.concatenate(to_image), points[..., :2])
         return points
 
 
@@ -127,13 +133,20 @@ def look(network: PoseNetwork, crops: npt.NDArray[np.uint8], skeleton: Skeleton,
     With `flip_test` each crop is seen mirrored too. Raises ModelError where the network gives something else than its
     manifest says.
     """
-    spec, order = network.manifest.output, skeleton.flip_order
     if flip_test:
-        seen = network.runtime(np.concatenate((crops, crops[:, :, mirror_columns(crops.shape[2], spec)])))
-    else:
-        seen = network.runtime(crops)
+        columns = mirror_columns(crops.shape[2], network.manifest.output)
+        crops = np.concatenate((crops, crops[:, :, columns]))
+    return read(network, network.runtime(crops), skeleton, flip_test=flip_test)
+
+
+def read(network: PoseNetwork, seen: Sequence[Array], skeleton: Skeleton, *, flip_test: bool = False) -> Array:
+    """Key points (B, K, 3) in crop pixels from what `network` gave, with `flip_test` of B crops and then of the same
+    mirrored. Raises ModelError where it gave something else than its manifest says.
+    """
+    spec, order = network.manifest.output, skeleton.flip_order
     check_outputs(seen, network.manifest, len(order))
-    straight, mirrored = [each[: len(crops)] for each in seen], [each[len(crops) :] for each in seen]
+    count = len(seen[0]) // 2 if flip_test else len(seen[0])
+    straight, mirrored = [each[:count] for each in seen], [each[count:] for each in seen]
     if spec.kind == "simcc":
         x, y = straight[0], straight[1]
         if flip_test:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,4 +71,22 @@ class OpenRuntime(Protocol):
         self, manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
     ) -> tuple[Runtime, bool]:
         """The runtime for pictures of `size` (width, height) in `batch_sizes`, and whether all of it was in the cache."""
+        ...
+
+
+@runtime_checkable
+class CuttingRuntime(Runtime, Protocol):
+    """A `Runtime` that cuts the crops itself, where the network runs."""
+
+    def cut(
+        self,
+        images: Sequence[npt.NDArray[Any]],
+        to_image: Sequence[npt.NDArray[Any]],
+        columns: npt.NDArray[Any] | None = None,
+    ) -> tuple[npt.NDArray[Any], ...]:
+        """Run on the crops of all `images` (H, W, 3) uint8 BGR, in order; outputs as of a call.
+
+        `to_image` holds the maps (N, 2, 3) from crop to image pixels of each image, one crop in all at least. With
+        `columns` (w,) all crops follow once more, their columns in that order (mirrored).
+        """
         ...

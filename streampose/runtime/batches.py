@@ -7,11 +7,12 @@ sizes; the last piece is padded where that is cheaper than another call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+Pictures = TypeVar("Pictures", bound=Any)
 Outputs = tuple[npt.NDArray[np.float32], ...]
 WASTE = 0.2
 """Greatest part of a batch that may be padding where one larger call stands for several smaller ones."""
@@ -33,22 +34,33 @@ def plan_batches(count: int, sizes: Sequence[int], waste: float = WASTE) -> list
     return plan
 
 
+def pad_array(piece: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """`piece` (b, …) in one stretch of memory, with zeros behind it up to `size` pictures."""
+    if len(piece) == size:
+        return np.ascontiguousarray(piece)
+    padded = np.zeros((size, *piece.shape[1:]), piece.dtype)
+    padded[: len(piece)] = piece
+    return padded
+
+
 def run_in_batches(
-    batch: npt.NDArray[Any], sizes: Sequence[int], run: Callable[[npt.NDArray[Any]], Outputs], waste: float = WASTE
+    batch: Pictures,
+    sizes: Sequence[int],
+    run: Callable[[Pictures], Outputs],
+    waste: float = WASTE,
+    pad: Callable[[Any, int], Any] = pad_array,
 ) -> Outputs:
-    """Outputs for the whole `batch` (B, …) from calls of `run` with batches of exactly the compiled `sizes`."""
+    """Outputs for the whole `batch` (B, …) from calls of `run` with batches of exactly the compiled `sizes`.
+
+    `pad` fills a piece up to the size given, for a `batch` that is no array.
+    """
     if not len(batch):
         raise ValueError("a batch needs at least one picture")
     parts: list[Outputs] = []
     start = 0
     for size in plan_batches(len(batch), sizes, waste):
         piece = batch[start : start + size]
-        if len(piece) < size:
-            padded = np.zeros((size, *batch.shape[1:]), batch.dtype)
-            padded[: len(piece)] = piece
-            parts.append(tuple(output[: len(piece)] for output in run(padded)))
-        else:
-            parts.append(run(np.ascontiguousarray(piece)))
+        parts.append(tuple(output[: len(piece)] for output in run(pad(piece, size))))
         start += size
     if len(parts) == 1:
         return parts[0]

@@ -50,7 +50,7 @@ class TorchRuntime:
         if choice.threads and self._device.type == "cpu":
             torch.set_num_threads(choice.threads)
         self._waste = WASTE if self._device.type == "cpu" else 1.0
-        width, height = size
+        self._size = width, height = size
         self._graphs: dict[int, _Graph] = {}
         with running(width, height), torch.inference_mode():
             for batch in self.batch_sizes if self._device.type != "cpu" else self.batch_sizes[:1]:
@@ -65,9 +65,11 @@ class TorchRuntime:
         return run_in_batches(batch, self.batch_sizes, self._run, self._waste)
 
     def _run(self, batch: npt.NDArray[Any]) -> Outputs:
+        return self._run_tensor(torch.from_numpy(batch))
+
+    def _run_tensor(self, pictures: Tensor) -> Outputs:
         with torch.inference_mode():
-            pictures = torch.from_numpy(batch)
-            graph = self._graphs.get(len(batch))
+            graph = self._graphs.get(len(pictures))
             found = graph(pictures) if graph else _as_tuple(self._network(pictures.to(self._device)))
             return tuple(np.array(tensor.float().cpu().numpy(), np.float32) for tensor in found)
 
@@ -82,7 +84,8 @@ class TorchRuntime:
 class _Graph:
     """One forward pass on fixed memory, captured once and replayed: no launch overhead, no allocation.
 
-    Pictures cross the bus from pinned memory. Whoever calls must have read the outputs before the next call.
+    Pictures that are not on the device cross the bus from pinned memory. Whoever calls must have
+    read the outputs before the next call.
     """
 
     def __init__(self, network: nn.Module, pictures: Tensor) -> None:
@@ -104,8 +107,9 @@ class _Graph:
 
     def __call__(self, pictures: Tensor) -> tuple[Tensor, ...]:
         with torch.cuda.device(self._device):
-            self._staged.copy_(pictures)
-            self._pictures.copy_(self._staged, non_blocking=True)
+            if pictures.device.type == "cpu":
+                pictures = self._staged.copy_(pictures)
+            self._pictures.copy_(pictures, non_blocking=True)
             self._graph.replay()
         return self._outputs
 
@@ -143,5 +147,9 @@ def _device(name: str) -> torch.device:
 def open_torch(
     manifest: Manifest, weights: Path, choice: Choice, size: tuple[int, int], batch_sizes: Sequence[int]
 ) -> tuple[TorchRuntime, bool]:
-    """See `OpenRuntime`; nothing is converted or kept."""
-    return TorchRuntime(network_of(manifest, weights), manifest.input, size, choice, batch_sizes), False
+    """See `OpenRuntime`; nothing is converted or kept. On CUDA a pose network cuts its crops itself."""
+    from streampose.runtime.torch_cut import TorchCuttingRuntime
+
+    cuts = manifest.task == "pose" and choice.device.startswith("cuda")
+    kind = TorchCuttingRuntime if cuts else TorchRuntime
+    return kind(network_of(manifest, weights), manifest.input, size, choice, batch_sizes), False
