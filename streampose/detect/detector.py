@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,8 +15,10 @@ from streampose.models.manifest import Manifest
 from streampose.registry import DETECTORS, load
 from streampose.runtime.base import Runtime
 
+MIN_SIZE, MAX_SIZE = 64, 4096  # of the input's long side, in pixels
+KEPT_SHAPES = 8  # at 640 pixels one takes some 40 MB in fp32
 RuntimeFor = Callable[[int, int], Runtime]
-"""Compiles the network for an input of (width, height) pixels; called once for each shape that comes."""
+"""Compiles the network for an input of (width, height) pixels, or takes it from the cache."""
 
 
 class Detector:
@@ -25,7 +27,7 @@ class Detector:
     `runtime_for` gives the compiled network for an input shape, `size` is the long side in pixels to which pictures are
     resized (the manifest's where it is None), `canvas` width and height of the only input that the network takes, if it
     takes no other, and `threshold` the least score of a box. Shapes are compiled on first use; `warm_up` does it before.
-    Stateless otherwise.
+    Of many shapes, as of a folder of pictures, those used last stay open. Stateless otherwise.
     """
 
     def __init__(
@@ -39,8 +41,8 @@ class Detector:
     ) -> None:
         if manifest.output.kind not in DETECTORS:
             raise ConfigError(f"detect.model: {manifest.name} gives {manifest.output.kind}, not boxes; name a detector")
-        if size is not None and not 64 <= size <= 4096:
-            raise ConfigError(f"detect.size: {size} pixels; the long side must be 64 to 4096")
+        if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+            raise ConfigError(f"detect.size: {size} pixels; the long side must be {MIN_SIZE} to {MAX_SIZE}")
         if size is not None and canvas is not None and size != max(canvas):
             raise ConfigError(f"detect.size: {size}; {manifest.name} takes {canvas[0]}x{canvas[1]} and nothing else")
         if not 0 < threshold < 1:
@@ -51,7 +53,7 @@ class Detector:
         self.size = size or max(manifest.input.width, manifest.input.height)
         self.canvas = canvas
         self._runtime_for = runtime_for
-        self._runtimes: dict[tuple[int, int], Runtime] = {}
+        self._runtimes: OrderedDict[tuple[int, int], Runtime] = OrderedDict()  # that used last at the end
 
     def input_shape(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels at which a picture of `width` x `height` enters the network."""
@@ -81,6 +83,9 @@ class Detector:
             for row, index in enumerate(members):
                 boxes, scores = self._output.decode(raw[row], self.threshold, person=self.manifest.output.person)
                 found[index] = plans[index].to_picture(boxes), scores
+            self._runtimes.move_to_end((width, height))
+            if len(self._runtimes) > KEPT_SHAPES:  # here alone: whoever warms up in another thread closes none
+                self._runtimes.popitem(last=False)[1].close()
         return [found[index] for index in range(len(images))]
 
     def close(self) -> None:
@@ -90,9 +95,10 @@ class Detector:
         self._runtimes.clear()
 
     def _runtime(self, shape: tuple[int, int]) -> Runtime:
-        if shape not in self._runtimes:
-            self._runtimes[shape] = self._runtime_for(*shape)
-        return self._runtimes[shape]
+        runtime = self._runtimes.get(shape)
+        if runtime is None:
+            runtime = self._runtimes[shape] = self._runtime_for(*shape)
+        return runtime
 
 
 def output_of(manifest: Manifest) -> BoxOutput:

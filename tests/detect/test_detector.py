@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from streampose.detect.detector import Detector
+from streampose.detect.detector import KEPT_SHAPES, Detector
 from streampose.errors import ConfigError, ModelError
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec
 
@@ -107,6 +108,27 @@ def test_each_shape_is_compiled_once_and_freed() -> None:
     assert detector([]) == []
     detector.close()
     assert all(runtime.closed for runtime in runtimes)
+
+
+def test_of_many_shapes_those_used_last_stay_open() -> None:
+    """A folder of mixed pictures met up to 39, some 40 MB each, and kept all."""
+    runtimes: dict[tuple[int, int], list[BrightThings]] = defaultdict(list)
+
+    def runtime_for(width: int, height: int) -> BrightThings:
+        runtimes[width, height].append(BrightThings([], "yolo"))
+        return runtimes[width, height][-1]
+
+    detector = Detector(runtime_for, manifest(), size=640)
+    heights = range(32, 641, 32)
+    box = (300, 8, 339, 23)
+    for height in heights:
+        found = detector([picture(640, height, box), picture(640, 32, box)])  # that of 32 rows comes again and again
+        assert all(len(boxes) == 1 for boxes, _ in found)
+    kept = [shape for shape, made in runtimes.items() if not made[-1].closed]
+    assert kept == [(640, 32), *((640, height) for height in heights[-KEPT_SHAPES + 1 :])]
+    assert {len(made) for made in runtimes.values()} == {1}
+    detector([picture(640, 64, None)])
+    assert len(runtimes[640, 64]) == 2
 
 
 @pytest.mark.parametrize(
