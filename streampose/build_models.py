@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streampose.config import Config
-from streampose.detect.detector import Detector
-from streampose.errors import ConfigError
-from streampose.models.load import load_detector, load_pose, only_size
+from streampose.detect.detector import MIN_SIZE, Detector
+from streampose.models.load import load_detector, load_pose
 from streampose.pose.estimator import PoseEstimator
 from streampose.sinks.draw import DrawSkeleton
 
@@ -40,14 +39,11 @@ def load_models(config: Config) -> Models:
     """Load what the configuration names; raises ModelError, one line, where that cannot be."""
     governed = any("resolution" in camera.degrade for camera in config.cameras.values() if camera.max_age is not None)
     detect = config.detect
-    only = only_size(detect.model, trust=detect.trust)
-    if only is not None and detect.size not in (None, max(only)):
-        raise ConfigError(f"detect.size: {detect.size}; {detect.model} takes {only[0]}x{only[1]} and nothing else")
 
     def load(size: int | None) -> Detector:
         return load_detector(
             detect.model,
-            size=None if only else size,
+            size=size,
             threshold=min(detect.threshold, config.track.low_threshold),
             trust=detect.trust,
             device=config.device,
@@ -55,10 +51,13 @@ def load_models(config: Config) -> Models:
             precision=detect.precision or config.precision,
         )
 
-    detectors = {1.0: load(detect.size)}
-    if governed and only is None:
+    whole = load(detect.size)
+    detectors = {1.0: whole}
+    if governed and whole.canvas is None:
         for scale in GOVERNED_SCALES[1:]:
-            detectors[scale] = load(max(32, round(detectors[1.0].size * scale / 32) * 32))
+            size = max(MIN_SIZE, round(whole.size * scale / 32) * 32)
+            if size < whole.size:
+                detectors[scale] = load(size)
     pose = load_pose(
         config.pose.model,
         flip_test=config.pose.flip_test,

@@ -17,6 +17,7 @@ a picture of several torn: what could be read is written, what could not is said
 
 from __future__ import annotations
 
+import re
 from typing import Literal, TypeAlias
 
 
@@ -107,11 +108,13 @@ class InterruptedRun(StreamposeError):
 EXIT_BUG = 70
 
 
+PLACE = re.compile(r"Exception from |Check '.*' failed at |FrontEnd API failed")
+"""A line of OpenVINO's that says where in its source something failed, before those that say what."""
+
+
 def words_of(error: BaseException, most: int = 160) -> str:
     """What another library's error says, for the inside of a line: the system's words, else the first line of its own, at
     most `most` characters, else the error's name."""
     said = str(getattr(error, "strerror", None) or error)
-    lines = [
-        line.strip() for line in said.splitlines() if not line.startswith("Exception from")
-    ]  # OpenVINO's own place
-    return next((line for line in lines if line), type(error).__name__)[:most]
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if not PLACE.match(line)), lines[0])[:most]

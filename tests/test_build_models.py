@@ -50,3 +50,14 @@ def test_a_detector_sees_pictures_at_the_size_that_its_manifest_states_or_at_wha
     governed = config(tmp_path).cameras["gate"].model_copy(update={"max_age": 0.5, "policy": "latest"})
     both = load_models(config(tmp_path).model_copy(update={"cameras": {"gate": governed}})).detectors
     assert {scale: detector.size for scale, detector in both.items()} == {1.0: 128, 0.5: 64}
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_a_detector_of_the_least_size_has_no_half_of_it(tmp_path: Path, size: int) -> None:
+    """It was refused for 32 pixels, which nobody had asked for."""
+    made = config(tmp_path, detect={"size": size})
+    governed = made.cameras["gate"].model_copy(update={"max_age": 0.5, "policy": "latest"})
+    detectors = load_models(made.model_copy(update={"cameras": {"gate": governed}})).detectors
+    assert {scale: detector.size for scale, detector in detectors.items()} == (
+        {1.0: 64} if size == 64 else {1.0: 96, 0.5: 64}
+    )

@@ -26,6 +26,9 @@ def test_an_error_without_words_is_its_name() -> None:
 def test_openvino_s_own_place_is_left_out() -> None:
     said = "Exception from src/inference/core.cpp:94:\nCheck 'file' failed\nmore\n"
     assert words_of(RuntimeError(said)) == "Check 'file' failed"
+    place = "Check 'a' failed at src/x.cpp:151:"
+    assert words_of(RuntimeError(f"{place}\nFrontEnd API failed with GeneralFailure:\nreason\n")) == "reason"
+    assert words_of(RuntimeError(place)) == place
 
 
 def test_another_library_s_error_keeps_its_reason() -> None:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from streampose.bench.machine import describe_machine
-from streampose.errors import ConfigError, UsageError
+from streampose.errors import ConfigError, ModelError, UsageError
 from streampose.models.export import parity_pictures
-from streampose.models.load import only_size
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
-from streampose.models.open import offers, open_runtime
+from streampose.models.open import fixed_size, offers, open_runtime
 from streampose.models.resolve import resolve
 from streampose.registry import RUNTIMES
 from streampose.runtime.base import Runtime
@@ -44,12 +43,14 @@ def setups_of(device: str) -> tuple[str, ...]:
 class BenchModelsOptions:
     """`poses` and `detectors` are model references; `presets` are NETWORK@WIDTHxHEIGHT, run with random weights (the time
     does not depend on them). `setups` are RUNTIME:PRECISION; None: those of `device`, which is as in `choose`, that can be
-    had. `detector_size` is not that of a detector which takes one alone. `seconds` is the time spent on each model."""
+    had. `detector_size` is not that of a detector which takes one alone, `trust` opens a detector's pickle, `seconds` is
+    the time spent on each model."""
 
     poses: Sequence[str] = ()
     detectors: Sequence[str] = ()
     presets: Sequence[str] = ()
     detector_size: tuple[int, int] = (640, 384)
+    trust: bool = False
     setups: Sequence[str] | None = None
     batches: Sequence[int] = (1, 4)
     threads: int | None = None
@@ -75,20 +76,24 @@ class _Entry:
 def bench_models(options: BenchModelsOptions, say: Say = lambda line: None) -> dict[str, Any]:
     """Machine, options and one row for each model, set-up and batch; rows carry ratios to torch:fp32 where it ran.
 
-    Set-ups that this machine has not are left out and named in `left_out`. Raises ModelError, ConfigError, UsageError.
+    Set-ups that this machine has not, and of the default ones those that do not run, are left out and named in `left_out`.
+    Raises ModelError, also where nothing is left, ConfigError, UsageError.
     """
     left_out: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="streampose-bench-") as scratch:
         subjects = list(_subjects(options, Path(scratch)))  # fetched ones lie in the user's cache
         with _own_cache(Path(scratch)):
-            for manifest, weights, size in subjects:
-                say(f"{manifest.name} {size[0]}x{size[1]}")
-                entries, runtimes = _prepare(manifest, weights, size, options, left_out)
+            for manifest, weights in subjects:
+                say(manifest.name)
+                entries, runtimes = _prepare(manifest, weights, options, left_out)
                 _take_turns(entries, options.seconds)
                 rows += _rows(entries)
                 for runtime in runtimes:
                     runtime.close()
+    if not rows:
+        reasons = "; ".join(f"{setup}: {reason}" for setup, reason in left_out.items())
+        raise ModelError(f"nothing can be timed here: {reasons or 'no model is named'}")
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     return {"machine": describe_machine(options.device), "options": plain, "left_out": left_out, "rows": rows}
 
@@ -104,16 +109,13 @@ def _own_cache(folder: Path) -> Iterator[None]:
         os.environ.pop("STREAMPOSE_CACHE") if before is None else os.environ.update(STREAMPOSE_CACHE=before)
 
 
-def _subjects(options: BenchModelsOptions, scratch: Path) -> Iterator[tuple[Manifest, Path, tuple[int, int]]]:
+def _subjects(options: BenchModelsOptions, scratch: Path) -> Iterator[tuple[Manifest, Path]]:
     for ref in options.poses:
-        manifest, weights = resolve(ref, "pose")
-        yield manifest, weights, (manifest.input.width, manifest.input.height)
+        yield resolve(ref, "pose")
     for preset in options.presets:
-        manifest, weights = random_model(preset, scratch)
-        yield manifest, weights, (manifest.input.width, manifest.input.height)
+        yield random_model(preset, scratch)
     for ref in options.detectors:
-        manifest, weights = resolve(ref, "detect")
-        yield manifest, weights, only_size(ref) or options.detector_size
+        yield resolve(ref, "detect", trust=options.trust)
 
 
 def random_model(preset: str, folder: Path) -> tuple[Manifest, Path]:
@@ -146,7 +148,7 @@ def random_model(preset: str, folder: Path) -> tuple[Manifest, Path]:
 
 
 def _prepare(
-    manifest: Manifest, weights: Path, size: tuple[int, int], options: BenchModelsOptions, left_out: dict[str, str]
+    manifest: Manifest, weights: Path, options: BenchModelsOptions, left_out: dict[str, str]
 ) -> tuple[list[_Entry], list[Runtime]]:
     """Everything compiled and run once."""
     entries: list[_Entry] = []
@@ -155,20 +157,38 @@ def _prepare(
         choice = _choice(setup, weights, options, left_out)
         if choice is None:
             continue
-        for batch in options.batches if manifest.task == "pose" else (1,):
-            pictures = parity_pictures(*size, batch)
-            start_s = time.perf_counter()
-            runtime = open_runtime(manifest, weights, choice, size=size, batch_sizes=(batch,))
-            runtime(pictures)
-            ready_s = time.perf_counter() - start_s
-            runtimes.append(runtime)
-            got = f"{runtime.device} {runtime.precision}"
-
-            def run(runtime: Runtime = runtime, pictures: Any = pictures) -> object:
-                return runtime(pictures)
-
-            entries.append(_Entry(manifest.name, size, setup, batch, run, ready_s, got))
+        try:
+            for batch in options.batches if manifest.task == "pose" else (1,):
+                entries.append(_ready(manifest, weights, setup, choice, batch, options, runtimes))
+        except ModelError as error:
+            if options.setups is not None:
+                raise
+            left_out[f"{setup} of {weights.name}"] = str(error)
     return entries, runtimes
+
+
+def _ready(
+    manifest: Manifest,
+    weights: Path,
+    setup: str,
+    choice: Choice,
+    batch: int,
+    options: BenchModelsOptions,
+    runtimes: list[Runtime],
+) -> _Entry:
+    """The network compiled for batches of `batch` and run once; its runtime is added to `runtimes`."""
+    spec = manifest.input
+    size = (spec.width, spec.height)
+    if manifest.task == "detect":
+        size = fixed_size(weights, choice.runtime) or options.detector_size
+    pictures = parity_pictures(*size, batch)
+    start_s = time.perf_counter()
+    runtime = open_runtime(manifest, weights, choice, size=size, batch_sizes=(batch,))
+    runtimes.append(runtime)
+    runtime(pictures)
+    ready_s = time.perf_counter() - start_s
+    got = f"{runtime.device} {runtime.precision}"
+    return _Entry(manifest.name, size, setup, batch, lambda: runtime(pictures), ready_s, got)
 
 
 def _choice(setup: str, weights: Path, options: BenchModelsOptions, left_out: dict[str, str]) -> Choice | None:
@@ -201,7 +221,7 @@ def _take_turns(entries: Sequence[_Entry], seconds: float) -> None:
     """Call all in turn until the time is over, at least five times each."""
     end_s = time.perf_counter() + seconds
     rounds = 0
-    while rounds < 5 or time.perf_counter() < end_s:
+    while entries and (rounds < 5 or time.perf_counter() < end_s):
         for entry in entries:
             cpu_s, wall_s = time.process_time(), time.perf_counter()
             entry.run()

@@ -29,6 +29,9 @@ def models(
     size: Annotated[
         str, typer.Option(help="Of the detector's input, WIDTHxHEIGHT, unless its file takes one size alone.")
     ] = "640x384",
+    trust: Annotated[
+        bool, typer.Option(help="Open a detector's pickled .pt of unknown origin (it can run code).")
+    ] = False,
     batch: Annotated[list[int] | None, typer.Option(min=1, max=64, help="Batch sizes; repeatable.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a network; all cores by default.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time spent on each model.")] = 30.0,
@@ -52,6 +55,7 @@ def models(
             detectors=tuple((detector or []) if chosen else [DEFAULT_DETECTOR]),
             presets=tuple((preset or []) if chosen else PRESETS),
             detector_size=(sides[0], sides[1]),
+            trust=trust,
             setups=tuple(setup) if setup else None,
             device=device,
             batches=tuple(batch or (1, 4)),

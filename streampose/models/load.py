@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streampose.detect.detector import Detector
 from streampose.models.open import fixed_size, offers, open_runtime
-from streampose.models.resolve import FOREIGN, resolve
+from streampose.models.resolve import resolve
 from streampose.pose.estimator import PoseEstimator, PoseNetwork
 from streampose.pose.refiner import load_refiner
 from streampose.pose.skeleton import load_skeleton
@@ -78,13 +78,5 @@ def load_detector(
     def runtime_for(width: int, height: int) -> Runtime:
         return open_runtime(manifest, weights, choice, size=(width, height), batch_sizes=batch_sizes)
 
-    return Detector(runtime_for, manifest, threshold=threshold, size=size, canvas=_only(weights))
-
-
-def only_size(ref: str | Path, *, trust: bool = False) -> tuple[int, int] | None:
-    """Width and height of the only pictures that the detector `ref` takes; None where it takes others, too."""
-    return _only(resolve(ref, "detect", trust=trust)[1])
-
-
-def _only(weights: Path) -> tuple[int, int] | None:
-    return fixed_size(weights) if weights.suffix in FOREIGN else None
+    canvas = fixed_size(weights, choice.runtime)
+    return Detector(runtime_for, manifest, threshold=threshold, size=size, canvas=canvas)

@@ -80,13 +80,18 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
     return key
 
 
-def fixed_size(weights: Path) -> tuple[int, int] | None:
-    """Width and height of the only pictures that an .onnx or .xml takes; None where it leaves them open.
+def fixed_size(weights: Path, runtime: str) -> tuple[int, int] | None:
+    """Width and height of the only pictures that an .onnx or .xml takes, as `runtime` reads it; None where it leaves them
+    open, and of other files.
 
     Raises ModelError where the file is damaged or its input is no picture.
     """
-    from streampose.runtime.openvino_runtime import picture_size
-
+    if weights.suffix not in FOREIGN:
+        return None
+    if runtime == "onnx":
+        from streampose.runtime.onnx_runtime import picture_size
+    else:
+        from streampose.runtime.openvino_runtime import picture_size
     return picture_size(weights)
 
 

@@ -172,31 +172,50 @@ def provider_list(kind: str, index: str, digest: str) -> list[Any]:
     return [(PROVIDERS["tensorrt"], {**options, **kept}), (PROVIDERS["cuda"], options)]
 
 
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height in pixels that an .onnx model takes; None where they are open. Raises ModelError."""
+    from onnx import TensorProto
+
+    _, taken = _read(path, data=False)
+    sides = [each.dim_value for each in taken.type.tensor_type.shape.dim]
+    height, width = sides[1:3] if taken.type.tensor_type.elem_type == TensorProto.UINT8 else sides[2:]
+    return (width, height) if width and height else None
+
+
+def _read(path: Path, *, data: bool = True) -> tuple[Any, Any]:
+    """A model and its one input, with four dimensions; without `data` what lies in files beside it is not read.
+
+    Raises ModelError where the file is damaged or has other inputs.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(str(path), load_external_data=data)
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path}: not an ONNX file ({words_of(error, 100)})") from error
+    known = {each.name for each in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in known]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        raise ModelError(f"{path}: one input (B, 3, H, W) is wanted; it has {[each.name for each in inputs]}")
+    return model, inputs[0]
+
+
 def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
     """The content of an ONNX file with the pre-processing of `spec` put in front of its one input.
 
     A model that takes uint8 already is left as it is. Raises ModelError where the file is damaged or its input is not
     (B, 3, H, W) pictures of the size that `spec` says.
     """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnx import TensorProto, helper, numpy_helper
 
-    try:
-        model = onnx.load(str(path))
-    except (OSError, DecodeError) as error:
-        raise ModelError(f"{path}: not an ONNX file ({words_of(error, 100)})") from error
-    known = {each.name for each in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in known]
-    kind = inputs[0].type.tensor_type if inputs else None
-    if len(inputs) != 1 or kind is None or len(kind.shape.dim) != 4:
-        raise ModelError(f"{path}: one input (B, 3, H, W) is wanted; it has {[each.name for each in inputs]}")
+    model, taken = _read(path)
+    kind, target = taken.type.tensor_type, taken.name
     if kind.elem_type == TensorProto.UINT8:
         return bytes(model.SerializeToString())
     fixed = [each.dim_value for each in kind.shape.dim]
     if any(has not in (0, needs) for has, needs in zip(fixed[1:], (3, spec.height, spec.width), strict=True)):
         raise ModelError(f"{path}: takes {fixed}, its manifest says (B, 3, {spec.height}, {spec.width})")
-    target = inputs[0].name
     weight = np.zeros((3, 3, 1, 1), np.float32)
     for output in range(3):
         weight[output, 2 - output if spec.channels == "rgb" else output] = 1 / spec.std[output]
@@ -205,7 +224,7 @@ def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
         [numpy_helper.from_array(weight, "streampose.weight"), numpy_helper.from_array(bias, "streampose.bias")]
     )
     steps = [
-        helper.make_node("Transpose", ["pictures"], ["streampose.planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["streampose.pictures"], ["streampose.planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["streampose.planes"], ["streampose.float"], to=TensorProto.FLOAT),
         helper.make_node("Conv", ["streampose.float", "streampose.weight", "streampose.bias"], ["streampose.normal"]),
         helper.make_node("Cast", ["streampose.normal"], [target], to=kind.elem_type),  # a network of halves eats halves
@@ -214,7 +233,9 @@ def with_preprocessing(path: Path, spec: InputSpec) -> bytes:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     batch = fixed[0] or kind.shape.dim[0].dim_param or "batch"
-    pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, [batch, spec.height, spec.width, 3])
+    pictures = helper.make_tensor_value_info(
+        "streampose.pictures", TensorProto.UINT8, [batch, spec.height, spec.width, 3]
+    )
     kept = [each for each in model.graph.input if each.name != target]
     del model.graph.input[:]
     model.graph.input.extend([pictures, *kept])

@@ -181,12 +181,20 @@ def _read(path: Path) -> Any:
     try:
         model = shared_core().read_model(str(path))
     except RuntimeError as error:
-        raise ModelError(f"{path}: OpenVINO cannot read it ({words_of(error)})") from error
+        other = "; runtime: onnx may" if path.suffix == ".onnx" else ""
+        raise ModelError(f"{path}: OpenVINO cannot read it ({_unread(error)}){other}") from error
     if len(model.inputs) != 1 or model.inputs[0].get_partial_shape().rank.get_length() != 4:
         raise ModelError(
             f"{path}: one input (B, 3, H, W) is wanted; it has {[str(i.partial_shape) for i in model.inputs]}"
         )
     return model
+
+
+def _unread(error: RuntimeError) -> str:
+    """Why a model cannot be read: the operations that OpenVINO has not stand in a summary at the end."""
+    summary = str(error).partition("Summary:")[2].splitlines()
+    lacks = "; ".join(line.strip().removeprefix("-- ") for line in summary if line.strip())
+    return words_of(RuntimeError(lacks) if lacks else error)
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from streampose.bench.models import BenchModelsOptions, bench_models, setups_of
 from streampose.cli.bench import app
-from streampose.errors import ConfigError, SinkError, UsageError
+from streampose.errors import ConfigError, ModelError, SinkError, UsageError
 from streampose.models.export import export
 from streampose.models.resolve import resolve
 from tests.made_models import write_detector, write_pose_model
@@ -83,6 +84,22 @@ def test_a_detector_that_takes_one_size_alone_is_timed_at_that(tmp_path: Path, m
 def test_a_size_that_no_detector_takes_is_refused(size: str) -> None:
     with pytest.raises(UsageError, match="multiples of 32"):
         CliRunner().invoke(app, ["models", "--size", size], catch_exceptions=False)
+
+
+@pytest.mark.skipif(find_spec("nncf") is None, reason="the int8 extra is not installed")
+def test_a_setup_that_nobody_asked_for_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Int8 without videos to calibrate on took the figures of all others with it."""
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(tmp_path / "gone"))
+    options = BenchModelsOptions(poses=(str(write_pose_model(tmp_path)),), batches=(1,), threads=1, seconds=0)
+    found = bench_models(options)
+    assert {"torch:fp32", "openvino:fp32", "onnx:fp32"} <= {row["setup"] for row in found["rows"]}
+    assert "gone: no video" in found["left_out"]["openvino:int8 of tiny.safetensors"]
+    with pytest.raises(ModelError, match="gone: no video"):
+        bench_models(replace(options, setups=("torch:fp32", "openvino:int8")))
+    with pytest.raises(
+        ModelError, match=r"nothing can be timed here: .*torch:fp32 of tiny\.safetensors: device: cuda:99"
+    ):
+        bench_models(replace(options, device="cuda:99"))
 
 
 def test_a_device_has_its_own_setups_and_says_what_it_got(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -243,8 +244,13 @@ def test_a_detector_of_one_size_sees_pictures_of_any(tmp_path: Path) -> None:
         load_models(validate({**config, "detect": {**detect, "size": 512}}))
 
 
-def squares_model(folder: Path, *, turned: bool = False) -> Path:
-    """A detector in ONNX with one answer for each square of 32 pixels, its mean as score, no box; its manifest."""
+def squares_model(
+    folder: Path, *, turned: bool = False, sides: Sequence[int | str] = ("h", "w"), foreign: bool = False
+) -> Path:
+    """A detector in ONNX with one answer for each square of 32 pixels, its mean as score, no box; its manifest.
+
+    `sides` are height and width of its input; `foreign` puts an operation into it that ONNX Runtime alone has.
+    """
     weight = np.zeros((5, 3, 32, 32), np.float32)
     weight[4] = 1 / (3 * 32 * 32)
     tensors = [
@@ -253,13 +259,18 @@ def squares_model(folder: Path, *, turned: bool = False) -> Path:
     ]
     nodes = [
         helper.make_node("Conv", ["x", "weight"], ["cells"], strides=[32, 32]),
-        helper.make_node("Reshape", ["cells", "shape"], ["rows"]),
+        helper.make_node("SampleOp", ["cells"], ["own"], domain="com.microsoft"),  # x + x
+        helper.make_node("Reshape", ["own" if foreign else "cells", "shape"], ["rows"]),
         helper.make_node("Transpose", ["rows"], ["y"], perm=[0, 2, 1] if turned else [0, 1, 2]),
     ]
-    takes = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, "h", "w"])
+    if not foreign:
+        del nodes[1]
+    takes = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 3, *sides])
     gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", None, None])
     graph = helper.make_graph(nodes, "squares", [takes], [gives], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)], ir_version=9
+    )
     onnx.save(model, folder / "squares.onnx")
     manifest = Manifest(
         name="squares", task="detect", architecture={}, weights="squares.onnx", sha256=sha256_of(folder / "squares.onnx"),
@@ -290,3 +301,18 @@ def test_a_detector_in_onnx_that_takes_every_size(runtime: str, tmp_path: Path) 
         boxes, scores = detector([picture])[0]
         assert len(boxes) == 1
         assert scores[0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_detector_that_only_onnx_runtime_can_read(tmp_path: Path) -> None:
+    """Its size was read by OpenVINO, whose message named a place in its source and no reason."""
+    path = squares_model(tmp_path, sides=(96, 128), foreign=True)
+    detector = load_detector(path, device="cpu", runtime="onnx", precision="fp32", threshold=0.6)
+    assert detector.input_shape(640, 640) == (128, 96)
+    picture = np.zeros((96, 128, 3), np.uint8)
+    picture[:32, :32] = 255
+    assert len(detector([picture])[0][0]) == 1
+    with pytest.raises(
+        ModelError,
+        match=r"cannot read it \(No conversion rule found for operations: com\.microsoft\.SampleOp\); runtime: onnx may",
+    ):
+        load_detector(path, device="cpu", runtime="openvino", precision="fp32")
