@@ -6,22 +6,25 @@ what it costs in accuracy is measured by `streampose eval --precision int8` and 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from streampose.errors import ModelError
+from streampose.errors import ModelError, words_of
 from streampose.libav_name import libav_name
 from streampose.messages import Image
+from streampose.models import cache
 from streampose.models.manifest import Manifest
 from streampose.runtime.select import cpu_sums_int8
 
+log = logging.getLogger(__name__)
 PICTURES = 200
 SEEK_S = 10.0
 """Frames that are further apart are sought; nearer ones are met sooner by decoding all between two key frames."""
@@ -33,7 +36,7 @@ SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 def calibration_videos() -> list[Path]:
     """The video, or those of the folder, that STREAMPOSE_CALIBRATION names, else of ./samples or the repository's samples.
 
-    Raises ModelError where the variable names neither.
+    Raises ModelError where the variable names neither, or a folder may not be read.
     """
     if named := os.environ.get("STREAMPOSE_CALIBRATION"):
         if not (found := _videos(Path(named))):
@@ -42,10 +45,39 @@ def calibration_videos() -> list[Path]:
     return next(filter(None, map(_videos, (Path("samples"), Path(__file__).parents[2] / "samples"))), [])
 
 
-def calibration_set() -> list[tuple[str, int, int]]:
-    """Name, size and time of change of each video to calibrate on: other ones make another network."""
-    facts = [(path.name, path.stat()) for path in calibration_videos()]
+VideoFacts: TypeAlias = "list[tuple[str, int, int]]"
+"""Name, size in bytes and time of change in ns of each video to calibrate on: other ones make another network."""
+
+
+def calibration_of(network: Mapping[str, object]) -> VideoFacts:
+    """The videos that are there; where none can be found, those on which `network`, all else that it depends on, was last
+    calibrated: what was made of them may be in the cache."""
+    return _there() or _last(network)
+
+
+def keep_calibration(network: Mapping[str, object]) -> None:
+    """Note for a start without the videos on which ones `network` is calibrated, now that it is ready to run."""
+    if not (there := _there()):
+        log.info("int8 as calibrated before: the videos cannot be found")
+    elif there != _last(network):
+        cache.write(_note(network), json.dumps(there).encode())
+
+
+def _there() -> VideoFacts:
+    try:
+        facts = [(path.name, path.stat()) for path in calibration_videos()]
+    except (ModelError, OSError):  # said by `calibration_pictures`, where one is needed
+        return []
     return [(name, each.st_size, each.st_mtime_ns) for name, each in facts]
+
+
+def _last(network: Mapping[str, object]) -> VideoFacts:
+    kept = cache.read(_note(network))
+    return [] if kept is None else [(name, size, time_ns) for name, size, time_ns in json.loads(kept)]
+
+
+def _note(network: Mapping[str, object]) -> Path:
+    return cache.entry_path("calibration", network, ".json")
 
 
 def calibration_pictures(
@@ -108,8 +140,11 @@ def quantise(model: Any, pictures: Sequence[npt.NDArray[np.uint8]]) -> Any:
 
 def _videos(path: Path) -> list[Path]:
     """The video at `path`, or those in the folder, sorted; empty where there are none."""
-    inside = path.iterdir() if path.is_dir() else [path]
-    return sorted(each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file())
+    try:
+        inside = path.iterdir() if path.is_dir() else [path]
+        return sorted(each for each in inside if each.suffix.lower() in SUFFIXES and each.is_file())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read for videos to calibrate on ({words_of(error)})") from error
 
 
 def evenly(items: Iterable[Item], count: int) -> list[Item]:

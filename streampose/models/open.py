@@ -44,6 +44,10 @@ def open_runtime(
     sizes = batch_sizes or (CPU_BATCHES if choice.device.lower() == "cpu" else GPU_BATCHES)[manifest.task]
     open_it: OpenRuntime = found(RUNTIMES[choice.runtime].opens)
     runtime, warm = open_it(manifest, weights, choice, (width, height), sizes)
+    if choice.precision == "int8":
+        from streampose.models.calibrate import keep_calibration
+
+        keep_calibration(_calibrated(manifest, weights, width, height))
     log.info(
         "%s %dx%d: %s on %s, %s, batches of %s, %s in %.1f s",
         manifest.name,
@@ -69,15 +73,22 @@ def model_key(manifest: Manifest, weights: Path, width: int, height: int, precis
         "size": [width, height],
         "int8": precision == "int8" and ("whole range" if cpu_sums_int8() else "half range"),
     }
-    if precision == "int8":
-        from streampose.models.calibrate import calibration_set
-
-        key["calibration"] = calibration_set()
     if weights.suffix == ".xml":
         key["bin"] = manifest.sha256_bin or sha256_of(_weights_of_ir(weights))
     elif manifest.sha256_bin is not None:
         key["bin"] = manifest.sha256_bin
+    if precision == "int8":
+        from streampose.models.calibrate import calibration_of
+
+        key["calibration"] = calibration_of(_calibrated(manifest, weights, width, height))
     return key
+
+
+def _calibrated(manifest: Manifest, weights: Path, width: int, height: int) -> dict[str, object]:
+    """What is calibrated for int8: a network of any size once for all."""
+    if takes_any_size(manifest, weights):
+        width, height = manifest.input.width, manifest.input.height
+    return model_key(manifest, weights, width, height, "fp32")
 
 
 def fixed_size(weights: Path, runtime: str) -> tuple[int, int] | None:

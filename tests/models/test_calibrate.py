@@ -94,11 +94,11 @@ def test_what_is_named_is_taken_and_nothing_else(
     assert calibration_videos() == [short_clip]
     monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(short_clip))
     assert calibration_videos() == [short_clip]
-    manifest, weights = manifests.load(write_pose_model(tmp_path))
+    manifest, _ = manifests.load(write_pose_model(tmp_path))
     for wrong in (tmp_path, tmp_path / "gone", tmp_path / "tiny.yaml"):
         monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(wrong))
         with pytest.raises(ModelError, match=f"STREAMPOSE_CALIBRATION={wrong}: no video, nor a folder with any"):
-            model_key(manifest, weights, 64, 96, "int8")
+            calibration_pictures(manifest, 64, 96)
     monkeypatch.delenv("STREAMPOSE_CALIBRATION")
     assert {path.parent.name for path in calibration_videos()} == {"samples"}
 

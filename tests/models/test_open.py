@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streampose.errors import ModelError
 from streampose.models import cache
 from streampose.models import manifest as manifests
 from streampose.models.open import open_runtime, takes_any_size
@@ -60,3 +61,25 @@ def test_int8_is_calibrated_once_for_all_sizes(
         assert runtime.precision == "int8"
         assert raw.shape[2] == width * height // 64 + width * height // 256 + width * height // 1024
     assert len(conversions()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="the int8 extra is not installed")
+def test_int8_starts_without_its_videos_once_it_is_calibrated(
+    tmp_path: Path, short_clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However well a network was cached, a start without the stick that they lay on was refused."""
+    manifest, weights = manifests.load(write_detector(tmp_path))
+    choice = choose("cpu", "openvino", "int8")
+    pictures = {size: np.full((1, size[1], size[0], 3), 128, np.uint8) for size in SIZES[:2]}
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(short_clip.parent))
+    wanted = {size: open_runtime(manifest, weights, choice, size=size)(batch)[0] for size, batch in pictures.items()}
+    monkeypatch.setenv("STREAMPOSE_CALIBRATION", str(tmp_path / "gone"))
+    for size, batch in pictures.items():
+        (raw,) = open_runtime(manifest, weights, choice, size=size)(batch)
+        np.testing.assert_array_equal(raw, wanted[size])
+    open_runtime(manifest, weights, choice, size=SIZES[2])
+    assert len(conversions()) == 1
+    other = manifest.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(ModelError, match=r"STREAMPOSE_CALIBRATION=.*gone: no video"):
+        open_runtime(other, weights, choice, size=SIZES[0])
