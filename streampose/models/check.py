@@ -10,7 +10,7 @@ from streampose.models import manifest as manifests
 from streampose.models.catalogue import catalogue
 from streampose.models.manifest import Manifest, sha256_of
 from streampose.models.open import open_runtime
-from streampose.models.resolve import FOREIGN, resolve_any
+from streampose.models.resolve import FOREIGN, PUBLISHED, resolve_any
 from streampose.pose.refiner import load_refiner
 from streampose.registry import DETECTORS
 from streampose.runtime.batches import Outputs
@@ -51,6 +51,9 @@ def check_file(path: Path, *, trust: bool = False) -> dict[str, Any]:
     keeps_promise(manifest, outputs)
     if _is_unnamed(manifest):
         facts["key points"] = "nobody says which they are: it runs with a manifest beside it that names output.skeleton"
+    elif manifest.task == "pose":
+        assumed = ", assumed by their number" if manifest.origin == PUBLISHED else ""
+        facts["key points"] = f"{output.skeleton}{assumed}"
     facts["gives"] = f"{', '.join(str(each.shape) for each in outputs)} by {runtime}"
     return facts
 

@@ -6,6 +6,7 @@ Looks only on this machine; `streampose models fetch` is the one verb that downl
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import pickle
 import re
@@ -24,6 +25,12 @@ SUFFIXES = (*FOREIGN, ".yaml", ".yml", ".safetensors", ".pth", ".pt")
 """What ends the name of a file; a name of a model may have a dot, too."""
 SKELETON = ".skeleton.yaml"
 """What ends the name of a skeleton's file that `models export` lays beside a manifest."""
+COCO = {17: "coco17", 133: "wholebody133"}
+OTHER_SETS = re.compile(
+    r"(?<![a-z0-9])(h36m|human36m|posetrack|ap-?10k|animalpose|macaque|mpii|crowdpose|aic|jhmdb|exlpose|h3wb)(?![a-z])"
+)
+"""Data sets with joints of their own, or the same in another order, as their names stand in those of checkpoints."""
+PUBLISHED = "a published checkpoint"
 SIMCC_MANIFEST = (
     "name, task, architecture, weights, sha256, input (width, height, mean, std), output (kind: heatmap or simcc)"
 )
@@ -148,16 +155,16 @@ def describe_pose(path: Path) -> Manifest:
     name too. Raises ModelError where the tensors are of no network that we know.
     """
     digest = sha256_of(path)
-    entry = cache.entry_path(
-        "manifest", {"weights": digest, "name": path.name, "export": cache.EXPORT_VERSION}, ".json"
-    )
+    entry = cache.entry_path("architecture", {"weights": digest, "export": cache.EXPORT_VERSION}, ".json")
     if (kept := cache.read(entry)) is not None:
-        return Manifest.model_validate_json(kept)
-    from streampose.models.inspect import pose_architecture
+        architecture = json.loads(kept)
+    else:
+        from streampose.models.inspect import pose_architecture
 
-    architecture = pose_architecture(path)
+        architecture = pose_architecture(path)
+        cache.write(entry, json.dumps(architecture).encode())
     height, width = size_in_name(path.name) or (256, 192)
-    manifest = Manifest(
+    return Manifest(
         name=path.stem,
         task="pose",
         architecture=architecture,
@@ -166,10 +173,8 @@ def describe_pose(path: Path) -> Manifest:
         input=InputSpec(width=width, height=height, **IMAGENET),
         output=published_output(path.name, width, height, int(architecture["joints"])),
         licence="that of its publisher",
-        origin="a published checkpoint",
+        origin=PUBLISHED,
     )
-    cache.write(entry, manifest.model_dump_json().encode())
-    return manifest
 
 
 def size_in_name(name: str) -> tuple[int, int] | None:
@@ -182,14 +187,16 @@ def size_in_name(name: str) -> tuple[int, int] | None:
 
 
 def published_output(name: str, width: int, height: int, joints: int) -> OutputSpec:
-    """Where a heatmap's cells lie and how it is decoded, by what is written in the name of a published checkpoint.
+    """Where a heatmap's cells lie, how it is decoded, and what its joints are, by what is written in the name of a published
+    checkpoint.
 
+    Joints are COCO's where their number is and the name says no other data set; who has as many may have others.
     Plain ones: cell c at pixel 4c, quarter offset, flip test with a shift of one cell. DARK: the same with DARK's step.
     UDP (Huang et al., CVPR 2020): the first and last cells lie on the first and last pixels of a row, so a mirrored
     heatmap needs no shift. Both blur 11 cells, or 17 of a 384x288 network, whose Gaussians have a sigma of 3 cells for 2
     (MMPose's configurations, `modulate_kernel`).
     """
-    skeleton = {17: "coco17", 133: "wholebody133"}.get(joints, f"{joints} joints")
+    skeleton = f"{joints} joints" if OTHER_SETS.search(name.lower()) else COCO.get(joints, f"{joints} joints")
     blur = 17 if (width, height) == (288, 384) else 0
     if "udp" in name.lower():
         across, down = ((side - 1) / (side / 4 - 1) for side in (width, height))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError
 from streampose.models import manifest as manifests
-from streampose.models.check import record_cost
+from streampose.models.check import check_file, record_cost
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.resolve import local_models, published_output, resolve, size_in_name
 from streampose.pose.skeleton import load_skeleton
@@ -79,6 +79,31 @@ def test_published_checkpoints_are_known_by_their_tensors(tmp_path: Path) -> Non
     assert (manifest.input.width, manifest.input.height) == (192, 256)
     assert manifest.output.strides == pytest.approx((191 / 47, 255 / 63))
     assert manifest.output.flip_shift == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hrnet_w32_h36m_256x256-d3206675_20210622.pth",
+        "hrnet_w32_posetrack18_256x192-1ee951c4_20201028.pth",
+        "hrnet_w32_ap10k_256x256-18aac840_20211029.pth",
+        "td-hm_hrnet-w32_8xb64-210e_ap10k-256x256-81c58e40_20220909.pth",
+    ],
+)
+def test_joints_of_another_set_are_not_taken_for_those_of_coco(name: str, tmp_path: Path) -> None:
+    """There are 17 of them, too: such a checkpoint ran as COCO's without a word."""
+    coco = tmp_path / "hrnet_tiny_coco_256x192.pth"
+    torch.save(seeded_pose_network("hrnet_tiny").state_dict(), coco)
+    assert check_file(coco)["key points"] == "coco17, assumed by their number"
+    path = tmp_path / name
+    shutil.copyfile(coco, path)
+    assert check_file(path)["key points"].startswith("nobody says which they are")
+    manifest, _ = resolve(path, "pose")
+    with pytest.raises(ModelError, match="a checkpoint of 17 joints does not say which they are: write a manifest"):
+        load_skeleton(manifest.output.skeleton)
+    said = resolve(coco, "pose")[0].model_copy(update={"weights": name, "origin": "its publisher"})
+    manifests.save(said, path.with_suffix(".yaml"))
+    assert check_file(path)["key points"] == "coco17"
 
 
 @pytest.mark.parametrize(
