@@ -27,12 +27,13 @@ class Models:
         return DrawSkeleton(self.pose.skeleton.sides, self.pose.skeleton.edges)
 
     def facts(self) -> dict[str, Any]:
-        """Names and sha256 of both, for the record's header."""
-        detector, pose = self.detectors[1.0].manifest, self.pose.manifest
-        return {
-            "detector": {"name": detector.name, "sha256": detector.sha256},
-            "pose": {"name": pose.name, "sha256": pose.sha256, "refiner": pose.sha256_refiner},
-        }
+        """Names and sha256 of all networks, for the record's header."""
+        detector = self.detectors[1.0].manifest
+        facts: dict[str, Any] = {"detector": {"name": detector.name, "sha256": detector.sha256}}
+        for role, network in zip(("pose", "small_pose"), self.pose.networks, strict=False):
+            of = network.manifest
+            facts[role] = {"name": of.name, "sha256": of.sha256, "refiner": of.sha256_refiner}
+        return facts
 
 
 def load_models(config: Config) -> Models:

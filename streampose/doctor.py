@@ -159,10 +159,12 @@ def examine(
     detector: DetectsPeople | None = None,
     estimator: EstimatesPose | None = None,
     pose_input_px: int | None = None,
+    threshold: float = 0.0,
 ) -> list[Findings]:
     """Watch every camera for `seconds`, side by side, then run the networks on some of its pictures.
 
-    `pose_input_px` is the height of the pose network's input. A camera that cannot be read is a finding, not an error.
+    `pose_input_px` is the height of the pose network's input, `threshold` the least score with which a run would take a box
+    for a person. A camera that cannot be read is a finding, not an error.
     """
     findings = [Findings(patient.name, skips=patient.skips) for patient in patients]
     notes = [_Notes() for _ in patients]
@@ -172,7 +174,7 @@ def examine(
     for patient, found, noted in zip(patients, findings, notes, strict=True):
         if found.error is None:
             _receive(found, noted)
-            _look(found, noted, detector, estimator, pose_input_px)
+            _look(found, noted, detector, estimator, pose_input_px, threshold)
             _promise(found, patient)
             found.problems = _problems(found)
         else:
@@ -324,14 +326,16 @@ def _look(
     detector: DetectsPeople | None,
     estimator: EstimatesPose | None,
     pose_input_px: int | None,
+    threshold: float,
 ) -> None:
     """What the networks see and cost, on the kept pictures; the first run of each warms up and is not timed."""
     if detector is None or not noted.pictures:
         return
     detector(noted.pictures[:1])
     began_s = time.perf_counter()
-    boxes = [detector([picture])[0][0] for picture in noted.pictures]
-    found.detect_ms = 1e3 * (time.perf_counter() - began_s) / len(boxes)
+    seen = [detector([picture])[0] for picture in noted.pictures]
+    found.detect_ms = 1e3 * (time.perf_counter() - began_s) / len(seen)
+    boxes = [some[scores >= threshold] for some, scores in seen]
     found.people = float(np.mean([len(some) for some in boxes]))
     heights = np.concatenate([some[:, 3] - some[:, 1] for some in boxes]) if boxes else np.zeros(0)
     if len(heights):

@@ -10,6 +10,7 @@ import pytest
 from streampose.build_models import load_models
 from streampose.config import Config
 from streampose.errors import ConfigError
+from streampose.models.manifest import sha256_of
 from tests.made_models import write_detector, write_pose_model
 
 
@@ -61,3 +62,15 @@ def test_a_detector_of_the_least_size_has_no_half_of_it(tmp_path: Path, size: in
     assert {scale: detector.size for scale, detector in detectors.items()} == (
         {1.0: 64} if size == 64 else {1.0: 96, 0.5: 64}
     )
+
+
+def test_the_record_names_every_network_that_made_its_key_points(tmp_path: Path) -> None:
+    """That for small people, who had their points from it, was left out."""
+    small = write_pose_model(tmp_path, "tiny_small", seed=1)
+    assert set(load_models(config(tmp_path)).facts()) == {"detector", "pose"}
+    facts = load_models(config(tmp_path, pose={"small_model": str(small)})).facts()
+    digests = {name: sha256_of(tmp_path / f"{name}.safetensors") for name in ("tiny_detector", "tiny", "tiny_small")}
+    assert {role: (each["name"], each["sha256"]) for role, each in facts.items()} == {
+        role: (name, digests[name])
+        for role, name in (("detector", "tiny_detector"), ("pose", "tiny"), ("small_pose", "tiny_small"))
+    }

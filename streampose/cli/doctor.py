@@ -48,6 +48,7 @@ def doctor(
             detector=models.detectors[1.0],
             estimator=models.pose,
             pose_input_px=models.pose.manifest.input.height,
+            threshold=loaded.detect.threshold,
         )
     if as_json:
         whole = {"load": total_load(findings), "problems": overload(findings)}

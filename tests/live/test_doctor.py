@@ -112,6 +112,23 @@ def test_what_is_not_decoded_is_sent_all_the_same(skip: Skip, b_frames: int, tmp
         assert found.fps <= 25.01
 
 
+def test_only_boxes_that_a_run_takes_for_people_are_counted_and_posed() -> None:
+    """The detector of a run gives unsure ones, too, which only follow somebody who is known."""
+    posed: list[int] = []
+
+    def unsure(images: Sequence[Image]) -> list[tuple[Array, Array]]:
+        return [(boxes, np.array([0.6, 0.15], np.float32)) for boxes, _ in two_people(images)]
+
+    def counting(images: Sequence[Image], boxes: Sequence[Array]) -> list[Array]:
+        posed.extend(len(some) for some in boxes)
+        return seventeen_points(images, boxes)
+
+    (found,) = examine([clip("cctv")], 1.0, detector=unsure, estimator=counting, threshold=0.4)
+    assert found.people == 1
+    assert found.people_px == (100, 100, 100)
+    assert set(posed) == {1}
+
+
 def test_every_n_th_frame_is_cheaper() -> None:
     seldom = replace(clip("cctv"), detect_every=4, pose_every=2)
     often_found, seldom_found = examine([clip("cctv"), seldom], 2.0, detector=two_people, estimator=seventeen_points)
