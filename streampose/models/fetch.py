@@ -10,7 +10,9 @@ import shutil
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,11 @@ def fetch(
 ) -> Path:
     """Get the known model `name` into `folder` and give the path of the manifest written beside it.
 
-    `source` is a file brought by other means, `url` another address for the same file. The content must have the hash of
-    the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken download is
-    kept as `.part` and gone on with the next time; nothing else is left. A file that its publisher gives no address of is
-    called `name` here, whatever it was called before. Raises UsageError, or ModelError, also where the file is of another
-    network than `name`, or another fetch is getting it.
+    `source` is a file brought by other means, `url` another address for the same file. The content must have the hash
+    of the catalogue or `sha256`; where neither is known, `unverified` must say that it does not matter. A broken
+    download whose hash is known is kept as `.part` and gone on with the next time; nothing else is left. A file that
+    its publisher gives no address of is called `name` here, whatever it was called before. Raises UsageError, or
+    ModelError, also where the file is of another network than `name`, or another fetch is getting it.
     """
     known = catalogue().get(name)
     if known is None:
@@ -80,7 +82,7 @@ def fetch(
             if source is not None:
                 _copy(source, part)
             else:
-                _download(address, part, timeout_s, progress or (lambda done, total: None))
+                _download(address, _Part(part, bool(wanted)), timeout_s, progress or (lambda done, total: None))
             _verify(part, wanted, str(source or address))
             if target.is_file():
                 os.replace(target, before)
@@ -144,17 +146,46 @@ def _verify(part: Path, wanted: str, origin: str) -> None:
     if wanted and not found.startswith(wanted):
         part.unlink()
         raise ModelError(f"{origin}: is not the published file: its sha256 is {found[:16]}…, {wanted[:16]} is wanted")
+    if not wanted and not _is_sound(part):
+        part.unlink()
+        raise ModelError(f"{origin}: is damaged, a checksum in it is wrong; get it again")
 
 
-def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> None:
+def _is_sound(file: Path) -> bool:
+    """Whether every part of a zip archive, as PyTorch's checkpoints are, has the checksum that it states."""
+    if not zipfile.is_zipfile(file):
+        return True
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+        return False
+
+
+@dataclass(slots=True)
+class _Part:
+    """The file of a download. `hashed`: what comes out is held to a hash, so whatever was begun before may be gone on with.
+    Otherwise only what is of one version, by the `tag` that this fetch was given for it."""
+
+    path: Path
+    hashed: bool
+    tag: str = ""
+
+    @property
+    def have(self) -> int:
+        """Bytes that can be gone on with."""
+        return self.path.stat().st_size if (self.hashed or self.tag) and self.path.exists() else 0
+
+
+def _download(url: str, part: _Part, timeout_s: float, progress: Progress) -> None:
     """Bring `part` to its full length, in as many requests as it takes while each one brings something."""
     idle = most = 0  # of a server that knows no ranges every request begins at the start again
     reason = "the server sent nothing"
     while idle < ATTEMPTS:
-        before = part.stat().st_size if part.exists() else 0
+        before = part.have
         most = max(most, before)
         try:
-            if _request(url, part, before, timeout_s, progress):
+            if _request(url, part, timeout_s, progress):
                 return
             reason = "the connection ended early"
         except (ValueError, http.client.InvalidURL) as error:
@@ -169,10 +200,12 @@ def _download(url: str, part: Path, timeout_s: float, progress: Progress) -> Non
                 raise ModelError(f"{url}: {reason}; without a network, use --from FILE") from error
         except _ConnectionLost as error:
             reason = str(error)
-        after = part.stat().st_size if part.exists() else 0
-        idle = 0 if after > most else idle + 1
-    got = part.stat().st_size if part.exists() else 0
-    raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command goes on from there")
+        idle = 0 if part.have > most else idle + 1
+    got = part.path.stat().st_size if part.path.exists() else 0
+    if not part.hashed:
+        part.path.unlink(missing_ok=True)
+    again = "goes on from there" if part.hashed else "begins again"
+    raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command {again}")
 
 
 def _one_line(said: object) -> str:
@@ -180,11 +213,14 @@ def _one_line(said: object) -> str:
     return f"{' '.join(str(said).split()):.120}"
 
 
-def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progress) -> bool:
+def _request(url: str, part: _Part, timeout_s: float, progress: Progress) -> bool:
     """One request for what is missing; whether `part` is then whole, as far as the server says how long it is."""
     request = urllib.request.Request(url, headers={"User-Agent": f"streampose/{__version__}"})
+    have = part.have
     if have:
         request.add_header("Range", f"bytes={have}-")
+        if part.tag:
+            request.add_header("If-Range", part.tag)
     try:
         with _connection():
             response = _opener().open(request, timeout=timeout_s)
@@ -192,14 +228,17 @@ def _request(url: str, part: Path, have: int, timeout_s: float, progress: Progre
         if error.code == 416 and have:  # nothing is missing, or the file is another than the one begun
             if error.headers.get("Content-Range", "") == f"bytes */{have}":
                 return True
-            part.unlink()
+            part.path.unlink()
             return False
         raise
     with response:
         total = _total(response, have)
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         done = have if resumed else 0
-        with part.open("ab" if resumed else "wb") as file:
+        if not resumed:
+            tag = response.headers.get("ETag", "")
+            part.tag = "" if tag.startswith("W/") else tag  # a weak one does not say that all bytes are the same
+        with part.path.open("ab" if resumed else "wb") as file:
             while True:
                 with _connection():
                     block = response.read1(BLOCK)

@@ -82,6 +82,55 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server, content: byt
     assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
 
 
+def test_what_no_hash_will_tell_is_not_gone_on_with_from_another_time(
+    server: Server, content: bytes, tmp_path: Path
+) -> None:
+    """The rest of another file was put behind what had been begun, and the two were taken for one model."""
+    (tmp_path / "tiny_96x64.safetensors.part").write_bytes(b"of another address")
+    fetch("unsigned", folder=tmp_path, unverified=True)
+    assert server.ranges == [None]
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+
+
+@pytest.mark.parametrize("tags", [('"a"', '"a"'), ('"a"', '"b"'), ('W/"a"', 'W/"a"'), (None, None)])
+def test_what_no_hash_will_tell_is_of_one_version(
+    tags: tuple[str | None, str | None], server: Server, content: bytes, tmp_path: Path
+) -> None:
+    """A server may get another file while one is being sent; what it calls them, if anything, tells them apart."""
+    half = len(content) // 2
+
+    def changing(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        tag = tags[len(server.ranges) > 1]
+        if handler.headers.get("If-Range") not in (None, tag):
+            del handler.headers["Range"]
+        send = handler.end_headers
+
+        def end_headers() -> None:
+            if tag is not None:
+                handler.send_header("ETag", tag)
+            send()
+
+        handler.end_headers = end_headers  # type: ignore[method-assign]
+        rest = begin(handler, content)
+        if len(server.ranges) > 1:
+            handler.wfile.write(rest)
+            return
+        handler.wfile.write((rest if tags[0] == tags[1] else bytes(len(rest)))[:half])
+        handler.close_connection = True
+
+    server.answer = changing
+    fetch("unsigned", folder=tmp_path, unverified=True)
+    assert (tmp_path / "tiny_96x64.safetensors").read_bytes() == content
+    assert server.ranges == [None, f"bytes={half}-" if tags[0] == '"a"' else None]
+
+
+def test_without_a_hash_a_download_that_breaks_off_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.answer = truncating
+    with pytest.raises(ModelError, match=r"stopped after \d+ bytes \(the connection ended early\); .* begins again"):
+        fetch("unsigned", folder=tmp_path, unverified=True)
+    assert contents(tmp_path) == []
+
+
 def test_a_download_that_was_whole_already_is_taken(server: Server, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content)
     fetch("tiny", folder=tmp_path)

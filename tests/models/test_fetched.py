@@ -141,6 +141,18 @@ def test_a_file_that_nobody_states_the_hash_of_takes_the_place_of_the_one_before
     assert len(server.ranges) == asked, "without a file the one that is here serves"
 
 
+def test_a_damaged_checkpoint_is_told_by_its_own_checksums_where_there_is_no_hash(tmp_path: Path) -> None:
+    brought = tmp_path / "brought.pth"
+    torch.save(seeded_pose_network("hrnet_tiny").state_dict(), brought)
+    damaged = bytearray(brought.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    brought.write_bytes(damaged)
+    with pytest.raises(ModelError, match=r"brought\.pth: is damaged, a checksum in it is wrong; get it again"):
+        fetch("unsigned", source=brought, folder=tmp_path / "models", unverified=True)
+    assert contents(tmp_path / "models") == []
+    assert brought.is_file()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="locks of Linux")
 def test_a_second_fetch_at_the_same_time_leaves_the_first_alone(server: Server, content: bytes, tmp_path: Path) -> None:
     """Both wrote one `.part`: what came out was neither of them, or the first lost it while it was being verified."""
