@@ -71,3 +71,16 @@ def write_detector(folder: Path, name: str = "tiny_detector", config: str = "yol
     path = folder / f"{name}.yaml"
     save(manifest, path)
     return path
+
+
+def write_ultralytics(path: Path) -> Path:
+    """A YOLOv8n for one class as ultralytics saves it."""
+    from streampose.detect.quiet import silence_ultralytics
+
+    silence_ultralytics()
+    from ultralytics.nn.tasks import DetectionModel
+
+    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
+    model.names = {0: "person"}
+    torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
+    return path

@@ -1,6 +1,6 @@
 """Ultralytics' own `.pt` files, opened with care: a pickle can run anything, so somebody must vouch for it.
 
-A file is opened where its sha256 is one that we have verified against the publisher's release, or where the user says
+A file is opened where the catalogue has its whole sha256, verified against the publisher's release, or where the user says
 `trust: true`. YOLO v5u, v8, v9, v10, 11, 12, 26 and RT-DETR detectors are taken, with or without end-to-end heads.
 """
 
@@ -16,10 +16,9 @@ from streampose.detect.names import is_person
 from streampose.detect.network import HEADS, PeopleNetwork, cut_to_person, head_of
 from streampose.detect.quiet import silence_ultralytics
 from streampose.errors import ModelError, words_of
+from streampose.models.catalogue import catalogue
 from streampose.models.file_kind import require_pytorch
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, sha256_of
-
-KNOWN_FILES = {"1d7883c8847fe411725711812e5c3e563df08c0badff509b649a5499f1bfb9fa": "YOLOv8n, 80 classes (ultralytics)"}
 
 
 def load_checkpoint(path: str | Path, *, trust: bool = False) -> PeopleNetwork:
@@ -60,7 +59,14 @@ def describe_checkpoint(path: str | Path, *, trust: bool = False, size: int = 64
         input=InputSpec(width=size, height=size),
         output=OutputSpec(kind=network.output_kind),
         licence="AGPL-3.0",
-        origin=KNOWN_FILES.get(digest, "an ultralytics checkpoint that the user trusts"),
+        origin=_published(digest) or "an ultralytics checkpoint that the user trusts",
+    )
+
+
+def _published(digest: str) -> str | None:
+    """The address of the published detector whose whole sha256 is `digest`; None where we know none."""
+    return next(
+        (known.url for known in catalogue().values() if known.task == "detect" and known.sha256 == digest), None
     )
 
 
@@ -70,7 +76,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
         raise ModelError(f"{path}: no such model file")
     require_pytorch(path)
     digest = sha256_of(path)
-    if not trust and digest not in KNOWN_FILES:
+    if not trust and _published(digest) is None:
         raise ModelError(
             f"{path}: is a pickle, which can run any code when it is opened, and its sha256 {digest[:12]}… is not one "
             "we know; if you trust where it comes from, say so: detect.trust=true, or --trust"

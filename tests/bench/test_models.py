@@ -16,7 +16,7 @@ from streampose.cli.bench import app
 from streampose.errors import ConfigError, ModelError, SinkError, UsageError
 from streampose.models.export import export
 from streampose.models.resolve import resolve
-from tests.made_models import write_detector, write_pose_model
+from tests.made_models import write_detector, write_pose_model, write_ultralytics
 
 
 def test_rows_of_a_small_network_that_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +78,18 @@ def test_a_detector_that_takes_one_size_alone_is_timed_at_that(tmp_path: Path, m
     (exported,) = (tmp_path / "out").glob("*.yaml")
     found = bench_models(BenchModelsOptions(detectors=(str(exported),), setups=("openvino:fp32",), seconds=0))
     assert [row["size"] for row in found["rows"]] == [[128, 128]]
+
+
+def test_a_detector_s_pickle_is_timed_where_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message asked for --trust, which the command had not."""
+    monkeypatch.setenv("STREAMPOSE_CACHE", str(tmp_path / "cache"))
+    arguments = ["models", "--detector", str(write_ultralytics(tmp_path / "best.pt")), "--setup", "torch:fp32"]
+    arguments += ["--size", "64x64", "--threads", "1", "--seconds", "0"]
+    with pytest.raises(ModelError, match="or --trust"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    done = CliRunner().invoke(app, [*arguments, "--trust"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "64x64" in done.output
 
 
 @pytest.mark.parametrize("size", ["0x384", "641x384", "640", "640x-32"])

@@ -10,14 +10,16 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from streampose.detect.quiet import silence_ultralytics
+from streampose.detect import checkpoint
+from streampose.detect.checkpoint import load_checkpoint
 from streampose.errors import ModelError
 from streampose.models import manifest as manifests
+from streampose.models.catalogue import catalogue
 from streampose.models.check import check_file, record_cost
 from streampose.models.manifest import InputSpec, Manifest, OutputSpec, save, sha256_of
 from streampose.models.resolve import local_models, published_output, resolve, size_in_name
 from streampose.pose.skeleton import load_skeleton
-from tests.made_models import seeded_pose_network, write_detector, write_pose_model
+from tests.made_models import seeded_pose_network, write_detector, write_pose_model, write_ultralytics
 
 
 @pytest.fixture(autouse=True)
@@ -216,15 +218,18 @@ def test_no_manifest_vouches_for_its_own_pickle(tmp_path: Path) -> None:
     assert resolve(path, "detect", trust=True)[0].architecture["trust"] is True
 
 
-def write_ultralytics(path: Path) -> Path:
-    """A YOLOv8n for one class as ultralytics saves it."""
-    silence_ultralytics()
-    from ultralytics.nn.tasks import DetectionModel
-
-    model = DetectionModel("yolov8n.yaml", nc=1, verbose=False)
-    model.names = {0: "person"}
-    torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
-    return path
+def test_a_published_pickle_is_opened_by_the_hash_that_the_catalogue_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """YOLO26n's was known to the catalogue alone, and refused."""
+    path = write_ultralytics(tmp_path / "best.pt")
+    with pytest.raises(ModelError, match="not one we know"):
+        resolve(path, "detect")
+    known = catalogue()["yolo26n"].model_copy(update={"sha256": sha256_of(path)})
+    monkeypatch.setattr(checkpoint, "catalogue", lambda: {"yolo26n": known})
+    manifest, weights = resolve(path, "detect")
+    assert manifest.origin == known.url
+    assert load_checkpoint(weights) is not None
 
 
 def test_a_copy_of_a_detector_has_its_own_name(tmp_path: Path) -> None:
