@@ -89,6 +89,10 @@ def fetch(
             os.replace(part, target)
         except OSError as error:
             raise _cannot_write(target, error) from error
+        except ModelError:
+            if not wanted:
+                part.unlink(missing_ok=True)  # of no use to the next time
+            raise
         try:
             manifest = _describe(name, known, target, verified)
         except ModelError:
@@ -202,8 +206,6 @@ def _download(url: str, part: _Part, timeout_s: float, progress: Progress) -> No
             reason = str(error)
         idle = 0 if part.have > most else idle + 1
     got = part.path.stat().st_size if part.path.exists() else 0
-    if not part.hashed:
-        part.path.unlink(missing_ok=True)
     again = "goes on from there" if part.hashed else "begins again"
     raise ModelError(f"{url}: stopped after {got} bytes ({reason}); the same command {again}")
 

@@ -130,6 +130,15 @@ def test_without_a_hash_a_download_that_breaks_off_leaves_nothing(server: Server
         fetch("unsigned", folder=tmp_path, unverified=True)
     assert contents(tmp_path) == []
 
+    def gone(handler: http.server.BaseHTTPRequestHandler, content: bytes) -> None:
+        (truncating if server.ranges[-2] is not None else missing)(handler, content)
+
+    server.ranges.append("first")
+    server.answer = gone
+    with pytest.raises(ModelError, match="answers 404"):
+        fetch("unsigned", folder=tmp_path, unverified=True)
+    assert contents(tmp_path) == []
+
 
 def test_a_download_that_was_whole_already_is_taken(server: Server, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "tiny_96x64.safetensors.part").write_bytes(content)
