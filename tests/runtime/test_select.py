@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,11 @@ def test_a_runtime_that_is_not_installed_names_its_extra(
     found = manifests.load(write_pose_model(tmp_path))
     with pytest.raises(ModelError, match=wanted):
         export(*found, "onnx", tmp_path / "out")
-    options = BenchModelsOptions(poses=(str(found[1]),), setups=("onnx:fp32",), seconds=0)
-    assert bench_models(options)["left_out"] == {"onnx:fp32": f"lacks {package}"}
+    alone = BenchModelsOptions(poses=(str(found[1]),), setups=("onnx:fp32",), seconds=0)
+    with pytest.raises(ModelError, match=f"nothing can be timed here: onnx:fp32: lacks {package}"):
+        bench_models(alone)
+    beside = replace(alone, setups=("torch:fp32", "onnx:fp32"))
+    assert bench_models(beside)["left_out"] == {"onnx:fp32": f"lacks {package}"}
 
 
 def test_without_openvino_auto_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
