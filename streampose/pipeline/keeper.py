@@ -124,11 +124,17 @@ class Reading:
     """One run of a source in its own thread `read:gate`."""
 
     def __init__(
-        self, name: str, make_source: Callable[[], Source], group: WorkerGroup, stopped: Callable[[], bool]
+        self,
+        name: str,
+        make_source: Callable[[], Source],
+        group: WorkerGroup,
+        stopped: Callable[[], bool],
+        live_only: bool,
     ) -> None:
         self._name = f"read:{name}"
         self._make_source = make_source
         self._stopped = stopped
+        self._live_only = live_only
         self._told = False
         self._inbox: Channel[Opened | SourceItem | _Finished] = Channel(self._name, HANDOVER, "lossless")
         self.worker: Worker = group.start(self._name, self._read, abandonable=True)
@@ -155,7 +161,7 @@ class Reading:
         source: Source | None = None
         try:
             source = self._make_source()
-            self._inbox.put(Opened(source.open()))
+            self._inbox.put(Opened(source.open(self._live_only)))
             for item in source.frames(self._ending):
                 self._inbox.put(item)
         except ChannelClosed:
@@ -227,7 +233,7 @@ class Keeper:
                 continue
             self.runs += 1
             began_s = time.monotonic()
-            reading = Reading(self._name, self._make_source, self._group, self._stopped)
+            reading = Reading(self._name, self._make_source, self._group, self._stopped, self._was_live)
             try:
                 over = yield from self._watch(reading)
             finally:
@@ -287,8 +293,6 @@ class Keeper:
                 continue
             if isinstance(item, Opened):
                 info = item.info
-                if self._was_live and not info.live:
-                    return TransientSourceError("sends a recording now; asked again until it is live", "other")
                 self._live = info.live
                 last_s = now_s
             elif isinstance(item, Picture):

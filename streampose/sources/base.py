@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from streampose.errors import PermanentSourceError
+from streampose.errors import PermanentSourceError, TransientSourceError
 from streampose.messages import Frame, Image, SourceInfo, WallSource
 
 if TYPE_CHECKING:
@@ -85,12 +85,13 @@ class Source(Protocol):
     The errors it raises carry a `kind` (`errors.FailureKind`): a keeper may, say, try "auth" again a few times although
     the error is permanent, because a camera that boots refuses what it will accept a minute later.
 
-    `open` connects and says what is there; `frames` yields until the end, or raises TransientSourceError or
+    `open` connects and says what is there; with `live_only` a recording raises TransientSourceError before any of it is
+    handed on, to a tap or to anyone. `frames` yields until the end, or raises TransientSourceError or
     PermanentSourceError; it looks at `stopped()` between blocking calls, each of which has its own limit. `close` may be
     called in every state and twice. All three are called from one thread.
     """
 
-    def open(self) -> SourceInfo: ...
+    def open(self, live_only: bool = False) -> SourceInfo: ...
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[SourceItem]: ...
 
@@ -120,6 +121,12 @@ class SourceKind:
     on_disk: bool = False
     stills: bool = False
     no_packets: str = ""
+
+
+def check_live(info: SourceInfo, live_only: bool) -> None:
+    """Raise TransientSourceError where only what is live is wanted and this is a recording."""
+    if live_only and not info.live:
+        raise TransientSourceError("sends a recording now; asked again until it is live", "other")
 
 
 def check_there(path: Path) -> None:

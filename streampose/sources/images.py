@@ -20,7 +20,7 @@ import numpy as np
 
 from streampose.errors import PermanentSourceError
 from streampose.messages import Image, SourceInfo
-from streampose.sources.base import Corrupt, Picture, SourceKind, check_there
+from streampose.sources.base import Corrupt, Picture, SourceKind, check_live, check_there
 from streampose.sources.libav import scheme_of
 from streampose.sources.said import say_once
 from streampose.sources.suffixes import MOVING, PICTURE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
@@ -51,8 +51,9 @@ class ImageSource:
         self._only = None if only is None else set(only)
         self._files: list[Path] = []
 
-    def open(self) -> SourceInfo:
-        """List the pictures; size and codec are those of the first that decodes. Raises PermanentSourceError."""
+    def open(self, live_only: bool = False) -> SourceInfo:
+        """List the pictures; size and codec are those of the first that decodes. Raises PermanentSourceError, and
+        TransientSourceError with `live_only`, for pictures in a folder are a recording."""
         self._files = self._list()
         size: tuple[int, int] | None = None
         fault = ""
@@ -71,7 +72,7 @@ class ImageSource:
             raise PermanentSourceError(
                 f"{self._path} holds no picture that can be decoded ({first.name}: {fault})", kind="codec"
             )
-        return SourceInfo(
+        info = SourceInfo(
             url=str(self._path),
             kind="images",
             live=False,
@@ -81,6 +82,8 @@ class ImageSource:
             duration_s=float(len(self._files)),
             frame_count=len(self._files),
         )
+        check_live(info, live_only)
+        return info
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         """Every picture in natural order (picture 2 before picture 10)."""

@@ -21,7 +21,7 @@ from streampose.errors import PermanentSourceError
 from streampose.messages import Array, Image, SourceInfo
 from streampose.sources import figures
 from streampose.sources.barcode import NUMBER_BITS, code_size, draw_code
-from streampose.sources.base import Corrupt, Picture, SourceKind
+from streampose.sources.base import Corrupt, Picture, SourceKind, check_live
 from streampose.sources.figures import Figure
 from streampose.sources.paint import draw_figure, scenery
 
@@ -98,10 +98,10 @@ class SyntheticSource:
         self.figures: tuple[Figure, ...] = figures.cast_figures(o.people, o.width, o.height, o.seed)
         self._background: Image | None = None
 
-    def open(self) -> SourceInfo:
+    def open(self, live_only: bool = False) -> SourceInfo:
         o = self.options
         self._background = scenery(o.width, o.height, o.seed)
-        return SourceInfo(
+        info = SourceInfo(
             url="test:people",
             kind="synthetic",
             live=o.live,
@@ -111,6 +111,8 @@ class SyntheticSource:
             duration_s=o.seconds,
             frame_count=o.frame_count,
         )
+        check_live(info, live_only)
+        return info
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         """Every picture of the pattern; live ones not before their time."""

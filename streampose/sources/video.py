@@ -17,7 +17,7 @@ from streampose.errors import PermanentSourceError, SourceError, TransientSource
 from streampose.messages import SourceInfo
 from streampose.redact import quote_credentials, redact_url, remember
 from streampose.sources import libav, limits, probe
-from streampose.sources.base import Corrupt, Picture, SourceItem, SourceKind, check_there
+from streampose.sources.base import Corrupt, Picture, SourceItem, SourceKind, check_live, check_there
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.said import say_once
@@ -71,8 +71,9 @@ class VideoSource:
         remember(url)
         remember(self._url)
 
-    def open(self) -> SourceInfo:
-        """Connect and describe. Raises TransientSourceError or PermanentSourceError, in one line, in bounded time."""
+    def open(self, live_only: bool = False) -> SourceInfo:
+        """Connect and describe. Raises TransientSourceError (with `live_only` for a recording, too) or PermanentSourceError,
+        in one line, in bounded time."""
         if not self._network and not self._webcam:
             _check_file(Path(self._url))
         libav.check_credentials(self._url)
@@ -85,6 +86,7 @@ class VideoSource:
             what = "holds no video" if stream is None else "holds a video whose codec is not known here"
             raise PermanentSourceError(f"{self.name} {what}; a video stream is needed", kind="codec")
         info = self._describe(container, stream)
+        check_live(info, live_only)
         self._say_what_is_not_plain(container, stream, info)
         opening_s = time.monotonic() - began_s
         self._decoder = decoder = PacketDecoder(container, stream, info, self._options, self._tap, opening_s=opening_s)

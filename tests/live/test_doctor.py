@@ -41,7 +41,7 @@ def clip(name: str) -> Patient:
 
 
 class Refusing:
-    def open(self) -> SourceInfo:
+    def open(self, live_only: bool = False) -> SourceInfo:
         raise TransientSourceError("rtsp://admin:secret-word@gate/ refuses the connection", "refused")
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:

@@ -16,7 +16,7 @@ from streampose.pipeline.keeper import KeepOptions
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.produce import ProduceOptions, Producer
 from streampose.pipeline.workers import WorkerGroup
-from streampose.sources.base import Corrupt, Picture
+from streampose.sources.base import Corrupt, Picture, check_live
 
 FAST = KeepOptions(
     live=True,
@@ -48,13 +48,15 @@ class ScriptedSource:
         self.steps, self.live, self.opening, self.segmented = steps, live, opening, segmented
         self.closed = False
 
-    def open(self) -> SourceInfo:
+    def open(self, live_only: bool = False) -> SourceInfo:
         if isinstance(self.opening, Exception):
             raise self.opening
         if isinstance(self.opening, threading.Event):
             self.opening.wait(60)
         kind: Any = "stream" if self.live else "video"
-        return SourceInfo("test:script", kind, self.live, 16, 12, codec="none", segmented=self.segmented)
+        info = SourceInfo("test:script", kind, self.live, 16, 12, codec="none", segmented=self.segmented)
+        check_live(info, live_only)
+        return info
 
     def frames(self, stopped: Callable[[], bool]) -> Iterator[Picture | Corrupt]:
         number = 0

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from streampose.errors import TransientSourceError
+from streampose.pipeline.keeper import Keeper, KeepOptions, Lost
+from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.remux import Remuxer
 from streampose.sources import decoder, video
 from streampose.sources.barcode import read_code
@@ -25,7 +28,7 @@ from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
 from tests.clocks import StillClock
 from tests.loopback import tcp_server
 from tests.media import picture, write_video
-from tests.sources.web_server import QUICK, drain, failure, numbers, watch
+from tests.sources.web_server import PATIENT, QUICK, drain, failure, numbers, watch
 
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mp4", "h264"), ("clip.webm", "vp8"), ("fast.mp4", "h264")])
@@ -191,6 +194,29 @@ def test_a_playlist_says_itself_that_it_comes_in_segments_and_whether_it_has_an_
     info = source.open()
     source.close()
     assert (info.segmented, info.live) == (True, live)
+
+
+def test_nothing_is_written_of_a_recording_in_the_place_of_a_camera(server: str, tmp_path: Path) -> None:
+    write_playlist(tmp_path)
+    path = tmp_path / "live.m3u8"
+    ended = path.read_text()
+    path.write_text(ended.replace("#EXT-X-ENDLIST", ""))
+    remuxer = Remuxer(tmp_path / "gate.mp4", "gate")
+    stop = threading.Event()
+    url = f"http://{server}/live.m3u8"
+    with WorkerGroup() as group:
+        keep = KeepOptions(live=True, backoff_first_s=0.01, backoff_cap_s=0.02)
+        keeper = Keeper("gate", lambda: VideoSource(url, PATIENT, tap=remuxer.write), group, stop.is_set, keep)
+        refused = 0
+        for event in keeper.events():
+            if isinstance(event, Picture):
+                path.write_text(ended)
+            elif isinstance(event, Lost):
+                refused += "sends a recording now" in event.reason
+            if refused == 3:
+                stop.set()
+    remuxer.close()
+    assert remuxer.outputs() == (str(tmp_path / "gate.mp4"),)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.webm", "vp8"), ("clip", "h264")])
