@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 3600.0  # a longer step is a clock that was set, or a pause that no player should sit through
 _WRAP = 2**33  # ticks after which the counters of MPEG-TS begin anew
 _STUTTER_S = 1.0  # stamps that are off by less are noise (sources/clock.py)
+_USUAL_OF = 9  # the usual step is the median of so many
 _DEEPEST_REORDER = 16  # pictures that H.264 and H.265 may hold back; a stream that has no DTS by then never has any
 
 
@@ -66,8 +69,9 @@ class Remuxer:
     `path`, `segment_s`, `names` and `sources` as in RecordSink. A file begins with a key frame; one is closed where the
     segment's wall time ends, where another stream comes (a reconnect), where its pictures change their size, and where its
     clock was set: up to the next key frame the packets go on in the file, one usual step after the last, for they are
-    decoded from what is in it. `error` holds what ended it early. `given_up` tells a reader that comes back too late that
-    it was given up: it begins no file and writes nothing more.
+    decoded from what is in it. Where stamps stutter, packets follow a tick apart until the stamps have caught up. `error`
+    holds what ended it early. `given_up` tells a reader that comes back too late that it was given up: it begins no file
+    and writes nothing more.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class Remuxer:
         self._size = (0, 0)
         self._first_dts = 0
         self._last_dts = -1
-        self._step = 1  # ticks between the last two packets
+        self._steps: deque[int] = deque(maxlen=_USUAL_OF)  # ticks between packets
         self._was_set = False  # the clock of the stream, within this file
         self._said_hidden = False
         self._held: list[av.Packet[av.stream.Stream]] = []  # the beginning of a file, while it has no DTS
@@ -180,23 +184,22 @@ class Remuxer:
         assert self._file is not None
         if self._last_dts < 0:
             self._first_dts = dts
-        copy.dts = dts - self._first_dts
+        at, self._last_dts = self._last_dts, max(dts - self._first_dts, self._last_dts + 1)
+        if at >= 0 and self._last_dts == dts - self._first_dts:
+            self._steps.append(self._last_dts - at)
+        copy.dts = self._last_dts
         pts = dts if copy.pts is None else copy.pts
         pts += _WRAP * round((dts - pts) / _WRAP)  # its counter wraps some pictures before that of the DTS
-        copy.pts = max(pts - self._first_dts, copy.dts)
-        if self._last_dts >= 0:
-            self._step = copy.dts - self._last_dts
-        self._last_dts = copy.dts
+        copy.pts = copy.dts + max(pts - dts, 0)
         self._file.mux(copy)
 
     def _note_clock(self, dts: int, time_base: Fraction) -> None:
-        """Where the stream's time does not grow, or by more than any pause of it, have it go on one step after the last
-        packet, as that did: there may be no key frame for long. Where it was set, not where it stutters, the next one begins
-        a file."""
+        """Where the stream's time was set, have it go on one usual step after the last packet: there may be no key frame,
+        with which a file begins, for long."""
         step = dts - self._first_dts - self._last_dts
-        if self._last_dts >= 0 and not 0 < step * time_base <= _LONGEST_PAUSE_S:
-            self._first_dts = dts - self._last_dts - self._step
-            self._was_set |= abs(step * time_base) >= _STUTTER_S
+        if self._last_dts >= 0 and not -_STUTTER_S < step * time_base <= _LONGEST_PAUSE_S:
+            self._first_dts = dts - self._last_dts - statistics.median_low(self._steps)
+            self._was_set = True
 
     def _begin(self, packet: av.Packet[av.VideoStream], stream: av.VideoStream, wall_s: float | None) -> None:
         if self._roller is None:
@@ -214,7 +217,8 @@ class Remuxer:
         self._outputs.append(str(path))
         self._codec = stream.codec_context.name
         context = stream.codec_context
-        self._source, self._last_dts, self._step, self._was_set = stream, -1, max(packet.duration or 0, 1), False
+        self._source, self._last_dts, self._was_set = stream, -1, False
+        self._steps = deque([max(packet.duration or 0, 1)], _USUAL_OF)
         self._size = (context.width, context.height)
         try:
             self._target = self._file.container.add_stream_from_template(stream)

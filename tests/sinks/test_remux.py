@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise
@@ -172,6 +173,36 @@ def test_a_clock_that_is_set_costs_no_packet(tmp_path: Path, set_by_s: float, ba
     steps = np.concatenate([np.diff(times) for times, _ in written])
     assert steps.min() > 0
     assert steps.max() < 0.2
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("off", "jump_s"),
+    [
+        pytest.param(lambda k: -(k % 2), 0.0, id="each stamp twice"),
+        pytest.param(lambda k: -(k % 5 == 4), 0.0, id="one of five repeats the one before"),
+        pytest.param(lambda k: -2 * (k % 3 == 2), 0.0, id="every third is late"),
+        pytest.param(lambda k: 22 * (k == 60), 0.0, id="one is ahead by less than a second"),
+        pytest.param(lambda k: 45_000 * (k == 60), 1800.0, id="one is ahead by a pause"),
+    ],
+)
+def test_stamps_that_stutter_or_jump_lengthen_nothing(
+    off: Callable[[int], int], jump_s: float, ending: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source.ts"
+    make_video(source, frames=120, g="50", bf="0", sc_threshold="0")
+    remuxer = Remuxer(tmp_path / f"gate.{ending}", "gate")
+    with av.open(str(source)) as container:
+        stream = container.streams.video[0]
+        for number, packet in enumerate(p for p in container.demux(stream) if p.size):
+            packet.pts = packet.dts = (number + off(number)) * 3600
+            remuxer.write(packet, stream, 1.8e9 + number / 25)
+    remuxer.close()
+    assert remuxer.error is None
+    written = [read(Path(path)) for path in remuxer.outputs()]
+    np.testing.assert_array_equal(np.concatenate([images for _, images in written]), read(source)[1])
+    seen_s = sum(times[-1] - times[0] for times, _ in written) + 0.04 * (len(written) - 1)
+    assert seen_s == pytest.approx(119 * 0.04 + jump_s, abs=0.05)
 
 
 @pytest.mark.parametrize("at", range(60, 65))
