@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.1  # how often a waiting keeper looks whether it was stopped
 SILENT_PICTURES = 4.0  # so many missing pictures in a row are a stall, whatever the rate; twice as many are given up
+AT_ONCE_S = 0.5  # what comes within this after the first picture of a connection may have waited at the camera
 SLOWEST_FPS = 0.05  # what announces less announces nonsense
 HANDOVER = 4  # pictures between reader and keeper: enough that neither waits for the other's thread to be scheduled
 
@@ -211,7 +212,7 @@ class Keeper:
         self._backoff = backoff or Backoff(options.backoff_first_s, options.backoff_cap_s)
         self._live = options.live
         self._pace = Pace()
-        self._single = 0  # connections in a row that were given up after one picture
+        self._barren = 0  # connections in a row that were given up after what came at once
         self._was_live = False  # it has given pictures that were live
         self._welcome = False  # it has given pictures, so it knows these credentials and sends what can be decoded
         self._refuses_since_s: float | None = None
@@ -265,7 +266,7 @@ class Keeper:
         info: SourceInfo | None = None
         first_s: float | None = None
         shown: Picture | None = None
-        alone = False  # that picture is the only one
+        at_once = False  # all pictures so far came together
         last_s = time.monotonic()
         stalled = False
         while not self._stopped():
@@ -279,7 +280,7 @@ class Keeper:
                     continue
                 silence_s = now_s - last_s
                 if silence_s > (self._options.open_s if info is None else self._give_up_s(info, shown is not None)):
-                    self._forget_pace(alone)
+                    self._forget_pace(at_once)
                     what = "no answer" if info is None else "no picture"
                     return TransientSourceError(f"{what} for {silence_s:.1f} s, given up", "timeout")
                 if info is not None and not stalled and silence_s > self.patience_s(info):
@@ -296,10 +297,10 @@ class Keeper:
                 self._live = info.live
                 last_s = now_s
             elif isinstance(item, Picture):
-                first_s = now_s if first_s is None else first_s
-                if shown is not None and not item.jump:
+                first_s = item.arrival_s if first_s is None else first_s
+                at_once = item.arrival_s - first_s <= AT_ONCE_S
+                if shown is not None and not item.jump and not (at_once and self._is_slower):
                     self._pace.add(item.time_s - shown.time_s)
-                alone = shown is None
                 shown = item
                 self._was_live |= self._live
                 last_s = now_s
@@ -310,11 +311,16 @@ class Keeper:
             yield item
         return None
 
-    def _forget_pace(self, alone: bool) -> None:
-        """A connection is given up. Where each ends after one picture, the camera has become slower than the pace says."""
-        self._single = self._single + 1 if alone else 0
-        if self._single > 1:
+    def _forget_pace(self, at_once: bool) -> None:
+        """A connection is given up; `at_once`: after pictures that came together."""
+        self._barren = self._barren + 1 if at_once else 0
+        if self._is_slower:
             self._pace = Pace()
+
+    @property
+    def _is_slower(self) -> bool:
+        """Whether the camera has become slower than its pace says, for nothing follows what it sends at once."""
+        return self._barren > 1
 
     def patience_s(self, info: SourceInfo) -> float:
         """How long a camera may be silent; one of a picture in five seconds is not stalled after two."""

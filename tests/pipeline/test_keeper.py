@@ -235,17 +235,18 @@ def test_a_camera_has_the_time_that_its_pictures_are_apart(steps: list[Any], sta
     assert any(isinstance(event, Stalled) for event in found) is stalls
 
 
-def test_a_camera_that_became_slower_than_its_patience_is_not_opened_anew_for_each_picture() -> None:
-    """Ten a second by day, at night one in longer than such a camera may be silent."""
+@pytest.mark.parametrize("at_once", [1, 2, 6])
+def test_a_camera_that_became_slower_than_its_patience_is_not_opened_anew_for_each_picture(at_once: int) -> None:
+    """Ten a second by day, at night one in longer than such a camera may be silent; connections begin with some at once."""
     keep = KeepOptions(live=True, stall_s=0.1, give_up_s=0.3, unpaced_s=5.0, backoff_first_s=0.01, backoff_cap_s=0.01)
-    night = [1, 0.6, 1, 0.6, 1, 0.6, 1, 30.0]
+    night = [at_once, 0.6, 1, 0.6, 1, 0.6, 1, 30.0]
     kept = Kept(ScriptedSource([20]), ScriptedSource(night), keep=keep)
     pictures = 0
     for event in kept.keeper.events():
         pictures += isinstance(event, Picture)
-        if kept.keeper.runs > 10 or (kept.keeper.runs > 1 and pictures >= 26):
+        if kept.keeper.runs > 10 or (kept.keeper.runs > 1 and pictures >= 20 + 3 * at_once + 3):
             kept.stop.set()
-    assert kept.keeper.runs == 4, "two connections of one picture, and then it is known"
+    assert kept.keeper.runs == 4, "two connections of nothing more, and then it is known"
 
 
 def test_a_reader_that_waits_for_the_network_is_not_called_stuck(caplog: pytest.LogCaptureFixture) -> None:
