@@ -1,8 +1,8 @@
 """The load governor: gives each frame less work, rung by rung, when results come too late, and takes it back.
 
 Pure: ages and times in, settings out. A rung is climbed when the results of the last moments were late as a rule, not when
-one was; it is left only after a long while of being early, twice as long after each rung that had to be climbed again at
-once, so that a machine that is nearly good enough does not swing between two settings.
+one was; it is left only after a long while of being early, twice as long each time that it had to be climbed again
+at once, so that a machine that is nearly good enough does not swing between two settings.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class LoadGovernor:
         self._changed_s: float | None = None
         self._late_since_s: float | None = None
         self._early_since_s: float | None = None
-        self._restore_s = RESTORE_S
+        self._restore_s: dict[int, float] = {}  # of the steps that were left too early
         self._left_s: float | None = None
 
     @property
@@ -105,8 +105,8 @@ class LoadGovernor:
             self._changed_s = time_s
         if self.step and time_s - self._changed_s < SETTLE_S:
             return None
-        if not self.step and time_s - self._changed_s >= RESTORE_CAP_S:
-            self._restore_s = RESTORE_S
+        if time_s - self._changed_s >= RESTORE_CAP_S:  # less work than this is not needed for long
+            self._restore_s = {step: wait_s for step, wait_s in self._restore_s.items() if step <= self.step}
         self._ages.append((time_s, age_s))
         while self._ages[0][0] < time_s - CLIMB_S and len(self._ages) > MIN_RESULTS:
             self._ages.popleft()
@@ -118,7 +118,7 @@ class LoadGovernor:
         self._early_since_s = self._since(self._early_since_s, usual_s < EARLY * self.max_age_s, time_s)
         if self._late_since_s is not None and time_s - self._late_since_s >= CLIMB_S:
             return self._climb(usual_s, time_s)
-        if self.step and self._early_since_s is not None and time_s - self._early_since_s >= self._restore_s:
+        if self.step and self._early_since_s is not None and time_s - self._early_since_s >= self._wait_s():
             return self._leave(usual_s, time_s)
         return None
 
@@ -135,6 +135,10 @@ class LoadGovernor:
         self._late_since_s = self._early_since_s = None
         self._ages.clear()
 
+    def _wait_s(self) -> float:
+        """How long results must have been early before this step is left."""
+        return self._restore_s.get(self.step, RESTORE_S)
+
     @staticmethod
     def _since(since_s: float | None, holds: bool, time_s: float) -> float | None:
         if not holds:
@@ -144,10 +148,10 @@ class LoadGovernor:
     def _climb(self, usual_s: float, time_s: float) -> Degrade | None:
         if self.step + 1 >= len(self._steps):
             return None
-        if self._left_s is not None and time_s - self._left_s < RELAPSE_S:
-            self._restore_s = min(2.0 * self._restore_s, RESTORE_CAP_S)
-            self._left_s = None
         self.step += 1
+        if self._left_s is not None and time_s - self._left_s < RELAPSE_S:
+            self._restore_s[self.step] = min(2.0 * self._wait_s(), RESTORE_CAP_S)
+            self._left_s = None
         what = self._steps[self.step][1]
         return self._change(
             what, f"results are {usual_s * 1e3:.0f} ms old, max_age is {self.max_age_s * 1e3:.0f} ms", time_s

@@ -118,6 +118,26 @@ def test_a_bad_day_is_forgotten_once_full_work_has_held() -> None:
     assert relapsed_s > 3 * fresh_s
 
 
+def test_a_step_that_must_stay_slows_down_the_way_back_to_no_other() -> None:
+    """Full work is too much for this machine, the first step is not: it is tried in vain every five minutes."""
+
+    def run(since_s: int, until_s: int, needed: int) -> list[Degrade]:
+        changes = (
+            governor.observe(0.1 if governor.step >= needed else 0.6, n / 10) for n in range(10 * since_s, 10 * until_s)
+        )
+        return [change for change in changes if change]
+
+    governor = LoadGovernor("gate", MAX_AGE_S)
+    tries = run(0, 3600, 1)
+    assert {change.step for change in tries} == {0, 1}
+    waits = [there.time_s - back.time_s for back, there in itertools.pairwise(tries) if there.step == 0]
+    assert waits[-1] == pytest.approx(300.0, rel=0.02)
+    highest = max(change.step for change in run(3600, 3630, 99))
+    assert highest > 5
+    back = run(3630, 3800, 1)
+    assert [change.step for change in back] == list(range(highest - 1, 0, -1))
+
+
 def test_the_ladder_is_climbed_in_its_order_and_keeps_what_it_took() -> None:
     governor = LoadGovernor("gate", MAX_AGE_S, ["fps", "resolution"])
     told = [change for n in range(2000) if (change := governor.observe(2.0, n * 0.1))]
