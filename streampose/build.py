@@ -53,6 +53,7 @@ from streampose.sinks.remux import Remuxer
 from streampose.sinks.retention import Sweeper
 from streampose.sources.base import Source
 from streampose.sources.blind import Watch
+from streampose.sources.limits import SEGMENT_S
 from streampose.sources.open import address_of, is_live, open_source, source_kind
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
@@ -335,6 +336,7 @@ def keep_options(name: str, camera: CameraConfig) -> KeepOptions:
         give_up_s=camera.give_up_after,
         unpaced_s=KEY_FRAME_S if source_kind(url).unsure else camera.give_up_after,
         open_s=camera.open_timeout + OPEN_GRACE_S,
+        deaf_s=2.0 * max(SEGMENT_S, camera.read_timeout, camera.open_timeout),
         backoff_first_s=camera.backoff,
         backoff_cap_s=camera.backoff_max,
         hours=hours_of(name, camera),

@@ -66,6 +66,8 @@ def test_the_limits_of_a_camera_follow_each_other() -> None:
     assert keep.live
     assert keep.stall_s < float(str(source["read_timeout_s"])) < keep.give_up_s < keep.unpaced_s
     assert float(str(source["read_timeout_s"])) < float(str(source["open_timeout_s"])) < keep.open_s
+    assert kept("rtsp://10.0.0.2/x", read_timeout=100).deaf_s > 100, "what waits for the network is not stuck"
+    assert kept("rtsp://10.0.0.2/x", open_timeout=100).deaf_s > 100
 
 
 @pytest.mark.parametrize(
