@@ -33,8 +33,9 @@ T = TypeVar("T")
 _EXACT_S = 2e-6  # the record's times have six digits
 _SILENCE_S = 3.0  # a live camera that is silent for longer has a gap
 _SILENCE_STEPS = 10.0
-_HOLE_S = 0.3  # a step that is longer, and so many times the usual one, has a gap, too, unless it is the first one
+_HOLE_S = 0.3  # a step that is longer, and so many times the usual one, has a gap, too,
 _HOLE_STEPS = 4.0
+_SURE_STEPS = 9  # where so many came before it that the usual one is known
 _start, _end = itemgetter(0), itemgetter(1)
 
 
@@ -143,7 +144,8 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
     steps = np.diff(times)
     live = any(reader.header.get("live") for _, reader in watch.parts)
     silence_s = max(_SILENCE_S, _SILENCE_STEPS * float(np.median(steps))) if live else float("inf")
-    missing, begins = np.diff(indices) > 1, {place for place, _ in watch.segments}
+    missing = np.diff(indices) > 1
+    known = indices[0] + np.concatenate([[0], np.cumsum(~_begin_a_gap(times, watch.gaps))])
     step_s = max(float(np.median(steps)), float(steps[~missing & (steps <= silence_s)].max(initial=0.0)))
     usual_s = step_s
     for place in np.flatnonzero(missing | (steps > silence_s)):
@@ -155,12 +157,22 @@ def _check_gaps(watch: Watch, times: Floats, indices: npt.NDArray[np.int64]) -> 
         fits = left_s <= silence_s
         if missing[place] and told:
             front_s = told[0][0] - start
-            hole_s = min(silence_s, max(_HOLE_S, _HOLE_STEPS * usual_s)) if live and place not in begins else silence_s
+            hole_s = (
+                min(silence_s, max(_HOLE_S, _HOLE_STEPS * usual_s))
+                if live and known[place] >= _SURE_STEPS
+                else silence_s
+            )
             fits = front_s <= hole_s + _EXACT_S and left_s - front_s <= 2 * step_s
             usual_s = max(usual_s, front_s) if fits else usual_s
         if not told or not fits:
             what = f"{indices[place + 1] - indices[place] - 1} frames" if missing[place] else f"{left_s:.1f} s"
             yield f"{name}: {what} between {start:.3f} and {end:.3f} s are in neither the frames nor the gaps"
+
+
+def _begin_a_gap(times: Floats, gaps: list[tuple[float, float]]) -> npt.NDArray[np.bool_]:
+    """For each of the times whether a gap begins there, so that the step behind it is none between two pictures."""
+    starts = np.sort(np.array([start for start, _ in gaps]))
+    return np.searchsorted(starts, times - _EXACT_S) < np.searchsorted(starts, times + _EXACT_S)
 
 
 def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDArray[np.int64]) -> Iterator[str]:

@@ -13,13 +13,14 @@ import pytest
 from made_results import make_info, make_result
 
 from streampose.export.verify import verify_folder
-from streampose.messages import Break, Counts, End, Gap, PoseResult
+from streampose.messages import Break, Counts, End, Frame, Gap, PoseResult
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.produce import HOLE_S, HOLE_STEPS
 from streampose.sinks.jsonl import JsonlSink
 from streampose.sources.clock import SourceClock
 from tests.export.conftest import HEADER
 from tests.export.tampering import edit
+from tests.pipeline.scripted import ScriptedSource, frames, gaps, picture, produce
 
 
 def test_a_frame_exactly_between_two_gaps_lies_in_neither(tmp_path: Path) -> None:
@@ -124,6 +125,54 @@ def test_a_picture_that_is_dropped_after_a_stutter_is_no_disagreement(
     sink.write(End("gate", ledger.counts))
     sink.close()
     assert verify_folder(tmp_path).disagreements == ()
+
+
+@pytest.mark.parametrize("before", [1, 5, 9, 10, 30])
+def test_a_hole_that_the_producer_knows_or_cannot_know_yet_is_no_disagreement(before: int, tmp_path: Path) -> None:
+    """`before` pictures, 1.2 s without any, and the first behind them is dropped for a newer one."""
+    steps = [before, *(picture(before + 60 + k) for k in range(50)), 60.0]
+    said, _, _ = produce(lambda: ScriptedSource(steps), until=lambda said: len(frames(said)) == before + 50)
+    ledger = CameraLedger("gate")
+    for message in said:
+        if isinstance(message, Frame):
+            ledger.decoded(message)
+        elif isinstance(message, Gap):
+            ledger.interrupted(message.start_s, message.wall_start_s)
+    sink = JsonlSink(tmp_path / "gate.jsonl", "gate", HEADER)
+    for message in said:
+        if isinstance(message, Frame) and message.index == before:
+            ledger.drop(message)
+        elif isinstance(message, Frame):
+            for gap in ledger.settle(message):
+                sink.write(gap)
+            sink.write(PoseResult(message, ()))
+        elif isinstance(message, End):
+            for gap in ledger.finish():
+                sink.write(gap)
+            sink.write(replace(message, counts=ledger.counts))
+        else:
+            sink.write(message)
+    sink.close()
+    assert verify_folder(tmp_path).disagreements == ()
+    holes = [gap for gap in gaps(said) if gap.detail.startswith("no picture for 1.2")]
+    assert len(holes) == (before > 9)
+
+
+@pytest.mark.parametrize(("before", "sure"), [(8, False), (9, True)])
+def test_a_hole_that_must_be_known_is_a_disagreement_where_no_gap_tells_it(
+    before: int, sure: bool, tmp_path: Path
+) -> None:
+    sink = JsonlSink(tmp_path / "gate.jsonl", "gate", HEADER)
+    sink.write(Break("gate", 0, make_info(live=True)))
+    for index in range(before + 1):
+        sink.write(make_result(index, index / 25))
+    begins_s = before / 25 + 1.2
+    sink.write(Gap("gate", "dropped", begins_s, begins_s + 0.04, frames=1))
+    for index in range(60):
+        sink.write(make_result(before + 2 + index, begins_s + 0.04 + index / 25))
+    sink.write(End("gate", Counts(decoded=before + 62, dropped={"newest wins": 1})))
+    sink.close()
+    assert len(verify_folder(tmp_path).disagreements) == sure
 
 
 def test_times_that_are_not_those_of_the_stamps(recorded: Callable[..., Path]) -> None:
