@@ -122,7 +122,7 @@ def is_left_over(video: VideoTimes, watches: Sequence[Watch]) -> bool:
     """Whether the video was finished before any run of its camera that is recorded here began: a run writes as many files
     as it has breaks, and one with fewer leaves those of the run before it."""
     begun = [unix_s(watch.run) for watch in watches]
-    return bool(begun) and video.path.stat().st_mtime < min(begun)
+    return bool(begun) and video.modified_s < min(begun)
 
 
 def is_under_way(video: VideoTimes, watches: Sequence[Watch]) -> bool:

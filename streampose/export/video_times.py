@@ -27,13 +27,15 @@ class VideoTimes:
     """`times_s` (N,) camera times of the pictures, sorted; `tolerance_s` what the container's time base may round away.
 
     `mode` is "annotated" or "source"; a source's times begin at 0, nobody told it the camera's time. `start_wall_s` is the
-    wall time of its first picture (Unix seconds), None where it was not known."""
+    wall time of its first picture (Unix seconds), None where it was not known; `modified_s` when the file was last written
+    (Unix seconds), as it was read."""
 
     path: Path
     camera: str
     mode: str
     times_s: npt.NDArray[np.float64]
     tolerance_s: float
+    modified_s: float
     start_wall_s: float | None = None
 
 
@@ -49,6 +51,7 @@ def read_video(path: Path) -> VideoTimes | None:
         for packet in container.demux(stream):
             if packet.pts is not None and packet.size:
                 stamps.append(packet.pts)
+        modified_s = path.stat().st_mtime
     times_s = np.sort(np.asarray(stamps)) * tick_s + float(note["start_time"])
     tolerance_s = max(tick_s, _TICK_S) + 2e-6
     wall_s = note.get("start_wall")
@@ -58,6 +61,7 @@ def read_video(path: Path) -> VideoTimes | None:
         str(note.get("mode", "annotated")),
         times_s,
         tolerance_s,
+        modified_s,
         float(wall_s) if isinstance(wall_s, int | float) else None,
     )
 

@@ -15,8 +15,10 @@ import pytest
 from made_results import make_info, make_person, make_result
 
 from streampose.errors import DataError
+from streampose.export.filmed import is_left_over
 from streampose.export.verify import verify_folder
 from streampose.export.video_times import read_video
+from streampose.export.watch import list_watches
 from streampose.messages import Break, Counts, End
 from streampose.pose.skeleton import load_skeleton
 from streampose.sinks.draw import DrawSkeleton
@@ -177,6 +179,18 @@ def test_a_video_that_an_earlier_run_left_is_no_disagreement(recorded: Callable[
     verdict = verify_folder(folder)
     assert not any("gate-9.mp4" in line for line in verdict.disagreements)
     assert any("gate-9.mp4: older than every record" in line for line in verdict.facts)
+
+
+def test_a_video_that_retention_takes_after_it_was_read_is_judged_as_it_was(recorded: Callable[..., Path]) -> None:
+    folder = recorded()
+    left = folder / "gate-9.mp4"
+    left.write_bytes((folder / "gate.mp4").read_bytes())
+    os.utime(left, (1e9, 1e9))
+    video = read_video(left)
+    assert video is not None
+    left.unlink()
+    watches, _ = list_watches(folder, set())
+    assert is_left_over(video, watches["gate"])
 
 
 def test_two_watches_that_begin_alike_are_told_apart_by_their_wall_time(recorded: Callable[..., Path]) -> None:
