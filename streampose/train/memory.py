@@ -9,6 +9,8 @@ import torch
 
 from streampose.errors import StreamposeError, words_of
 
+_USED_UP = "out of memory", "ALLOC_FAILED", "can't allocate memory"
+
 
 @contextmanager
 def telling_of_memory() -> Iterator[None]:
@@ -25,5 +27,5 @@ def telling_of_memory() -> Iterator[None]:
 
 
 def _of_memory(error: RuntimeError | MemoryError) -> bool:
-    """torch has a class of its own for a device alone; of the machine's memory its message tells."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """torch has a class of its own for some devices alone; of the others and of the machine's memory its message tells."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _USED_UP)
