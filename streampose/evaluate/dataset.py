@@ -8,7 +8,7 @@ Beyond COCO's fields, an annotation may carry `scores` and `agreement` (K,) in 0
 who made it: "teacher" for a network, "human12+teacher-face" for people except the face, and `from`, who drew its box,
 "teacher" for a network; without them people did. Where 133 key points are asked for they may stand as COCO-WholeBody has
 them, 17 in `keypoints` and the rest in fields of their own. A picture that is listed twice is one, with the people of all
-its entries. Every fault found is one line.
+its entries, each once (listed_twice.py). Every fault found is one line.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from streampose.detect.names import is_person
 from streampose.errors import DataError, words_of
+from streampose.evaluate.listed_twice import once_each
 from streampose.evaluate.set_files import SetFiles
 from streampose.sources.images import orientation_of
 
@@ -200,7 +201,7 @@ def open_keypoint_set(
         faults += [f"image {each.id}: {each.file} is missing" for each in pictures.values() if each.file in missing]
         order = _order(raw, list(names), path, faults) if joints else None
         person_ids = _person_ids(raw, faults)
-        people = _read_people(raw, listed, joints, boxes_only, person_ids, faults)
+        people = once_each(_read_people(raw, listed, joints, boxes_only, person_ids, faults), path)
         if order is not None:
             people = [_reordered(person, order) for person in people]
         if not people and not faults:
@@ -280,8 +281,9 @@ def _read_people(
     boxes_only: bool,
     person_ids: frozenset[int],
     faults: list[str],
-) -> list[LabelledPerson]:
-    people: list[LabelledPerson] = []
+) -> list[tuple[int, LabelledPerson]]:
+    """Each person and by which id of its picture."""
+    people: list[tuple[int, LabelledPerson]] = []
     annotations = raw.get("annotations") if isinstance(raw, dict) else None
     if not isinstance(annotations, list):
         return people
@@ -296,7 +298,8 @@ def _read_people(
         if boxes_only and not entry.get("keypoints"):
             entry = {**entry, "keypoints": [0.0] * (3 * joints)}
         try:
-            people.append(_read_person(entry, images, joints))
+            person = _read_person(entry, images, joints)
+            people.append((whole(entry["image_id"]), person))
         except DataError as error:
             faults.append(str(error))
     return people

@@ -156,9 +156,13 @@ def test_a_turn_that_the_size_cannot_confirm_is_said_once(tmp_path: Path, caplog
 def test_people_of_a_picture_that_is_listed_twice_are_in_one(tmp_path: Path) -> None:
     data = coco(1)
     data["images"].append(data["images"][0] | {"id": 8})
-    data["annotations"].append({"id": 6, "image_id": 8, "iscrowd": 0, "bbox": [45, 5, 10, 30]})
+    data["annotations"] += [
+        {"id": 5, "image_id": 8, "iscrowd": 0, "bbox": [11, 6, 20, 30]},  # the same person
+        {"id": 6, "image_id": 8, "iscrowd": 0, "bbox": [45, 5, 10, 30]},
+        {"id": 7, "image_id": 8, "iscrowd": 0, "bbox": [14, 5, 20, 30]},  # who stands before her, of the same entry
+    ]
     (picture,) = read_set(write_folder(tmp_path / "set", data))
-    assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [44.5, 4.5, 54.5, 34.5]]
+    assert picture.boxes.tolist() == [[9.5, 4.5, 29.5, 34.5], [44.5, 4.5, 54.5, 34.5], [13.5, 4.5, 33.5, 34.5]]
 
 
 def test_a_teacher_box_gives_way_to_the_sets_own(tmp_path: Path) -> None:

@@ -84,16 +84,18 @@ def test_a_picture_that_is_listed_twice_is_one(tmp_path: Path, caplog: pytest.Lo
     content["annotations"] += [
         {**entry, "id": entry["id"] + 100, "image_id": entry["image_id"] + 100} for entry in content["annotations"]
     ]
+    content["annotations"][0]["keypoints"] = [0] * 18  # the first had not labelled her yet
     write_annotations(tmp_path / "set", content)
     recipe = recipe_for(tmp_path, holdout={"heights": []}, measure_trained=False)
     (data,) = sets = open_sets(recipe, load_skeleton("limbs6"))
     trained, measured = ([person.image.file for person in part] for (part,) in split_people(sets, recipe.holdout))
     data.close()
-    assert measured == ["9.png", "10.png"] * 2
+    assert measured == ["9.png", "10.png"], "each person once"
     assert not set(trained) & set(measured)
-    assert len(trained) == 16
+    assert len(trained) == 8
     assert len(data.images) == 10
-    (said,) = [record.getMessage() for record in caplog.records]
+    said, more = [record.getMessage() for record in caplog.records]
+    assert more == f"{tmp_path / 'set'}: leaves out 10 people who are in another entry of their picture"
     assert said.startswith(f"{tmp_path / 'set'}: lists 10 pictures more than once (1.png as 1 and 101); each is one, ")
 
 
