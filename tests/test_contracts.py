@@ -24,7 +24,7 @@ from streampose.config import Config, validate
 from streampose.config_file import load as load_config
 from streampose.detect.base import BoxOutput
 from streampose.detect.detector import Detector, check_boxes
-from streampose.errors import ConfigError, ModelError, SinkError, SourceError
+from streampose.errors import ConfigError, ModelError, SinkError, SourceError, TransientSourceError
 from streampose.messages import Break, Counts, End, SourceInfo
 from streampose.models import manifest as manifests
 from streampose.models.export import TOLERANCE, differences, parity_pictures
@@ -161,6 +161,17 @@ def test_a_source_says_what_it_is_and_gives_pictures_in_order(name: str, sample:
     assert pictures[0].image.dtype == np.uint8
     frames = [each.to_frame("gate", index, 0, each.time_s) for index, each in enumerate(pictures)]
     assert [(frame.index, frame.time_s) for frame in frames] == [(i, p.time_s) for i, p in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_recording_is_refused_where_only_a_live_source_is_wanted(name: str, sample: str) -> None:
+    source = make(name, sample)
+    if registry.load(SOURCES, name).live(sample):
+        assert source.open(live_only=True).live
+    else:
+        with pytest.raises(TransientSourceError, match="sends a recording now"):
+            source.open(live_only=True)
+    source.close()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -375,7 +386,7 @@ def test_a_place_that_cannot_be_written_is_one_line(name: str, tmp_path: Path, s
 class Sky(SyntheticSource):
     """A source of a scheme of its own."""
 
-    def open(self) -> SourceInfo:
+    def open(self, live_only: bool = False) -> SourceInfo:
         return make_info(kind="sky", url="sky://blue")
 
 
