@@ -29,6 +29,7 @@ from streampose.evaluate.counting import coco_counting
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
+from streampose.sinks.paths import check_apart
 from streampose.train.detector_augment import BytePicture, Sample
 from streampose.train.detector_batches import Batches, Pictures, TellingBatches, complete_labels, start_worker
 from streampose.train.detector_config import Recipe
@@ -291,7 +292,11 @@ class DetectorTraining:
                 num_workers=recipe.workers, worker_init_fn=start_worker, prefetch_factor=3 if recipe.workers else None,
             )
         )  # fmt: skip
-        if not self.folder.last.exists() or (self.pictures.held_out and self.best < 0):
+        if not self.folder.last.exists():
+            self.save_state()  # before NAME.safetensors, with which alone nobody can go on
+        if self.step == 0:
+            self.folder.start_fresh()  # of a run that was killed in its first measurement
+        if self.step == 0 or (self.pictures.held_out and self.best < 0):
             self.evaluate()
             self.save_state()
         start = saved = time.perf_counter()
@@ -348,12 +353,19 @@ def train_detector(recipe: Recipe, *, resume: bool, say: Say, progress: Progress
         return _train(recipe, folder, resume=resume, say=say, progress=progress)
 
 
+def _keep_start(recipe: Recipe) -> None:
+    """Raise SinkError where the run would write over the start or its manifest."""
+    start = recipe.start_file()
+    if start is not None:
+        for name in (f"{recipe.name}.safetensors", f"{recipe.name}.yaml", "last.safetensors"):
+            check_apart(Path(recipe.out) / name, [start, start.with_suffix(".yaml")])
+
+
 def _train(recipe: Recipe, folder: RunFolder, *, resume: bool, say: Say, progress: Progress) -> DetectorTraining:
-    state: dict[str, Any] | None = None
-    if resume:
-        recipe, state = _going_on(recipe, folder)
-    else:
-        folder.refuse_another_run()
+    recipe, state = _going_on(recipe, folder) if resume else (recipe, None)
+    _keep_start(recipe)
+    if not resume:
+        folder.refuse_another_run(f"{recipe.name}.safetensors")
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     cv2.setNumThreads(0)
@@ -362,7 +374,6 @@ def _train(recipe: Recipe, folder: RunFolder, *, resume: bool, say: Say, progres
         training.load_state(state)
         say(f"going on at step {training.step} of {recipe.steps}")
     else:
-        folder.start_fresh()
         training.choose_precision()
     training.run(progress)
     sets = [f"{name}_ap50_{people}" for name in ("held_out", "unseen") for people in ("all", "64", "40-100")]

@@ -182,12 +182,13 @@ class RunFolder:
             raise DataError(f"{self.last}: does not fit this recipe's network ({reason})") from error
         self._write_lines([line for line in self.read_metrics() if line["step"] <= step])
 
-    def refuse_another_run(self) -> None:
-        """Raise UsageError where a run has left a checkpoint: without --resume another would write over its files."""
+    def refuse_another_run(self, result: str = "best.pt") -> None:
+        """Raise UsageError where a run has left a checkpoint or its `result`: without --resume another would write over
+        them."""
         if self.last.exists():
             raise UsageError(f"{self.path} holds a run already; go on with --resume, or name another `out`")
-        if (self.path / "best.pt").exists():
-            raise UsageError(f"{self.path} holds the best.pt of a run; move it away, or name another `out`")
+        if (self.path / result).exists():
+            raise UsageError(f"{self.path} holds the {result} of a run; move it away, or name another `out`")
 
     def start_fresh(self) -> None:
         """Forget the metrics of a run that was ended before its first checkpoint."""

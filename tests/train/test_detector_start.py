@@ -14,7 +14,7 @@ import torch
 
 from streampose.detect.checkpoint import describe_checkpoint, load_checkpoint
 from streampose.detect.quiet import silence_ultralytics
-from streampose.errors import ConfigError, DataError, ModelError, UsageError
+from streampose.errors import ConfigError, DataError, ModelError, SinkError, UsageError
 from streampose.evaluate.keypoints import score_keypoints
 from streampose.models.manifest import save
 from streampose.models.resolve import fetched_folder
@@ -124,6 +124,36 @@ def test_the_start_looks_only_at_pictures_that_are_new(tmp_path: Path) -> None:
     kept.write_bytes(kept.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"guesses-\w+\.npz: damaged .*; without it the start looks once more"):
         read("one")
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [("mine.safetensors", "mine"), ("mine.pt", "mine"), ("last.safetensors", "mine"), ("first.safetensors", "first")],
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_in_the_runs_own_folder_is_not_written_over(
+    tmp_path: Path, start: str, name: str, resume: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / start).write_bytes(b"weights")
+    (run / start).with_suffix(".yaml").write_text("its manifest")
+    if resume:
+        plan = recipe(tmp_path, name=name, init=f"run/{start}").model_dump(mode="json")
+        kept: dict[str, Any] = {"network": {}, "average": {}, "optimiser": {}, "step": 1, "best": 0.0, "bf16": False}
+        torch.save(kept | {"recipe": plan}, run / "last.pt")
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(SinkError, match=r"this is what is read, and would be lost") as raised:
+        train_detector(recipe(tmp_path, name=name, init=f"run/{start}"), resume=resume, say=quiet, progress=quiet)
+    assert str(run / start) in str(raised.value) or str(run / f"{name}.yaml") in str(raised.value)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_the_result_of_a_run_without_its_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tiny.safetensors").write_bytes(b"a finished run")
+    with pytest.raises(UsageError, match=r"run holds the tiny\.safetensors of a run; move it away, or name another"):
+        train_detector(recipe(tmp_path), resume=False, say=quiet, progress=quiet)
 
 
 def test_what_cannot_be_trained_is_one_line(tmp_path: Path) -> None:

@@ -160,6 +160,27 @@ def test_a_run_killed_at_its_first_step_goes_on_though_its_worker_lives_on(tmp_p
     del kept
 
 
+def test_a_run_killed_in_its_first_measurement_goes_on(tmp_path: Path) -> None:
+    """The weights of step 0 alone would keep the next run out; the line of step 0 stays one."""
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, steps=1, canvases=[[32, 32]], size=32)
+
+    def kill(line: str) -> None:
+        if line.startswith("step 0"):
+            raise Killed
+
+    for resume in (False, True):
+        with pytest.raises(Killed):
+            train_detector(plan, resume=resume, say=kill, progress=quiet)
+    training = DetectorTraining(plan, read_pictures(plan, quiet), RunFolder(tmp_path / "run"), quiet)
+    training.evaluate()  # up to the line and the weights, without the checkpoint
+    assert (tmp_path / "run" / "tiny.safetensors").exists()
+    training.folder.__exit__()
+    train_detector(plan, resume=True, say=quiet, progress=quiet)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 1]
+
+
 def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
     make_set(tmp_path / "set")
     plan = recipe(tmp_path, canvases=[[32, 32]])
