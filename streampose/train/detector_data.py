@@ -20,7 +20,7 @@ from streampose.evaluate.dataset import (
     open_keypoint_set,
     raise_faults,
 )
-from streampose.train.holdout import image_name, kept_images
+from streampose.train.holdout import image_name, kept_elsewhere, kept_images
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -106,10 +106,13 @@ def split_held_out(
     sets: Sequence[Sequence[BoxPicture]], source: str, count: int, share: float, sources: Sequence[str]
 ) -> tuple[list[BoxPicture], list[BoxPicture], list[BoxPicture]]:
     """Pictures for training, those held out (`kept_images` of `source`), and those of `sources`, the unseen cameras."""
-    kept = kept_images([[picture.image for picture in part] for part in sets], source, count, share, sources)
-    out = set().union(*kept)
+    images = [[picture.image for picture in part] for part in sets]
+    kept = kept_images(images, source, count, share, sources)
     pictures = [picture for part in sets for picture in part]
-    training = [p for p in pictures if image_name(p.image) not in out and p.source not in sources]
+    out = set().union(*kept) | {image_name(p.image) for p in pictures if p.source in sources}
+    files = {(place, p.image.id): p.encoded for place, part in enumerate(sets) for p in part}
+    out |= kept_elsewhere(images, out, lambda place, image: files[place, image.id])
+    training = [p for p in pictures if image_name(p.image) not in out]
     held = [p for part, names in zip(sets, kept, strict=True) for p in part if image_name(p.image) in names]
     return training, held, [p for p in pictures if p.source in sources]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
+from ntpath import basename
 
 from streampose.errors import DataError
 from streampose.evaluate.dataset import LabelledImage
@@ -53,6 +55,34 @@ def kept_images(
         {image_name(image) for image in images[len(images) - part :]}
         for images, part in zip(wanted, parts, strict=True)
     ]
+
+
+def kept_elsewhere(
+    sets: Sequence[Sequence[LabelledImage]], kept: Collection[ImageName], encoded: Callable[[int, LabelledImage], bytes]
+) -> set[ImageName]:
+    """The pictures that are one of those `kept` by another id, source or folder, as in a later export of the same task.
+
+    Of one picture are files of one content; compared are those of one file name and size. `encoded` gives the file of a
+    picture of the n-th set. How many there are is said.
+    """
+    alike: dict[tuple[str, int, int], list[tuple[int, LabelledImage]]] = defaultdict(list)
+    for place, images in enumerate(sets):
+        for image in images:
+            alike[basename(image.file), image.width, image.height].append((place, image))
+    found: set[ImageName] = set()
+    for group in alike.values():
+        ours, others = ([each for each in group if (image_name(each[1]) in kept) is inside] for inside in (True, False))
+        if ours and others:
+            contents = {sha256(encoded(*each)).digest() for each in ours}
+            found |= {image_name(each[1]) for each in others if sha256(encoded(*each)).digest() in contents}
+    if found:
+        sources = ", ".join(sorted({source for _, _, source in found}))
+        log.warning(
+            "%d pictures of %s are not trained on: their files are held out too, under another id or source",
+            len(found),
+            sources,
+        )
+    return found
 
 
 def _say_what_is_one(sets: Sequence[Sequence[LabelledImage]]) -> None:

@@ -17,7 +17,7 @@ from streampose.models.manifest import InputSpec
 from streampose.pose.crop import crop_affines, cut_crops, map_points
 from streampose.pose.skeleton import Skeleton
 from streampose.train.augment import PersonBatch
-from streampose.train.holdout import image_name, kept_images
+from streampose.train.holdout import image_name, kept_elsewhere, kept_images
 from streampose.train.pose_config import HoldoutSpec, SetsRecipe
 
 MARGIN = 1.25
@@ -66,19 +66,24 @@ def split_people(
 ) -> tuple[list[list[LabelledPerson]], list[list[LabelledPerson]]]:
     """People for training and people kept for measurement, a list for each set, never two of one picture on both sides.
 
-    Raises DataError where nobody is left to train on, or nothing is there to be kept.
+    Raises DataError where nobody is left to train on, nothing is there to be kept, or a picture cannot be read that may be
+    another one.
     """
     images = [list(data.images.values()) for data in sets]
     kept = kept_images(images, holdout.source, holdout.images, holdout.share, holdout.sources)
     out = set().union(*kept) | {
         image_name(image) for part in images for image in part if image.source in holdout.sources
     }
+    out |= kept_elsewhere(images, out, lambda place, image: sets[place].encoded(image))
     labelled = [[person for person in data.people if not person.crowd and person.labelled] for data in sets]
     trained = [[person for person in part if image_name(person.image) not in out] for part in labelled]
     measured = [
         [person for person in part if image_name(person.image) in names]
         for part, names in zip(labelled, kept, strict=True)
     ]
+    if not any(labelled):
+        names = ", ".join(str(data.path) for data in sets)
+        raise DataError(f"nobody in {names} has a labelled key point (all v = 0)")
     if not any(trained):
         raise DataError("no labelled person is left to train on; hold out fewer pictures")
     return trained, measured

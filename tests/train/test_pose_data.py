@@ -1,9 +1,11 @@
 """Bad data of a pose training: one line each, before anything is trained."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -13,8 +15,10 @@ from streampose.cli.main import app
 from streampose.errors import DataError
 from streampose.evaluate.dataset import open_keypoint_set
 from streampose.pose.skeleton import load_skeleton
+from streampose.train.detector_data import read_set, split_held_out
 from streampose.train.pose import PoseTraining
 from streampose.train.pose_data import open_sets, split_people
+from tests.evaluate.sets import zip_folder
 from tests.train.small_recipe import quiet, recipe_for
 from tests.train.stick_people import stick_set, write_annotations
 
@@ -99,6 +103,41 @@ def test_a_picture_that_is_listed_twice_is_one(tmp_path: Path, caplog: pytest.Lo
     assert said.startswith(f"{tmp_path / 'set'}: lists 10 pictures more than once (1.png as 1 and 101); each is one, ")
 
 
+def grown_exports(folder: Path) -> list[Path]:
+    """march.zip with 10 pictures, and april.zip with these and 10 more; the last one was taken anew, under its old name."""
+    content = stick_set(folder / "task", 20)
+    (folder / "task").rename(folder / "april")
+    cut = {key: [each for each in content[key] if each["id"] <= 10] for key in ("images", "annotations")}
+    shutil.copytree(folder / "april", folder / "march")
+    write_annotations(folder / "march", content | cut)
+    other = cv2.imread(str(folder / "april" / "10.png"))
+    cv2.imwrite(str(folder / "april" / "10.png"), 255 - other)
+    return [zip_folder(folder / name, folder / f"{name}.zip") for name in ("march", "april")]
+
+
+def test_what_one_export_keeps_no_other_of_the_task_trains_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """march keeps its pictures 9 and 10, april 17 to 20; april's 9 is march's, its 10 is another."""
+    paths = grown_exports(tmp_path)
+    recipe = recipe_for(tmp_path, data=paths, holdout={"heights": []})
+    sets = open_sets(recipe, load_skeleton("limbs6"))
+    trained, measured = split_people(sets, recipe.holdout)
+    assert [[person.image.id for person in part] for part in measured] == [[9, 10], [17, 18, 19, 20]]
+    assert [[person.image.id for person in part] for part in trained] == [
+        [*range(1, 9)],
+        [*range(1, 9), *range(10, 17)],
+    ]
+    for each in sets:
+        each.close()
+    training, held, unseen = split_held_out([read_set(path) for path in paths], "", 300, 0.2, ())
+    assert sorted(picture.image.id for picture in held) == [9, 10, 17, 18, 19, 20]
+    assert not {picture.key for picture in training} & {picture.key for picture in held}
+    assert (len(training), unseen) == (23, [])
+    said = "1 pictures of april are not trained on: their files are held out too, under another id or source"
+    assert [record.getMessage() for record in caplog.records] == [said] * 2
+    training, _, unseen = split_held_out([read_set(path) for path in paths], "march", 0, 0.2, ["april"])
+    assert (len(unseen), [picture.image.id for picture in training]) == (20, [10])
+
+
 def test_a_set_laid_out_as_coco_wholebody_is_trained_on_and_measured(tmp_path: Path) -> None:
     content = stick_set(tmp_path / "set", 8)
     parts = {"keypoints": 17, "foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
@@ -144,5 +183,10 @@ def test_unlabelled_people_alone_are_refused(tmp_path: Path) -> None:
     for annotation in content["annotations"]:
         annotation["keypoints"] = [0, 0, 0] * 6
     write_annotations(tmp_path / "set", content)
-    with pytest.raises(DataError, match="no labelled person is left"):
-        PoseTraining(recipe_for(tmp_path), quiet)
+    recipe = recipe_for(tmp_path)
+    with pytest.raises(DataError, match=r"^nobody in \S+set has a labelled key point \(all v = 0\)$"):
+        PoseTraining(recipe, quiet)
+    stick_set(tmp_path / "other", 3)
+    recipe = recipe_for(tmp_path, data=[tmp_path / "set", tmp_path / "other"], holdout={"sources": ["other"]})
+    with pytest.raises(DataError, match="no labelled person is left to train on; hold out fewer pictures"):
+        PoseTraining(recipe, quiet)
