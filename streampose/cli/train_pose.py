@@ -72,7 +72,7 @@ def train_pose_command(
         with telling_of_memory():
             manifest = export_run(
                 plan, export, recipe_file=recipe, given=changes, licence=licence, blend=blend, blend_init=blend_init,
-                align=sources,
+                align=sources, say=say,
             )  # fmt: skip
         say(f"{export} and {export.with_suffix('.yaml').name} written, sha256 {manifest.sha256[:12]}…")
         return

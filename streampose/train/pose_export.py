@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from streampose.train.run_folder import read_checkpoint, writing
 from streampose.train.weights_file import check_weights_name, write_model
 from streampose.typed_yaml import read_model
 
+log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
 
 def export_run(
     plan: PoseRecipe,
@@ -41,6 +45,7 @@ def export_run(
     blend: float = 0.0,
     blend_init: float = 0.0,
     align: Sequence[str] = (),
+    say: Say = log.info,
 ) -> Manifest:
     """Export (`export_pose`) best.pt of the run in `plan.out` by the recipe and with the licence and start that it has kept.
 
@@ -60,7 +65,7 @@ def export_run(
         check_start(recipe, state, checkpoint)
     return export_pose(
         recipe, checkpoint, target, licence=licence or start_licence(recipe), training=training_summary(made, checkpoint),
-        blend=blend, blend_init=blend_init, align=align,
+        blend=blend, blend_init=blend_init, align=align, say=say,
     )  # fmt: skip
 
 
@@ -98,15 +103,17 @@ def export_pose(
     blend: float = 0.0,
     blend_init: float = 0.0,
     align: Sequence[str] = (),
+    say: Say = log.info,
 ) -> Manifest:
     """Write `target` (.safetensors) and the manifest of the same stem from `checkpoint` (best.pt of a run).
 
     With `blend_init` the weights go that share of the way back to the recipe's `init`, then with `blend` that share of the
     way to its teacher: between a network and its own fine-tuned child the straight line keeps most of what both can
     (Wortsman et al., "WiSE-FT", CVPR 2022). With `align` the manifest's `output.shift` moves each joint to where the people
-    who labelled these sources put it. A skeleton that is a file of its own is copied beside the manifest. The network's cost
-    is counted and joins `measured`. Raises ModelError where the checkpoint is none or of another network, ConfigError with
-    no start or teacher to go back to or no labels to align with, SinkError where the target cannot be written.
+    who labelled these sources put it, and `say` hears how far. A skeleton that is a file of its own is copied beside the
+    manifest. The network's cost is counted and joins `measured`. Raises ModelError where the checkpoint is none or another
+    network's, ConfigError with no start or teacher to go back to or too few labels to align with, SinkError where the target
+    cannot be written.
     """
     architecture = {"network": recipe.network, "joints": len(load_skeleton(recipe.skeleton).keypoints)}
     network = build_pose_network(architecture)
@@ -120,7 +127,7 @@ def export_pose(
             raise ConfigError("blending goes back to the recipe's `teacher`, and it names none of the same input")
         _go_back(network, build_pose_network(architecture), recipe.found_weights(recipe.teacher), blend)
 
-    shift = _label_shift(network, recipe, align) if align else None
+    shift = _label_shift(network, recipe, align, say) if align else None
     skeleton = recipe.skeleton
     if Path(skeleton).suffix in (".yaml", ".yml"):
         skeleton = f"{target.stem}{SKELETON}"
@@ -162,7 +169,9 @@ def _go_back(network: nn.Module, start: nn.Module, path: Path, share: float) -> 
                 own.lerp_(other, share)
 
 
-def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str]) -> tuple[tuple[float, float], ...]:
+def _label_shift(
+    network: nn.Module, recipe: PoseRecipe, sources: Sequence[str], say: Say
+) -> tuple[tuple[float, float], ...]:
     """What `output.shift` has to be for `network` to agree with the labels of `sources` among the people trained on."""
     skeleton = load_skeleton(recipe.skeleton)
     sets = open_sets(recipe, skeleton)
@@ -184,7 +193,11 @@ def _label_shift(network: nn.Module, recipe: PoseRecipe, sources: Sequence[str])
         heat = asked.look(batch, still_affine(batch, plain), Arithmetic("fp32", channels_last=False))
         said.append(decode_heatmaps(heat.numpy(), recipe.output))
     moves = label_moves(np.concatenate(said), store, plain, skeleton, sources)
-    return tuple((round(x, 2), round(y, 2)) for x, y in moves.tolist())
+    shift = tuple((round(x, 2), round(y, 2)) for x, y in moves.tolist())
+    told = [f"{name} {x:g} {y:g}" for name, (x, y) in zip(skeleton.keypoints, shift, strict=True) if x or y]
+    size = f"{recipe.input.width}x{recipe.input.height}"
+    say(f"moved, in pixels of the {size} crop to the right and down: {', '.join(told) or 'nothing'}; other joints stay")
+    return shift
 
 
 def training_summary(recipe: PoseRecipe, checkpoint: Path) -> dict[str, Any]:

@@ -36,6 +36,8 @@ AHEAD_AT_ONCE = 32
 ALIGNED_AT_ONCE = 256
 SURE = 0.25
 """A teacher's peak above it counts for the alignment."""
+FEWEST = 20
+"""Of fewer labels of a joint and side the median follows single faults: it is not moved by them."""
 
 
 @dataclass(slots=True)
@@ -155,18 +157,26 @@ def label_moves(
     """How far, in the median, people put each joint from where it was `said` (N, K, 3) to be in unmoved crops: (K, 2).
 
     Sets draw their joints by customs of their own (hips above all), and so does a network that learnt from several. Labels
-    by people in pictures of `sources` count, at joints that whoever said it was sure of; left and right are taken as each
-    other's mirror images. The teacher's pixels. Raises ConfigError where there is no such label.
+    by people in pictures of `sources` count, at joints that whoever said it was sure of, `FEWEST` or more of a joint; left
+    and right are taken as each other's mirror images. A joint of which that tells nothing stays, 0. The teacher's pixels.
+    Raises ConfigError where there is no label by people, or no joint has so many.
     """
     still = still_affine(store, recipe)
     labelled = (store.points @ still[:, :, :2].transpose(1, 2) + still[:, None, :, 2]).cpu().numpy()
     chosen = np.array([source in sources for source in store.sources])
-    known = (store.human & (store.weights > 0)).cpu().numpy() & (said[..., 2] > SURE) & chosen[:, None]
-    if not known.any():
+    labels = (store.human & (store.weights > 0)).cpu().numpy() & chosen[:, None]
+    if not labels.any():
         raise ConfigError(f"{', '.join(sources)}: no joint in pictures of these sources is labelled by people")
+    known = labels & (said[..., 2] > SURE)
+    if known.sum(0).max() < FEWEST:
+        sure, count = max(zip(known.sum(0), labels.sum(0), strict=True))
+        raise ConfigError(
+            f"{', '.join(sources)}: nothing can be aligned: of no joint are there {FEWEST} labels by people at which the "
+            f"network is sure of it (a peak above {SURE}); it is of {sure} of {count}"
+        )
     away = labelled - said[..., :2]
     moves = np.full((said.shape[1], 2), np.nan, np.float32)
-    for joint in np.flatnonzero(known.any(0)):
+    for joint in np.flatnonzero(known.sum(0) >= FEWEST):
         moves[joint] = np.median(away[known[:, joint], joint], 0)
     mirrored = moves[skeleton.flip_order] * np.array([-1, 1], np.float32)
     either = np.where(np.isnan(moves), mirrored, np.where(np.isnan(mirrored), moves, (moves + mirrored) / 2))

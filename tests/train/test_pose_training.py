@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,14 +74,25 @@ def test_it_learns_a_small_set_by_heart(tmp_path: Path) -> None:
     assert load(tmp_path / "moved" / "own.yaml")[0].output.skeleton == "own.skeleton.yaml"
     assert load_pose(tmp_path / "moved" / "own.yaml", runtime="torch").skeleton.keypoints
 
-    # The same pictures, labelled by people whose custom it is to put joints five pixels lower.
+    # The same pictures thrice, labelled by people whose custom it is to put joints five pixels lower.
     content = json.loads((tmp_path / "set" / "annotations.json").read_text())
+    for image, annotation in zip(content["images"][:8], content["annotations"][:8], strict=True):
+        for number in (image["id"] + 8, image["id"] + 16):
+            shutil.copy(tmp_path / "set" / image["file_name"], tmp_path / "set" / f"{number}.png")
+            content["images"].append(image | {"id": number, "file_name": f"{number}.png"})
+            again = annotation | {"id": number, "image_id": number, "keypoints": list(annotation["keypoints"])}
+            content["annotations"].append(again)
     for image, annotation in zip(content["images"], content["annotations"], strict=True):
         image["source"] = "others"
         annotation["keypoints"][1::3] = [y + 5 for y in annotation["keypoints"][1::3]]
     write_annotations(tmp_path / "set", content)
     target = tmp_path / "w" / "aligned.safetensors"
-    shift = export_pose(recipe, result.best, target, licence="MIT", align=["others"]).output.shift
+    said: list[str] = []
+    shift = export_pose(recipe, result.best, target, licence="MIT", align=["others"], say=said.append).output.shift
+    assert re.fullmatch(
+        r"moved, in pixels of the 64x64 crop to the right and down: (\w+ \S+ \S+, ){5}\w+ \S+ \S+; other joints stay",
+        said[0],
+    )
     assert shift is not None
     assert len(shift) == 6
     crop_px = 64 / (1.25 * np.median([max(a["bbox"][2:]) for a in content["annotations"]]))
