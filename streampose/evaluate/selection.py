@@ -61,10 +61,15 @@ def select(
     if last is not None and split is not None:
         samples = samples[-last:]
     if limit is not None and len(samples) > limit:
-        samples = [samples[index] for index in np.linspace(0, len(samples) - 1, limit).round().astype(int)]
+        samples = [samples[place] for place in spread(len(samples), limit)]
     if not any(sample.people for sample in samples):
         raise UsageError("nobody is left to measure; choose another --split, --last or --limit")
     return _with_unique_ids(samples)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """The places of `count` of `total` things, evenly spread from the first to the last; all where they are no more."""
+    return [int(place) for place in np.linspace(0, total - 1, min(count, total)).round()]
 
 
 def apportion(count: int, sizes: Sequence[int]) -> list[int]:

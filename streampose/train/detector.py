@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from streampose.detect.network import PeopleNetwork, bare_model, load_tensors, load_weights
 from streampose.errors import DataError, UsageError, words_of
 from streampose.evaluate.counting import coco_counting
+from streampose.evaluate.selection import spread
 from streampose.models.networks import network_of
 from streampose.models.resolve import resolve
 from streampose.runtime.select import cpu_multiplies_bf16
@@ -239,7 +240,7 @@ class DetectorTraining:
         network = self.result()
         size = self.recipe.size
         unseen = self.pictures.unseen
-        unseen = unseen[:: max(1, len(unseen) // self.recipe.evaluate_unseen)] if self.recipe.evaluate_unseen else []
+        unseen = [unseen[place] for place in spread(len(unseen), self.recipe.evaluate_unseen)]
         figures: dict[str, float] = {}
         for name, pictures in (("held_out", self.pictures.held_out), ("unseen", unseen)):
             if pictures:
@@ -271,6 +272,8 @@ class DetectorTraining:
             self.network.model.load_state_dict(state["network"])
             self.average.restore(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+        for group, own in zip(self.optimiser.param_groups, self._groups(), strict=True):
+            group["weight_decay"] = own["weight_decay"]  # the recipe's, which may have changed
         self.step, self.bf16, self.recent = state["step"], state["bf16"], state.get("recent", [])
         # A checkpoint of before `measured` was kept may have, where nothing was held out, a step in the place of a figure.
         compared = state.get("measured", self._measured()) == self._measured() and 0 <= state["best"] <= 1

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from streampose.errors import DataError
 from streampose.evaluate.counting import coco_counting
 from streampose.evaluate.keypoints import KeypointFigures, PreparedCrops, measure
+from streampose.evaluate.selection import spread
 from streampose.pose.checkpoint import load_weights
 from streampose.pose.network import build_pose_network
 from streampose.pose.skeleton import load_skeleton
@@ -82,9 +83,10 @@ class PoseTraining:
         self.recipe = recipe
         self.skeleton = load_skeleton(recipe.skeleton)
         torch.manual_seed(recipe.seed)
+        self.new_head = False
         self.student = self._build(recipe.init if resumed is None else None)
-        begun = start_of(recipe) if resumed is None else resumed
-        self.begun = {name: begun[name] for name in ("start", "licence") if name in begun}
+        begun = {**start_of(recipe), "new_head": self.new_head} if resumed is None else resumed
+        self.begun = {name: begun[name] for name in ("start", "licence", "new_head") if name in begun}
         self.mean = torch.tensor(recipe.input.mean, device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(recipe.input.std, device=self.device).view(1, 3, 1, 1)
         self.teacher = self._build_teacher(recipe.teacher) if recipe.teacher else None
@@ -123,6 +125,7 @@ class PoseTraining:
             note := load_weights(network, self.recipe.found_weights(weights), remake_head=True)
         ):
             self.say(note)
+            self.new_head = True
         return network.to(self.device)
 
     def _build_teacher(self, weights: Path) -> PoseTeacher:
@@ -147,6 +150,8 @@ class PoseTraining:
             self.student.load_state_dict(state["student"])
             self.average.restore(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, self._groups(), strict=True):
+            group["weight_decay"] = own["weight_decay"]  # the recipe's, which may have changed
         self.step, self.best = state["step"], state["best"]
         self.say(f"resumed at step {self.step} of {self.steps}")
 
@@ -206,7 +211,7 @@ class PoseTraining:
 
     def run(self) -> TrainingResult:
         """Train to the end; the figures are those of the last measurement, `best` the weights of the best mean AP, the
-        start among them, or the last where nobody is measured.
+        start among them where its head is its own, or the last where nobody is measured or found.
 
         Raises DataError where the loss is no number any more, SinkError where the run's files cannot be written.
         """
@@ -293,8 +298,10 @@ class PoseTraining:
             view: measure(crops, network, self.recipe.output, self.skeleton) for view, crops in self.views.items()
         }
         mean = float(np.mean([figure.ap for figure in figures.values()])) if figures else 0.0
-        if mean > self.best or not figures or self.recipe.keep == "last":
-            self.best = max(mean, self.best)
+        own = self.step == 0 and not self.begun.get("new_head")
+        if (self.step > 0 or own) and (mean > self.best or not figures or self.recipe.keep == "last"):
+            if mean > 0 or own:  # an AP of 0 tells no two trained networks apart: the later is kept
+                self.best = max(mean, self.best)
             made = {"recipe": self.recipe.model_dump(mode="json"), **self.begun}
             self.folder.save({"network": self.average.network.state_dict(), "step": self.step, **made}, "best.pt")
         named = {f"AP {view}": round(figure.ap, 4) for view, figure in figures.items()}
@@ -343,7 +350,7 @@ def _spread(parts: list[list[Any]], count: int) -> list[list[Any]]:
     total = sum(map(len, parts))
     if total <= count:
         return parts
-    chosen = set(np.linspace(0, total - 1, count).round().astype(int).tolist())
+    chosen = set(spread(total, count))
     taken, at = [], 0
     for part in parts:
         taken.append([person for place, person in enumerate(part, at) if place in chosen])

@@ -24,7 +24,7 @@ from streampose.evaluate.dataset import open_keypoint_set
 from streampose.evaluate.evaluate import Evaluation, evaluate, score, verdicts
 from streampose.evaluate.expect import check_expected
 from streampose.evaluate.oks import suppress_by_oks
-from streampose.evaluate.selection import Sample, apportion, select
+from streampose.evaluate.selection import Sample, apportion, select, spread
 from streampose.messages import Array, Image
 from streampose.pose.skeleton import load_skeleton
 from streampose.train.holdout import image_name, kept_images
@@ -217,6 +217,19 @@ def test_answers_are_alike_by_the_area_that_the_network_saw(sides: tuple[int, in
         points = np.zeros((2, 17, 3), np.float32)
         points[1, :, 0] = factor * apart
         assert len(suppress_by_oks(points, np.array([0.9, 0.5], np.float32), boxes, SKELETON.sigmas)) == count
+
+
+def test_places_are_spread_from_the_first_to_the_last() -> None:
+    assert [spread(7, count) for count in (0, 1, 3, 4, 7, 9)] == [
+        [],
+        [0],
+        [0, 3, 6],
+        [0, 2, 4, 6],
+        [*range(7)],
+        [*range(7)],
+    ]
+    assert spread(0, 3) == []
+    assert len(set(spread(239, 120))) == 120
 
 
 def test_selection_by_split_last_and_limit(tmp_path: Path, truth: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from streampose.errors import DataError, UsageError
 from streampose.models.manifest import load
 from streampose.train.detector import DetectorTraining, read_pictures, start_network, train_detector
 from streampose.train.detector_batches import Batches, Pictures
+from streampose.train.detector_data import read_set
 from streampose.train.precision import Arithmetic, arithmetics, choose_arithmetic, fastest
 from streampose.train.run_folder import RunFolder
 from streampose.train.weights_file import write_weights
@@ -173,12 +174,27 @@ def test_a_run_killed_in_its_first_measurement_goes_on(tmp_path: Path) -> None:
         with pytest.raises(Killed):
             train_detector(plan, resume=resume, say=kill, progress=quiet)
     training = DetectorTraining(plan, read_pictures(plan, quiet), RunFolder(tmp_path / "run"), quiet)
+    training.load_state(training.folder.load())
     training.evaluate()  # up to the line and the weights, without the checkpoint
     assert (tmp_path / "run" / "tiny.safetensors").exists()
     training.folder.__exit__()
     train_detector(plan, resume=True, say=quiet, progress=quiet)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 1, 1]
+
+
+def test_of_the_unseen_cameras_so_many_pictures_are_measured_as_the_recipe_says(tmp_path: Path) -> None:
+    """Of six, 0, 2, 3 and 5 are four evenly spread; people are in the two others only, so that nobody is measured."""
+    make_set(tmp_path / "set")
+    plan = recipe(tmp_path, evaluate_unseen=4, canvases=[[32, 32]], size=32)
+    pictures = read_set(tmp_path / "set")
+    unseen = [replace(each, boxes=each.boxes[:0]) if each.image.id in (0, 2, 3, 5) else each for each in pictures]
+    for count, nobody in ((4, True), (5, False)):
+        changed = plan.model_copy(update={"evaluate_unseen": count, "out": str(tmp_path / f"run{count}")})
+        folder = RunFolder(changed.out)
+        DetectorTraining(changed, Pictures(pictures, [], unseen), folder, quiet).evaluate()
+        (line,) = folder.read_metrics()
+        assert (line["unseen_ap50_all"] is None) is nobody
 
 
 def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(tmp_path: Path) -> None:
@@ -195,8 +211,9 @@ def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights
 def test_a_run_resumed_with_fewer_steps_than_it_has_ends_as_it_is(tmp_path: Path) -> None:
     make_set(tmp_path / "set")
     whole = train_detector(recipe(tmp_path, steps=2), resume=False, say=quiet, progress=quiet)
-    again = train_detector(recipe(tmp_path, steps=1), resume=True, say=quiet, progress=quiet)
+    again = train_detector(recipe(tmp_path, steps=1, weight_decay=0.3), resume=True, say=quiet, progress=quiet)
     assert again.step == whole.step == 2
+    assert [group["weight_decay"] for group in again.optimiser.param_groups] == [0.3, 0.0]
 
 
 @pytest.mark.slow

@@ -152,11 +152,19 @@ def test_fine_tuning_from_weights_of_other_joints_says_so(tmp_path: Path) -> Non
     stick_set(tmp_path / "set", 4)
     torch.save(build_pose_network({"network": "litehrnet_tiny", "joints": 17}).state_dict(), tmp_path / "coco.pth")
     said: list[str] = []
-    recipe = recipe_for(tmp_path, init=tmp_path / "coco.pth", samples=16, batch=4, freeze_norms=True)
+    changes = {"init": tmp_path / "coco.pth", "samples": 16, "batch": 4, "freeze_norms": True, "measure_samples": 8}
+    recipe = recipe_for(tmp_path, **changes, lr=1e-12)
     result = PoseTraining(recipe, said.append).run()
+    assert [line["mean_ap"] for line in RunFolder(recipe.out).read_metrics() if "mean_ap" in line] == [0, 0, 0]
+    assert torch.load(result.best, weights_only=True)["step"] == 4  # the random head of step 0 is none to keep
     assert any("17 joints, 6 are wanted" in line for line in said)
     assert any("ms" in line and "fp32" in line for line in said)
     assert result.steps == 4
+
+    slower = recipe.model_copy(update={"weight_decay": 0.3})
+    again = PoseTraining(slower, said.append, resume=True)
+    assert [group["weight_decay"] for group in again.optimizer.param_groups] == [0.3, 0.0]
+    again.folder.__exit__()
 
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     with pytest.raises(UsageError, match="holds a run already; go on with --resume, or name another `out`"):
