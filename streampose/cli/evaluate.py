@@ -14,10 +14,12 @@ import typer
 from streampose.registry import RUNTIMES
 
 if TYPE_CHECKING:
+    from streampose.detect.detector import Detector
     from streampose.evaluate.answers import Progress
     from streampose.evaluate.evaluate import Evaluation
     from streampose.evaluate.selection import Sample
     from streampose.pose.skeleton import Skeleton
+    from streampose.runtime.base import Runtime
 
 GOES_WITH = {
     "--mot": ("camera", "coasting", "frames"),
@@ -171,7 +173,9 @@ def evaluate(
             "detector": None if finder is None else finder.manifest.name,
             "detector_sha256": None if finder is None else finder.manifest.sha256,
             "detector_threshold": None if finder is None else threshold,
-            **_got(estimator),
+            "detector_size": None if finder is None else finder.size,
+            **_got(None if finder is None else _ran(finder, samples), "detector_"),
+            **_got(estimator.networks[0].runtime),
         }
         _show(found, settings)
         if json_file is not None:
@@ -234,9 +238,19 @@ def _detector(
     return load_detector(ref, threshold=threshold, size=size, **asked)
 
 
-def _got(estimator: Any) -> dict[str, Any]:
-    runtime = estimator.networks[0].runtime
-    return {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
+def _ran(detector: Detector, samples: Sequence[Sample]) -> Runtime:
+    """What the detector ran on, once it has seen the pictures."""
+    return detector.warm_up(samples[0].image.width, samples[0].image.height)
+
+
+def _got(runtime: Runtime | None, prefix: str = "") -> dict[str, str | None]:
+    """How a network ran, by `prefix`ed keys; None where there was none."""
+    got = (None, None, None) if runtime is None else (runtime.name, runtime.device, runtime.precision)
+    return dict(zip((f"{prefix}runtime", f"{prefix}device", f"{prefix}precision"), got, strict=True))
+
+
+def _where(settings: dict[str, Any], prefix: str = "") -> str:
+    return f"{settings[f'{prefix}runtime']} {settings[f'{prefix}precision']} on {settings[f'{prefix}device']}"
 
 
 @contextmanager
@@ -266,10 +280,11 @@ def _show(found: Evaluation, settings: dict[str, Any]) -> None:
     from streampose.evaluate.evaluate import keypoint_dict
 
     who = "labelled boxes" if settings["boxes"] == "gt" else f"boxes of {settings['detector'] or settings['boxes']}"
+    if settings["detector"]:
+        who += f" at {settings['detector_size']} px ({_where(settings, 'detector_')})"
     flip = "flip test" if settings["flip_test"] else "no flip test"
     flip += ", refined" if settings["refiner_sha256"] else ""
-    where = f"{settings['runtime']} {settings['precision']} on {settings['device']}"
-    print(f"{settings['model']}: {found.people} people in {found.pictures} pictures, {who}, {flip}, {where}")
+    print(f"{settings['model']}: {found.people} people in {found.pictures} pictures, {who}, {flip}, {_where(settings)}")
     console = Console(width=110)
     if found.keypoints is not None and found.tall is not None:
         table = Table("key points", "AP", "AP50", "AP75", "medium", "large", "AR", "people")

@@ -169,6 +169,7 @@ def test_figures_files_and_exit_code(command: Command, folder: Path, untrained: 
     assert {"AP", "AP50", "AR"} <= set(figures["keypoints"])
     assert {"AP", "AP50"} <= set(figures["boxes"])
     assert figures["settings"]["flip_test"] is True
+    assert {value for name, value in figures["settings"].items() if name.startswith("detector")} == {None}
     assert set(figures["person_height"]) == {"48"}
     assert figures["pictures"] == 3
     picture = cv2.imread(str(sheet))
@@ -203,13 +204,18 @@ def test_a_detector_of_unknown_origin_wants_trust(
     path = tmp_path / "mine.pt"
     torch.save({"model": model.half(), "ema": None, "train_args": {}}, path)
     asked = ["eval", "--data", folder, "--model", untrained, "--runtime", "torch", "--limit", "1"]
-    asked += ["--boxes", "detector", "--detector", path, "--size", "64", "--threshold", "0.9"]
+    asked += ["--boxes", "detector", "--detector", path, "--size", "64", "--threshold", "0.9", "--device", "cpu"]
     code, _, said = command(*asked)
     assert code == 4, said
     assert "is a pickle" in said
-    code, told, said = command(*asked, "--trust")
+    code, told, said = command(*asked, "--trust", "--json", tmp_path / "figures.json")
     assert code == 0, said
     assert "in 1 pictures" in told
+    settings = json.loads((tmp_path / "figures.json").read_text())["settings"]
+    ran = {name: settings[f"detector_{name}"] for name in ("size", "runtime", "device")}
+    assert ran == {"size": 64, "runtime": "torch", "device": "cpu"}
+    detector, pose = (f"torch {settings[f'{of}precision']} on cpu" for of in ("detector_", ""))
+    assert f", boxes of mine at 64 px ({detector}), no flip test, {pose}\n" in told
     assert command(*asked)[0] == 4  # trust is for the one call
 
 
