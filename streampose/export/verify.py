@@ -22,6 +22,7 @@ from streampose.errors import DataError
 from streampose.export.being_written import VIDEOS, being_written, is_changing, unreadable
 from streampose.export.fields import Record
 from streampose.export.filmed import begin_s, check_videos, is_left_over, is_under_way, owner_of
+from streampose.export.listing import list_files
 from streampose.export.spans import Floats, merge, totals
 from streampose.export.stamps import check_stamps
 from streampose.export.video_times import VideoTimes, by_sink, filmed_camera, read_video
@@ -48,18 +49,20 @@ class Verdict:
 
 
 def verify_folder(folder: Path) -> Verdict:
-    """Check every result below `folder` against the videos below it; raises DataError where there is none. Holds the times
-    of one camera at a time."""
+    """Check every result below `folder`, through links, too, against the videos below it; raises DataError where there is
+    none. Holds the times of one camera at a time."""
     if not os.path.isdir(folder):
         raise DataError(f"{folder}: not a folder that may be entered; name the one that a run wrote into")
     writing = being_written()
-    watches, wrong = list_watches(folder, writing)
+    files, closed = list_files(folder)
+    watches, wrong = list_watches((path for path in files if path.suffix == ".jsonl"), writing)
+    wrong += closed
     nothing = f"{folder}: no result here; name the folder that a run wrote its .jsonl into"
     if not watches:
         raise DataError(wrong[0] if wrong else nothing)
     goes_on = any(watch.goes_on for camera in watches.values() for watch in camera)
     videos: dict[str, list[Path]] = {}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEOS)
+    paths = [path for path in files if path.suffix.lower() in VIDEOS]
     for path, camera in _readable(filmed_camera, paths, writing, goes_on, wrong):
         videos.setdefault(camera, []).append(path)
     facts: list[str] = []

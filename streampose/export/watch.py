@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -65,12 +65,12 @@ class Watch:
         return self.gone > 0 or any(_is_swept(reader.header) for _, reader in self.parts)
 
 
-def list_watches(folder: Path, writing: Set[str]) -> tuple[dict[str, list[Watch]], list[str]]:
-    """The watches of each camera below `folder`, by the headers alone; what cannot be read is a disagreement, but for what
-    has just been begun, or deleted. `writing`: the files that were being written before."""
+def list_watches(paths: Iterable[Path], writing: Set[str]) -> tuple[dict[str, list[Watch]], list[str]]:
+    """The watches of each camera among the records `paths`, by the headers alone; what cannot be read is a disagreement, but
+    for what has just been begun, or deleted. `writing`: the files that were being written before."""
     watches: dict[tuple[str, str], Watch] = {}
     wrong: list[str] = []
-    for path in sorted(folder.rglob("*.jsonl")):
+    for path in paths:
         try:
             reader = ResultReader(path, quiet=True)
             key = (reader.camera, str(reader.header.get("run", path)))

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -380,6 +381,40 @@ def test_what_a_run_is_going_to_write_is_no_disagreement_and_what_a_killed_one_l
     assert sorted(verify_folder(folder).disagreements) == [
         f"{folder / name}: {said}" for name in ("yard.MP4", "yard.jsonl")
     ]
+
+
+def test_what_a_link_leads_to_is_checked_once(recorded: Callable[..., Path], tmp_path: Path) -> None:
+    folder, disk = recorded(segment_s=2), tmp_path / "disk2"
+    shutil.move(folder / "gate", disk)
+    for name in ("gate", "again"):
+        (folder / name).symlink_to(disk)
+    (disk / "back").symlink_to(folder)
+    verdict = verify_folder(folder)
+    assert verdict.disagreements == ()
+    assert "100 frames in 3 records, 100 pictures in 3 videos" in verdict.facts[0]
+    edit(next(disk.rglob("*.jsonl")), remove(5))
+    assert verify_folder(folder).disagreements
+
+
+def test_what_may_not_be_entered_is_not_proven(recorded: Callable[..., Path]) -> None:
+    """Root may enter everything, so it looks as somebody else; its folders for tests are closed to others."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, mine = Path(shutil.copytree(recorded(), Path(place) / "out")), os.geteuid()
+        shut, lost = folder / "shut", folder / "disk2"
+        Path(place).chmod(0o755)
+        shut.mkdir(mode=0)
+        lost.symlink_to(Path(place) / "gone")
+        if mine == 0:
+            os.seteuid(65534)
+        try:
+            lines = verify_folder(folder).disagreements
+        finally:
+            os.seteuid(mine)
+            shut.chmod(0o755)
+    assert lines == (
+        f"{lost}: a link that leads nowhere; what it led to is not proven",
+        f"{shut}: cannot be entered (Permission denied); what lies in it is not proven",
+    )
 
 
 def test_nothing_to_verify_is_said(tmp_path: Path) -> None:
