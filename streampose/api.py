@@ -84,13 +84,15 @@ class Watcher:
         models = load_models(config)
         self._detector, self._pose = models.detectors[1.0], models.pose
         ids = itertools.count(1)
+        skeleton = models.pose.skeleton
         self._moving, self._still = (
-            CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills), ids=ids) for stills in (False, True)
+            CameraTracker(skeleton.sigmas, *identity(config, stills), body=skeleton.body, ids=ids)
+            for stills in (False, True)
         )
         self._source: tuple[object, ...] | None = None  # what the last frame was of
         self._last = (0, 0.0)  # index and time of that frame
         self._detect_every, self._since_reset = config.detect.every, 0
-        self.keypoint_names: tuple[str, ...] = tuple(models.pose.skeleton.keypoints)
+        self.keypoint_names: tuple[str, ...] = tuple(skeleton.keypoints)
 
     def __call__(self, frame: Frame) -> tuple[Person, ...]:
         """The people of `frame`: ids, boxes, filtered and raw key points, states, standard deviations."""

@@ -304,7 +304,7 @@ def _camera(
         name,
         frames,
         ledger,
-        CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills)),
+        CameraTracker(models.pose.skeleton.sigmas, *identity(config, stills), body=models.pose.skeleton.body),
         [Outlet(name, w.sink.name, w.inbox, PATIENCE_S if policy == "latest" else None) for w in workers],
         detect_every=config.detect.every,
         max_age_s=camera.max_age if policy == "latest" else None,

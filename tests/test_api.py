@@ -125,6 +125,20 @@ def test_a_watcher_takes_a_second_recording_for_a_new_source(short_clip: Path) -
     assert min(new) > max(old)
 
 
+def test_a_watcher_knows_people_again_by_their_clothes(short_clip: Path) -> None:
+    """After five seconds, when the place alone says nothing any more."""
+    frame = next(streampose.open_source(str(short_clip)))
+    dark, other_clothes = np.zeros_like(frame.image), frame.image // 2 + 120
+    for again, known in ((frame.image, True), (other_clothes, False)):
+        watch = streampose.Watcher(*SMALL, "track.confirm_after=1")
+        images = [frame.image, *[dark] * 25, again]
+        seen = [watch(replace(frame, index=n, time_s=n / 5, image=image)) for n, image in enumerate(images)]
+        before, after = ({person.id for person in seen[n] if person.state == "confirmed"} for n in (0, -1))
+        assert before
+        assert after
+        assert bool(before & after) == known
+
+
 def test_a_watcher_takes_pictures_one_by_one(folders: Path, short_clip: Path) -> None:
     """As annotate_images does: everybody in them is sure, nobody is followed, and the recording after them begins anew."""
     yard = folders / "b" / "yard"

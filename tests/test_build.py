@@ -26,7 +26,7 @@ from streampose.pipeline.keeper import KeepOptions
 from streampose.sinks.paths import fill
 
 NEVER_ASKED: Any = SimpleNamespace(
-    detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05)))
+    detectors={}, pose=SimpleNamespace(skeleton=SimpleNamespace(sigmas=np.full(17, 0.05), body=None))
 )
 """Networks of which only the skeleton counts."""
 
@@ -48,7 +48,7 @@ def nobody() -> Any:
         return [np.zeros((len(own), 17, 3), np.float32) for own in boxes]
 
     pose: Any = no_points
-    pose.skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",))
+    pose.skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",), body=None)
     return SimpleNamespace(detectors={1.0: SeesNobody()}, pose=pose, draw_skeleton=None, facts=dict)
 
 

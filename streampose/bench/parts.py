@@ -109,7 +109,7 @@ def _pass(clip: Clip, people: int, skeleton: Skeleton, folder: Path) -> dict[str
     figures = cast_figures(people, *size, seed=1)
     network, heatmaps, output = ConstantBoxes(figures, clip.fps, size), ConstantHeatmaps(), pose_manifest().output
     plan = letterbox.plan(*size, 640)
-    tracker, drawing = CameraTracker(skeleton.sigmas), DrawSkeleton(skeleton.sides, skeleton.edges)
+    tracker, drawing = CameraTracker(skeleton.sigmas, body=skeleton.body), DrawSkeleton(skeleton.sides, skeleton.edges)
     canvas: Image = np.empty((size[1], size[0], 3), np.uint8)
     preset = RecordConfig().preset
     video = VideoFile(folder / "parts.mp4", size, start_s=0.0, metadata={}, fps=clip.fps, preset=preset)

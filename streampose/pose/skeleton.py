@@ -35,6 +35,12 @@ class Skeleton:
     upper_body: tuple[int, ...] = ()
 
     @property
+    def body(self) -> tuple[int, ...] | None:
+        """The joints left and right shoulder, hip and knee, between which clothes lie; None where one is missing."""
+        names = [f"{side}_{joint}" for joint in ("shoulder", "hip", "knee") for side in ("left", "right")]
+        return tuple(map(self.keypoints.index, names)) if set(names) <= set(self.keypoints) else None
+
+    @property
     def flip_order(self) -> npt.NDArray[np.int64]:
         """(K,) index that swaps left and right joints: `mirrored = points[flip_order]`."""
         order = np.arange(len(self.keypoints))

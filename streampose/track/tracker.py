@@ -34,7 +34,6 @@ ABSENCE_S = 0.15
 LEAST_CARRY_FIT = 0.4  # OKS from which a pose in a predicted box is that person's
 TAKEN_OKS = 0.6  # and up to which it is not that of somebody else seen already
 LEAST_VISIBLE = 0.4  # the part of an unseen person's box that must still lie in the picture
-COCO_BODY = np.array([5, 6, 11, 12, 13, 14])
 ALONE_IOU = 0.1  # clothes are remembered from boxes that overlap nobody by more
 MEMORY = 0.1  # the share of a new sighting in the memory of clothes
 SURE_JOINT = 0.3  # score from which a joint may widen its box
@@ -46,8 +45,8 @@ class CameraTracker:
     """The people of one camera; one thread.
 
     `skeleton_sigmas` (K,) are the OKS's; `body` are the joints left and right shoulder, hip and knee, by which clothes
-    are found (COCO's in a skeleton of 17). Ids are those of `ids`, from 1 on, and are never used again, not even after
-    `reset`.
+    are found, None where the skeleton has no such joints. Ids are those of `ids`, from 1 on, and are never used again, not
+    even after `reset`.
     """
 
     def __init__(
@@ -60,8 +59,7 @@ class CameraTracker:
     ) -> None:
         self.options = options or TrackOptions()
         self._sigmas = np.asarray(skeleton_sigmas, np.float64)
-        coco = COCO_BODY if len(self._sigmas) == 17 else None
-        self._body = np.array(body, np.intp) if body is not None else coco
+        self._body = None if body is None else np.array(body, np.intp)
         self._smoother = Smoother(self._sigmas, smooth or SmoothOptions())
         self._tracks: list[Track] = []
         self._bodies = Bodies(len(self._sigmas))
@@ -218,7 +216,8 @@ class CameraTracker:
         give(weighed, live, single, LEAST_LIKENESS)
         if set(high) <= set(owners):
             return owners
-        unknown = np.where(unseen_s > matching.AHEAD_S, 0.0, matching.NEUTRAL_COLOUR)[:, None]
+        told_by_clothes = (unseen_s > matching.AHEAD_S) & (self._body is not None)
+        unknown = np.where(told_by_clothes, 0.0, matching.NEUTRAL_COLOUR)[:, None]
         recalled = matching.recall_likeness(tracks, bodies, detections, now_s)
         recalled *= np.where(np.isfinite(dressed), dressed, unknown)
         give(recalled, missed, high, LEAST_RECALL)

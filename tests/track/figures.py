@@ -11,7 +11,8 @@ from streampose.pose.skeleton import load_skeleton
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
 
-SIGMAS = load_skeleton("coco17").sigmas
+COCO = load_skeleton("coco17")
+SIGMAS = COCO.sigmas
 WIDTH, HEIGHT = 1280, 720
 # x and y of the 17 joints in parts of the box
 STANCE = np.array(
@@ -37,7 +38,7 @@ def pose(of: np.ndarray, score: float = 0.9, lean: float = 0.0) -> np.ndarray:
 
 def make(**options: object) -> CameraTracker:
     """A tracker with these of the track options."""
-    return CameraTracker(SIGMAS, TrackOptions(**options), SmoothOptions())  # type: ignore[arg-type]
+    return CameraTracker(SIGMAS, TrackOptions(**options), SmoothOptions(), COCO.body)  # type: ignore[arg-type]
 
 
 def step(

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.track.figures import STANCE, box, make, pose, seeing, step
+from streampose.pose.skeleton import load_skeleton
+from streampose.track.tracker import CameraTracker
+from tests.track.figures import COCO, STANCE, box, make, pose, seeing, step
 
 Paths = list[tuple[float, float, float, float]]  # x and y at the start, px; velocity in px/s
 CROSSINGS: dict[str, Paths] = {
@@ -152,6 +154,37 @@ def test_who_stood_behind_a_sign_is_known_again_by_the_clothes(same: bool) -> No
         after = frame(n, [there], (20, 20, 200) if same else (200, 160, 20))
     assert len(before) == len(after) == 1
     assert (before == after) == same
+
+
+@pytest.mark.parametrize("name", ["coco17", "wholebody133", "limbs6"])
+@pytest.mark.parametrize("same", [True, False])
+def test_every_skeleton_knows_people_again_by_its_joints(name: str, same: bool) -> None:
+    """Five seconds behind a sign: by shoulders, hips and knees wherever they stand in the skeleton, by the place alone where
+    it has none."""
+    skeleton = load_skeleton(name)
+    tracker, there = CameraTracker(skeleton.sigmas, body=skeleton.body), box(400, 300)
+    places = {joint: place for joint, place in zip(COCO.keypoints, STANCE, strict=True) if joint in skeleton.keypoints}
+    stance = np.array([places.get(joint, (0.3 + 0.4 * (n % 2), (n + 0.5) / len(skeleton.keypoints)))
+                       for n, joint in enumerate(skeleton.keypoints)])  # fmt: skip
+
+    def frame(n: int, boxes: list[np.ndarray], colour: tuple[int, int, int]) -> list[int]:
+        image = np.full((720, 1280, 3), 90, np.uint8)
+        for x1, y1, x2, y2 in (one.astype(int) for one in boxes):
+            image[y1:y2, x1:x2] = colour
+        proposal = tracker.propose(n / 10, np.array(boxes).reshape(-1, 4), np.full(len(boxes), 0.9), 1280, 720)
+        poses = np.zeros((len(proposal.boxes), len(stance), 3), np.float32)
+        poses[..., :2] = there[:2] + stance * (there[2:] - there[:2])
+        poses[..., 2] = 0.9 if boxes else 0.03
+        return [p.id for p in tracker.update(proposal, poses, image) if p.state == "confirmed"]
+
+    for n in range(10):
+        before = frame(n, [there], (20, 20, 200))
+    for n in range(10, 60):
+        frame(n, [], (0, 0, 0))
+    for n in range(60, 66):
+        after = frame(n, [there], (20, 20, 200) if same else (200, 160, 20))
+    assert len(before) == len(after) == 1
+    assert (before == after) == (same or skeleton.body is None)
 
 
 def test_without_clothes_nobody_is_known_again_after_long() -> None:
