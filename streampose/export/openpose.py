@@ -7,15 +7,19 @@ which readers call COCO_17); a point that nobody knows is 0, 0, 0.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from streampose.errors import SinkError
 from streampose.export.fields import Record
 from streampose.export.output import cannot_write, write_text
 from streampose.export.reader import ResultReader
 
+_TIME = re.compile(r"\d\d-\d\d-\d\d(-\d+)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _EMPTY = (
     "face_keypoints_2d",
     "hand_left_keypoints_2d",
@@ -28,31 +32,66 @@ _EMPTY = (
 
 
 def export_openpose(reader: ResultReader, out: Path) -> Path:
-    """Write `out/<stem>_<index>_keypoints.json` for every frame; gives the folder.
+    """Write `out/<name>_<index>_keypoints.json` for every frame; gives the folder.
 
-    `<stem>` is the picture's name, or the result's; the index has 12 digits, as OpenPose counts. A picture's file has the
-    index only where the name is taken: by one in another folder, of another type, or that differs in case alone, which many
-    disks do not see. Numbered files of the same result that are there from an earlier, longer
-    export are removed: they would be read as its end.
+    `<name>` is the picture's name, or the result's, of one that rolled `<camera>_<date>_<time>`; the index has 12 digits, as
+    OpenPose counts. A picture's file has the index only where the name is taken: by one in another folder, of another type,
+    or that differs in case alone, which many disks do not see. Numbered files that an earlier, longer export of the same
+    result left are removed: they would be read as its end. Those of another result are never: raises SinkError.
     """
+    name = _name_of(reader)
+    old = _claim(reader, out, name)
     taken: set[str] = set()
     written: set[str] = set()
     for frame in reader.frames():
         number = f"_{frame['index']:012d}"
-        name = Path(frame["file"]).stem if frame.get("file") else reader.path.stem + number
-        while name.casefold() in taken:
-            name += number
-        taken.add(name.casefold())
-        written.add(write_text(out / f"{name}_keypoints.json", _pieces(frame)).name)
-    numbered = re.compile(re.escape(reader.path.stem) + r"_\d{12}_keypoints\.json")
+        stem = Path(frame["file"]).stem if frame.get("file") else name + number
+        while stem.casefold() in taken:
+            stem += number
+        taken.add(stem.casefold())
+        written.add(write_text(out / f"{stem}_keypoints.json", _pieces(frame)).name)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for old in list(out.iterdir()):
-            if numbered.fullmatch(old.name) and old.name not in written:
-                old.unlink()
+        for path in old:
+            if path.name not in written:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(out, error) from error
     return out
+
+
+def _name_of(reader: ResultReader) -> str:
+    """What the files of a result are called: all cameras and days share the times that files roll at."""
+    path = Path(os.path.abspath(reader.path))
+    if not _TIME.fullmatch(path.stem):
+        return path.stem
+    date = [path.parent.name] if _DATE.fullmatch(path.parent.name) else []
+    return "_".join([reader.camera.replace(os.sep, "_"), *date, path.stem])
+
+
+def _claim(reader: ResultReader, out: Path, name: str) -> list[Path]:
+    """The numbered files that an earlier export of this result left, by the mark in the folder: the result's place, and its
+    camera, run and part. The mark is then this result's. Raises SinkError where there are some of another result."""
+    numbered = re.compile(re.escape(name) + r"_\d{12}_keypoints\.json")
+    mark = out / f".{name}.streampose"
+    run = [reader.camera, reader.header.get("run"), reader.header.get("part")]
+    mine = {"result": os.path.realpath(reader.path), "run": run}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        old = [path for path in out.iterdir() if numbered.fullmatch(path.name)]
+        said = json.loads(mark.read_text(encoding="utf-8")) if old and mark.is_file() else {}
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    except ValueError:
+        said = {}
+    theirs = said if isinstance(said, dict) else {}
+    same_place = theirs.get("result") == mine["result"] and reader.path.is_file()
+    if old and not (same_place or (run[1] is not None and theirs.get("run") == run)):
+        raise SinkError(
+            f"{out}: {old[0].name} and others there are not known to be of {reader.path}; delete them, or name another "
+            "folder with --out"
+        )
+    write_text(mark, [json.dumps(mine)])
+    return old
 
 
 def _pieces(frame: Record) -> Iterator[str]:

@@ -76,8 +76,8 @@ def test_a_result_through_a_pipe_is_exported_whole(format_name: str, result: Pat
         call("export", pipe, "--format", format_name, "--out", got)
         sent.result(10)
     if format_name == "openpose":
-        assert {path.name: path.read_bytes() for path in got.iterdir()} == {
-            path.name: path.read_bytes() for path in expected.iterdir()
+        assert {path.name: path.read_bytes() for path in got.glob("*.json")} == {
+            path.name: path.read_bytes() for path in expected.glob("*.json")
         }
     else:
         assert got.read_bytes() == expected.read_bytes()
@@ -119,7 +119,7 @@ def test_states_are_those_of_every_format(states: str | None, ids: str, result: 
     assert set(map(str, pyarrow.parquet.read_table(tmp_path / "parquet")["id"].to_pylist())) == set(ids)
     counts = {"1": 20, "2": 5, "3": 1}
     assert len(json.loads((tmp_path / "coco").read_text())) == sum(counts[who] for who in ids)
-    people = [json.loads(path.read_text())["people"] for path in (tmp_path / "openpose").iterdir()]
+    people = [json.loads(path.read_text())["people"] for path in (tmp_path / "openpose").glob("*.json")]
     assert len(people) == 20
     assert {str(person["person_id"][0]) for picture in people for person in picture} == set(ids)
 

@@ -136,7 +136,7 @@ def test_mot_is_scored_by_trackeval(result: Path, tmp_path: Path) -> None:
 
 def test_openpose_is_a_file_for_each_frame(result: Path, tmp_path: Path) -> None:
     out = export_openpose(ResultReader(result), tmp_path / "op")
-    files = sorted(out.iterdir())
+    files = sorted(out.glob("*.json"))
     assert len(files) == 20
     assert files[7].name == "gate_000000000007_keypoints.json"
     seen = json.loads(files[7].read_text())
@@ -160,7 +160,7 @@ def test_a_point_that_was_never_measured_is_nowhere(tmp_path: Path) -> None:
     sink.write(make_result(0, people=[person]))
     sink.write(End("gate", Counts(decoded=1)))
     reader = ResultReader(tmp_path / "gate.jsonl")
-    (file,) = export_openpose(reader, tmp_path / "op").iterdir()
+    (file,) = export_openpose(reader, tmp_path / "op").glob("*.json")
     points = np.array(json.loads(file.read_text())["people"][0]["pose_keypoints_2d"]).reshape(-1, 3)
     assert np.flatnonzero((points == 0).all(axis=1)).tolist() == [13]
     stds = pyarrow.parquet.read_table(export_parquet(reader, tmp_path / "t.parquet"))["std"].to_pylist()
@@ -171,7 +171,7 @@ def test_a_point_that_was_never_measured_is_nowhere(tmp_path: Path) -> None:
 
 def test_openpose_files_of_pictures_carry_their_names(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
     out = export_openpose(ResultReader(pictures(["a/x.jpg", "b/x.png", "y.jpg"])), tmp_path / "op")
-    names = sorted(path.name for path in out.iterdir())
+    names = sorted(path.name for path in out.glob("*.json"))
     assert names == ["x_000000000001_keypoints.json", "x_keypoints.json", "y_keypoints.json"]
 
 
@@ -180,25 +180,67 @@ def test_every_picture_has_an_openpose_file_of_its_own_also_where_its_name_has_t
     files: list[str], pictures: Callable[[list[str]], Path], tmp_path: Path
 ) -> None:
     out = export_openpose(ResultReader(pictures(files)), tmp_path / "op")
-    ids = [json.loads(path.read_text())["people"][0]["person_id"] for path in out.iterdir()]
+    ids = [json.loads(path.read_text())["people"][0]["person_id"] for path in out.glob("*.json")]
     assert sorted(ids) == [[0], [1], [2]]
 
 
 def test_openpose_files_differ_by_more_than_case(pictures: Callable[[list[str]], Path], tmp_path: Path) -> None:
     out = export_openpose(ResultReader(pictures(["A.jpg", "a.jpg", "Straße.jpg", "STRASSE.jpg"])), tmp_path / "op")
-    names = [path.name for path in out.iterdir()]
+    names = [path.name for path in out.glob("*.json")]
     assert "A_keypoints.json" in names
     assert len({name.casefold() for name in names}) == 4
 
 
+def shortened(result: Path, lines: int) -> None:
+    """Leave the first `lines` and the footer, whose counts no export reads."""
+    kept = result.read_text().splitlines(keepends=True)
+    result.write_text("".join([*kept[:lines], kept[-1]]))
+
+
 def test_openpose_files_of_an_earlier_longer_export_are_gone(result: Path, tmp_path: Path) -> None:
-    others = {"gate_000000000099_keypoints.json", "yard_000000000099_keypoints.json", "gate_notes.json"}
+    others = {"yard_000000000099_keypoints.json", "gate_notes.json"}
     for name in others:
         (tmp_path / "op").mkdir(exist_ok=True)
         (tmp_path / "op" / name).write_text("{}")
-    names = {path.name for path in export_openpose(ResultReader(result), tmp_path / "op").iterdir()}
-    assert len(names) == 22
-    assert others & names == {"yard_000000000099_keypoints.json", "gate_notes.json"}
+
+    def exported(path: Path) -> set[str]:
+        return {file.name for file in export_openpose(ResultReader(path), tmp_path / "op").glob("*.json")}
+
+    assert len(exported(result)) == 22
+    shortened(result, 10)
+    assert len(exported(result)) == 10
+    (tmp_path / "moved").mkdir()
+    shortened(result, 7)
+    result = result.rename(tmp_path / "moved" / result.name)
+    names = exported(result)
+    assert len(names) == 7
+    assert others < names
+
+
+def test_openpose_files_of_another_result_stay(result: Path, tmp_path: Path) -> None:
+    parts = []
+    for place in ("gate/2026-11-25", "yard/2026-11-25", "yard/2026-11-26"):
+        parts.append(tmp_path / place / "02-30-00.jsonl")
+        parts[-1].parent.mkdir(parents=True)
+        parts[-1].write_text(result.read_text().replace('"camera":"gate"', f'"camera":"{place[:4]}"'))
+    for part in parts:
+        out = export_openpose(ResultReader(part), tmp_path / "op")
+    assert len(list(out.glob("*.json"))) == 60
+    assert (out / "yard_2026-11-26_02-30-00_000000000019_keypoints.json").is_file()
+    other = tmp_path / "other" / "gate.jsonl"
+    other.parent.mkdir()
+    other.write_text(result.read_text().replace('"run":"', '"run":"1'))
+    export_openpose(ResultReader(result), out)
+    there = sorted(out.iterdir())
+    with pytest.raises(
+        SinkError, match=r"op: gate_0.* are not known to be of .*other/gate\.jsonl; delete them, or name an"
+    ):
+        export_openpose(ResultReader(other), out)
+    for spoilt in ("[", "[]"):
+        (out / ".gate.streampose").write_text(spoilt)
+        with pytest.raises(SinkError, match="not known"):
+            export_openpose(ResultReader(result), out)
+    assert sorted(out.iterdir()) == there
 
 
 @pytest.mark.parametrize("export", [export_coco, export_mot, export_csv, export_parquet])
