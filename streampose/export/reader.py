@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from streampose.errors import DataError, words_of
 from streampose.export.fields import Record, fault_of
+from streampose.sinks.write_lock import is_locked
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -47,8 +48,9 @@ class _FromBeginning(io.RawIOBase):
 
 
 class ResultReader:
-    """A result file. `header` is read at once, `records` reads the rest as often as asked, in constant memory. What can be
-    read only once (a pipe, standard input) is read into a temporary file first.
+    """A result file. `header` is read at once, `records` reads the rest as often as asked, in constant memory, each time up
+    to where the file ended at first: a run may go on writing it. What can be read only once (a pipe, standard input) is
+    read into a temporary file first.
 
     `states` (confirmed, tentative, coasting): only people in one of these are in `frames`; None: everybody. `footer` and
     `cut` are known once `records` has been read to its end: `cut` is None for a whole file, else one line, which is said in
@@ -60,6 +62,8 @@ class ResultReader:
         self.states = states
         self._said = quiet
         self._spool: io.FileIO | None = None
+        self._end: int | None = None
+        self._goes_on = False
         self.footer: Record | None = None
         self.cut: str | None = None
         first = next(self._lines(), None)
@@ -91,7 +95,7 @@ class ResultReader:
                 self.footer = record
             yield number, record
         if self.footer is None and self.cut is None:
-            self.cut = "no footer: the run was cut short"
+            self.cut = self._why("no footer")
         if self.cut is not None and not self._said:
             self._said = True
             log.warning("%s: %s; what is there was read", self.path, self.cut)
@@ -106,31 +110,43 @@ class ResultReader:
 
     def _lines(self) -> Iterator[tuple[int, Record]]:
         """Line numbers and parsed lines; a half line at the very end ends the reading and is said."""
+        for number, line in enumerate(self._text(), 1):
+            try:
+                record = json.loads(line.decode())
+            except (ValueError, RecursionError) as error:  # the first is also a UnicodeDecodeError
+                if number > 1 and not line.endswith(b"\n"):
+                    self.cut = self._why(f"line {number} breaks off")
+                    return
+                where = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "msg", error)
+                raise DataError(f"{self.path}: line {number}: not JSON ({where}); a result is JSON lines") from None
+            if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+                raise DataError(f'{self.path}: line {number}: not a record; an object with a "type" is wanted')
+            yield number, record
+
+    def _why(self, what: str) -> str:
+        return "is being written" if self._goes_on else f"{what}: the run was cut short"
+
+    def _text(self) -> Iterator[bytes]:
+        """The lines as they are, up to where the file ended at first."""
         try:
-            file = self._open()
+            with self._open() as file:
+                left = -1 if self._end is None else self._end
+                while line := file.readline(left):
+                    left -= len(line) if self._end is not None else 0
+                    yield line
         except FileNotFoundError:
             raise DataError(f"{self.path}: no such file; name a .jsonl result") from None
         except OSError as error:
             raise self._unreadable(error) from error
-        with file:
-            for number, line in enumerate(file, 1):
-                try:
-                    record = json.loads(line.decode())
-                except (ValueError, RecursionError) as error:  # the first is also a UnicodeDecodeError
-                    if number > 1 and not line.endswith(b"\n"):
-                        self.cut = f"line {number} breaks off: the run was cut short"
-                        return
-                    where = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "msg", error)
-                    raise DataError(f"{self.path}: line {number}: not JSON ({where}); a result is JSON lines") from None
-                if not isinstance(record, dict) or not isinstance(record.get("type"), str):
-                    raise DataError(f'{self.path}: line {number}: not a record; an object with a "type" is wanted')
-                yield number, record
 
     def _open(self) -> io.BufferedReader:
         """The content from its beginning."""
         if self._spool is None:
             file = self.path.open("rb")
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                if self._end is None:
+                    self._goes_on = is_locked(file.fileno())  # asked first: who lets go has written all
+                    self._end = os.fstat(file.fileno()).st_size or None  # 0: of a file that is no file of a disk, too
                 return file
             with file:
                 self._spool = self._copy(file)

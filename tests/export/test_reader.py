@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,15 +17,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_results import make_person, make_result
 
 from streampose.errors import DataError
-from streampose.export.coco import export_coco
+from streampose.export.coco import export_coco, numeric_names
 from streampose.export.csv_table import export_csv
 from streampose.export.mot import export_mot
 from streampose.export.openpose import export_openpose
 from streampose.export.parquet import export_parquet
 from streampose.export.reader import ResultReader
 from streampose.export.track_series import read_track
+from streampose.export.watch import list_watches, read_watch
+from streampose.messages import Counts, End
+from streampose.sinks.jsonl import JsonlSink
+from tests.export.conftest import HEADER
 
 
 def test_a_whole_result(result: Path) -> None:
@@ -187,6 +193,50 @@ def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
         ResultReader(tmp_path / "x.jsonl")
     with pytest.raises(DataError, match="cannot be read"):
         ResultReader(tmp_path)
+
+
+BAD_DISK = Path("/proc/self/mem")
+"""Can be opened, and not read."""
+
+
+@pytest.mark.skipif(not BAD_DISK.exists(), reason="has no file that cannot be read")
+def test_a_disk_that_fails_while_a_result_is_read_is_said(result: Path, tmp_path: Path) -> None:
+    said = r"gate\.jsonl: cannot be read \(Input/output error\)"
+    reader, whole = ResultReader(result), result.read_bytes()
+    result.unlink()
+    result.symlink_to(BAD_DISK)
+    with pytest.raises(DataError, match=said):
+        ResultReader(result)
+    for use in (export_coco, export_csv, export_mot, export_openpose):
+        with pytest.raises(DataError, match=said):
+            use(reader, tmp_path / "out")
+    result.unlink()
+    result.write_bytes(whole)
+    (watch,) = list_watches([result], set())[0]["gate"]
+    result.unlink()
+    result.symlink_to(BAD_DISK)
+    (line,) = read_watch(watch)
+    assert re.search(said, line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is one of Linux")
+def test_a_result_that_is_being_written_is_read_as_far_as_it_went_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """COCO reads twice; what is written in between has no id."""
+    path = tmp_path / "pictures.jsonl"
+    sink = JsonlSink(path, "pictures", HEADER)
+    for index in range(2):
+        sink.write(make_result(index, float(index), [make_person(index)], file=f"{index:06d}.jpg"))
+    reader = ResultReader(path)
+    assert numeric_names(reader) == {"000000.jpg": 0, "000001.jpg": 1}
+    sink.write(make_result(2, 2.0, [make_person(2)], file="000002.jpg"))
+    assert len(list(reader.frames())) == 2
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: is being written; what is there was read"]
+    sink.write(End("pictures", Counts(decoded=3)))
+    sink.close()
+    assert len(json.loads(export_coco(ResultReader(path), tmp_path / "c.json").read_text())) == 3
+    assert len(caplog.records) == 1
 
 
 def test_a_broken_line_in_the_middle_is_not_a_cut(result: Path) -> None:
