@@ -21,15 +21,19 @@ PERSON_CATEGORY = 1
 def export_coco(reader: ResultReader, out: Path, image_ids: Mapping[str, int] | None = None) -> Path:
     """Write the people of every frame to `out`; gives the file written.
 
-    The image id is that of the picture's name in `image_ids` where given; else, for pictures whose names are all
-    distinct numbers (`000000000139.jpg`), that number; else the frame's index. Raises DataError where a picture has no id.
+    The image id is that of the picture's name in `image_ids` where given, without folders where only one is called so; else,
+    for pictures whose names are all distinct numbers (`000000000139.jpg`), that number; else the frame's index. Raises
+    DataError where a picture has no id, or may have several.
     """
     naming = image_ids if image_ids is not None else numeric_names(reader)
+    folded: dict[str, list[str]] = {}  # those of the annotation file by their names without folders
+    for name in image_ids or {}:
+        folded.setdefault(_base(name), []).append(name)
 
     def entries() -> Iterator[str]:
         separator = "[\n"
         for frame in reader.frames():
-            image_id = _image_id(reader, frame, naming)
+            image_id = _image_id(reader, frame, naming, folded)
             for person in frame["people"]:
                 yield separator + json.dumps(coco_entry(person, image_id), separators=(",", ":"))
                 separator = ",\n"
@@ -73,7 +77,14 @@ def numeric_names(reader: ResultReader) -> dict[str, int] | None:
     return found if found and len(set(found.values())) == len(found) else None
 
 
-def _image_id(reader: ResultReader, frame: Record, naming: Mapping[str, int] | None) -> int:
+def _base(name: str) -> str:
+    """A picture's name without its folders, also those of Windows."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _image_id(
+    reader: ResultReader, frame: Record, naming: Mapping[str, int] | None, folded: Mapping[str, list[str]]
+) -> int:
     if naming is None:
         return int(frame["index"])
     if frame.get("file") is None:
@@ -84,4 +95,12 @@ def _image_id(reader: ResultReader, frame: Record, naming: Mapping[str, int] | N
     for name in (file, Path(file).name):
         if name in naming:
             return naming[name]
+    alike = folded.get(_base(file), [])
+    if len(alike) == 1:
+        return naming[alike[0]]
+    if alike:
+        raise DataError(
+            f"{reader.path}: {file} may be {', '.join(alike[:3])} of the annotation file; pictures that share a name need "
+            "their folders in the result, too: annotate the folder that these paths begin in"
+        )
     raise DataError(f"{reader.path}: {file} has no id among the {len(naming)} pictures of the annotation file")

@@ -90,6 +90,16 @@ def test_coco_image_ids_come_from_an_annotation_file(
         export_coco(ResultReader(pictures(["c.jpg"])), tmp_path / "c.json", ids)
     with pytest.raises(DataError, match="frame 0 has no file name, as those of a recording; leave --images away"):
         export_coco(ResultReader(result), tmp_path / "c.json", ids)
+    images = [{"file_name": "train/a.jpg", "id": 3}, {"file_name": "val\\b.jpg", "id": 4}]
+    annotations.write_text(
+        json.dumps({"images": [*images, {"file_name": "val/c.jpg", "id": 5}, {"file_name": "c.jpg", "id": 6}]})
+    )
+    reader = ResultReader(pictures(["a.jpg", "b.jpg", "c.jpg", "val/c.jpg"]))
+    entries = json.loads(export_coco(reader, tmp_path / "c.json", read_image_ids(annotations)).read_text())
+    assert [entry["image_id"] for entry in entries] == [3, 4, 6, 5]
+    annotations.write_text(json.dumps({"images": [*images, {"file_name": "val/a.jpg", "id": 5}]}))
+    with pytest.raises(DataError, match=r"a\.jpg may be train/a\.jpg, val/a\.jpg of the annotation file"):
+        export_coco(reader, tmp_path / "c.json", read_image_ids(annotations))
     annotations.write_text("{}")
     with pytest.raises(DataError, match="not a COCO annotation file"):
         read_image_ids(annotations)
