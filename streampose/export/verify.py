@@ -205,6 +205,11 @@ def _check_footer(watch: Watch, footer: Record, times: Floats, indices: npt.NDAr
         # Each of the lines was rounded to a microsecond before it was summed.
         if _differs(watch, footer.get(field_name, 0.0), found, _EXACT_S * (2 + len(watch.gaps))):
             yield f"{name}: {field_name} is {footer.get(field_name)} in the footer and {found:.6f} by its lines"
+    covered = max(0.0, 1.0 - missed_s / watched_s) if watched_s else float(here > 0)
+    if not watch.gone and abs(footer.get("coverage", 0.0) - covered) > _EXACT_S * (
+        1 + (2 + len(watch.gaps)) / (watched_s or 1)
+    ):
+        yield f"{name}: coverage is {footer.get('coverage')} in the footer and {covered:.6f} by its lines"
     if _differs(watch, footer.get("gaps", 0), len(watch.gaps)):
         yield f"{name}: the footer counts {footer.get('gaps')} gaps, the record holds {len(watch.gaps)}"
 

@@ -67,7 +67,7 @@ class Ledger:
         return {
             "watched_s": round(self.watched_s, 6),
             "gap_s": round(self.missed_s, 6),
-            "coverage": round(self.coverage, 6),
+            "coverage": self._coverage_down(1_000_000),
             "gaps": self.gaps,
             "gaps_by_cause": dict(sorted(self.causes.items())),
             "longest_gap_s": round(self.longest_s, 6),
@@ -75,12 +75,16 @@ class Ledger:
         }
 
     def __str__(self) -> str:
-        # Rounded down: a watch with a gap in it must not read as complete, however short that is.
-        percent = min(int(self.coverage * 1000 + 1e-9) / 10, 99.9 if self.gaps else 100.0)
+        percent = 100 * self._coverage_down(1000)
         if not self.gaps:
             return f"coverage {percent:.1f} %, no gaps"
         noun = "gap" if self.gaps == 1 else "gaps"
         return f"coverage {percent:.1f} %, {self.gaps} {noun}, longest {self.longest_s:.1f} s"
+
+    def _coverage_down(self, parts: int) -> float:
+        """The coverage rounded down to so many parts: a watch with a gap in it must not read as complete, however short
+        that is."""
+        return min(int(self.coverage * parts + 1e-6), parts - 1 if self.gaps else parts) / parts
 
     def _extend(self, start_s: float, end_s: float) -> None:
         self.first_s = start_s if self.first_s is None else min(self.first_s, start_s)

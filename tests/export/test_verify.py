@@ -131,6 +131,7 @@ def test_a_record_alone_can_be_proven_too(recorded: Callable[..., Path]) -> None
         (put(-2, index=200), "frame 200 cannot be among 112 decoded"),
         (put(-1, complete=False, error="killed"), "the record says it is not complete: killed"),
         (put(-1, watched_s=8.0), "watched_s is 8.0 in the footer and 7.360000"),
+        (put(-1, coverage=1.0), "coverage is 1.0 in the footer and 0.538043 by its lines"),
         (put(52, start=1.0), "lies in the gap 1.000 to 2.400 s"),
     ],
 )  # fmt: skip

@@ -55,6 +55,17 @@ def test_in_words() -> None:
     assert str(ledger) == "coverage 99.2 %, 3 gaps, longest 4.1 s"
 
 
+def test_a_gap_is_seen_in_the_coverage_however_short_it_is() -> None:
+    ledger = Ledger()
+    ledger.add_frame(make_result(0, 0.0).frame)
+    ledger.add_frame(make_result(1, 7 * 86400.0).frame)
+    assert ledger.summary()["coverage"] == 1.0
+    ledger.add_gap(Gap("a", "dropped", 1000.0, 1000.2))
+    assert ledger.summary()["coverage"] == 0.999999
+    ledger.add_gap(Gap("a", "stalled", 1000.2, 1002.0))
+    assert ledger.summary()["coverage"] == 0.999996, "rounded down"
+
+
 def test_nothing_watched_is_nothing_covered() -> None:
     assert Ledger().coverage == 0
     assert Ledger().watched_s == 0
