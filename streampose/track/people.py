@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streampose.messages import Person
-from streampose.track.smoother import COASTED, REJECTED, WORDS, Smoother
+from streampose.track.smoother import COASTED, MEASURED, REJECTED, WORDS, Smoother, noise_var
 from streampose.track.track import Bodies, Track
 
 
@@ -23,7 +23,8 @@ def describe(
     """The people of the frame at `time_s`, sorted by id: rows of `bodies` and `smoother` are `tracks`, oldest first.
 
     `seen` holds, by id, who was seen in this frame, with the pose (K, 3) where there is one; the poses of those in
-    `discarded` were not used. People not confirmed are shown only when seen, those lost not at all.
+    `discarded` were not used. Where smoothing is off a person seen has that pose, and its noise. People not confirmed are
+    shown only when seen, those lost not at all.
     """
     present = [row for row, one in enumerate(tracks) if not one.lost and (one.confirmed or one.id in seen)]
     shown, rows = [tracks[row] for row in present], np.array(present, np.intp)
@@ -31,14 +32,21 @@ def describe(
     points = np.concatenate((smoother.mean[rows, :, 0], smoother.trust()[rows][..., None]), axis=2)
     states, unknown = smoother.state[rows], ~smoother.known[rows]
     std = np.where(unknown, np.inf, smoother.std()[rows])
+    sizes = np.maximum(bodies.sizes[rows], 1.0)
     for index in np.flatnonzero(unknown.any(axis=1)).tolist():
         row, pose, joints = rows[index], poses[index], unknown[index]
         points[index, joints] = (*bodies.mean[row, 0], 0.0) if pose is None else pose[joints]
     for index, (one, pose) in enumerate(zip(shown, poses, strict=True)):
-        if pose is not None and one.id in discarded:
-            states[index, states[index] == COASTED] = REJECTED
-        if pose is not None and not smoother.options.enabled:
+        if pose is None:
+            continue
+        if not smoother.options.enabled:
+            usable, used = pose[:, 2] >= smoother.options.min_score, one.id not in discarded
             points[index] = pose
+            noise = np.sqrt(noise_var(pose[:, 2], sizes[index], smoother.spread, smoother.options))
+            std[index] = np.where(unknown[index], np.inf, noise)
+            states[index] = np.where(usable, MEASURED if used else REJECTED, COASTED)
+        elif one.id in discarded:
+            states[index, states[index] == COASTED] = REJECTED
     points = np.where(np.isfinite(points), points, 0.0)
     columns = zip(
         shown,

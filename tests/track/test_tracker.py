@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streampose.track.options import SmoothOptions
+from streampose.track.smoother import joint_spread, noise_var
 from streampose.track.tracker import CameraTracker
 from tests.track.figures import HEIGHT, SIGMAS, WIDTH, box, make, nobody, pose, seeing, step
 
@@ -402,8 +403,17 @@ def test_smoothing_can_be_off() -> None:
     rng = np.random.default_rng(0)
     for n in range(6):
         seen = pose(box(300, 300)) + rng.normal(0, 3, (17, 3)).astype(np.float32) * np.array([1, 1, 0], np.float32)
+        if n == 5:
+            seen[9, 0] += 60
+            seen[3, 2] = 0.05
         (person,) = step(tracker, 0.1 * n, [box(300, 300)], look=lambda _, seen=seen: seen)
         np.testing.assert_array_equal(person.keypoints, seen)
+        unmeasured = {joint: state for joint, state in enumerate(person.joint_state) if state != "measured"}
+        assert unmeasured == ({3: "coasted"} if n == 5 else {}), "below the least score of a measurement"
+        noise = noise_var(seen[:, 2], np.array(200.0), joint_spread(SIGMAS), SmoothOptions())
+        np.testing.assert_allclose(person.std, np.sqrt(noise), rtol=0.1)
+    (person,) = step(tracker, 0.6, [], look=nobody)
+    assert set(person.joint_state) == {"coasted"}
 
 
 def test_another_skeleton_is_tracked_as_well() -> None:
