@@ -11,6 +11,14 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 COCO_BOX_FILL = 0.53  # a person fills about this part of the box; COCO's OKS uses the filled area
 
+FEW_JOINTS, FEWEST_JOINTS = 3.0, 0.5
+
+
+def least_joints(joints: int) -> float:
+    """The sum of joint scores from which a pose of so many `joints` says something of the body: three sure ones of COCO's 17
+    or more, as many in proportion of fewer."""
+    return min(FEW_JOINTS, max(FEWEST_JOINTS, FEW_JOINTS * joints / 17))
+
 
 def areas(boxes: npt.NDArray[Any]) -> Floats:
     """Areas (...,) of `boxes` (..., 4) xyxy; a box of negative side has none."""

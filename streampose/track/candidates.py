@@ -13,7 +13,6 @@ from streampose.track import association
 
 Floats = npt.NDArray[np.float64]
 LEAST_SIDE_PX = 2.0
-LEAST_HULL = 3  # sure key points that say something of the whole body
 HULL_MARGIN = 0.05  # body heights: a box reaches past the outermost key points by about so much
 WIDEN_LIMIT = 0.5  # body heights: a box grows by at most so much, each way
 
@@ -72,14 +71,14 @@ def clean(boxes: npt.NDArray[Any] | None, scores: npt.NDArray[Any] | None, least
 def widen(boxes: Floats, points: npt.NDArray[Any], sure: npt.NDArray[np.bool_], sizes: npt.NDArray[Any]) -> Floats:
     """`boxes` (N, 4), each grown to hold the `sure` ones (N, K) of the key points (N, K, 2), of people of `sizes` (N,) px.
 
-    One with fewer than three sure points stays.
+    One with too few sure points, in a skeleton of 17 fewer than three, stays.
     """
     margin, limit = HULL_MARGIN * sizes[:, None], WIDEN_LIMIT * sizes[:, None]
     first = np.where(sure[..., None], points, np.inf).min(axis=1, initial=np.inf) - margin
     last = np.where(sure[..., None], points, -np.inf).max(axis=1, initial=-np.inf) + margin
     low = np.maximum(np.minimum(first, boxes[:, :2]), boxes[:, :2] - limit)
     high = np.minimum(np.maximum(last, boxes[:, 2:]), boxes[:, 2:] + limit)
-    told = sure.sum(axis=1) >= LEAST_HULL
+    told = sure.sum(axis=1) >= association.least_joints(sure.shape[1])
     return np.where(told[:, None], np.concatenate((low, high), axis=1), boxes)
 
 

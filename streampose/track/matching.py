@@ -15,7 +15,6 @@ from streampose.track.track import CENTRE_NOISE, Bodies, Track, around
 Floats = npt.NDArray[np.float64]
 POSE_SHARE = 0.35  # of the likeness, where both poses are known well enough
 NEUTRAL_OKS = 0.35  # what the same person's poses in two frames often reach, seen small
-LEAST_JOINTS = 3.0  # sum of joint scores from which a pose says something
 NEUTRAL_COLOUR = 0.5
 CONTEST_SHARE = 0.55  # of the likeness goes to whom the colours fit best
 COLOUR_SHARE = 0.2
@@ -44,7 +43,7 @@ def pose_likeness(
     broadcast, so that everybody may be held against every pose."""
     weights = np.minimum(trust, poses[..., 2])
     alike = association.oks(points, poses[..., :2], weights, COCO_BOX_FILL * association.areas(boxes), sigmas, var)
-    return alike, weights.sum(axis=-1) >= LEAST_JOINTS
+    return alike, weights.sum(axis=-1) >= association.least_joints(len(sigmas))
 
 
 def mix(overlap: Floats, alike: Floats, known: npt.NDArray[np.bool_]) -> Floats:
@@ -140,7 +139,7 @@ def common_likeness(
     (N, M) or (N, 1); 0 where too few joints are sure in both."""
     weights = np.minimum(a[:, None, :, 2], b[:, :, 2])
     alike = association.oks(a[:, None, :, :2], b[:, :, :2], weights, COCO_BOX_FILL * areas, sigmas)
-    return np.where(weights.sum(axis=2) >= LEAST_JOINTS, alike, 0.0)
+    return np.where(weights.sum(axis=2) >= association.least_joints(len(sigmas)), alike, 0.0)
 
 
 def confidence(poses: Floats) -> Floats:

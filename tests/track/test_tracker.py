@@ -416,6 +416,18 @@ def test_smoothing_can_be_off() -> None:
     assert set(person.joint_state) == {"coasted"}
 
 
+@pytest.mark.parametrize("score", [0.9, 0.48])
+def test_a_pose_of_few_joints_shows_who_is_there(score: float) -> None:
+    """Three sure joints are many of six: detection misses somebody whom the pose shows plainly."""
+    tracker = CameraTracker(np.full(6, 0.08))
+    for n in range(25):
+        found = box(300, 300)[None][: n < 10]
+        proposal = tracker.propose(0.04 * n, found, np.full(len(found), 0.9, np.float32), WIDTH, HEIGHT)
+        points = pose(box(300, 300), score)[[5, 6, 9, 10, 15, 16]]
+        (person,) = tracker.update(proposal, np.repeat(points[None], len(proposal.boxes), axis=0))
+        assert person.state == "confirmed" or n < 10
+
+
 def test_another_skeleton_is_tracked_as_well() -> None:
     tracker = CameraTracker(np.full(6, 0.08))
     for n in range(6):
