@@ -67,7 +67,7 @@ def test_what_turns_out_to_be_a_recording_loses_no_frame(
             return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in images]
 
     class Pose:
-        skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",) * 17)
+        skeleton = SimpleNamespace(sigmas=np.full(17, 0.05), keypoints=("nose",) * 17, body=None)
 
         def __call__(self, images: list[Any], boxes: list[Any]) -> list[Any]:
             return [np.zeros((len(own), 17, 3), np.float32) for own in boxes]
