@@ -191,7 +191,7 @@ def test_a_video_that_retention_takes_after_it_was_read_is_judged_as_it_was(reco
     video = read_video(left)
     assert video is not None
     left.unlink()
-    watches, _ = list_watches(folder, set())
+    watches, _ = list_watches(folder.glob("*.jsonl"), set())
     assert is_left_over(video, watches["gate"])
 
 
