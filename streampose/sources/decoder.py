@@ -35,6 +35,7 @@ KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) i
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
 UNREADABLE_S = 1.0  # a key frame without a picture and only errors behind it for so long are of another codec
 UNREADABLE_PACKETS = 8
+ENDLESS_PACKETS = 8  # JPEGs of a connection, all without the mark of their end: the camera writes none
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
 KEYS_APART_S = 300.0  # smart codecs put key frames minutes apart: so long may whole packets come between them
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
@@ -43,6 +44,7 @@ ARRIVAL_TICK = Fraction(1, 1000)  # as fine as Matroska tells time
 UNORDERED = frozenset({"avi"})  # stamps packets in decoding order only
 MAX_PIXELS = 2**26  # twice 8K: a header that says more is damaged, and believing it costs gigabytes
 BLOCKED_S = 0.05  # what is taken later than that was waited for; less is a change of threads
+SOI, SOS, EOI = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"  # markers of a JPEG: its begin, its data's and its end
 SEGMENTED_AHEAD_S = 90.0  # HLS and DASH deliver several segments of some ten seconds at once
 
 
@@ -94,6 +96,7 @@ class PacketDecoder:
         self._unreadable: tuple[float, int] | None = (
             None  # since when no picture comes, from a key frame on, and errors
         )
+        self._ends_marked = False  # whether a JPEG of this connection had its end
         self.packets = 0
         self._arrival_ticks = -1
         self._blocked_s = 0.0
@@ -140,19 +143,23 @@ class PacketDecoder:
             self.clock.begin(packet.pts, self._base)
         self._take_report(packet)
         self._dark_keys += packet.is_keyframe
-        whole = True
-        try:
-            frames = self.stream.codec_context.decode(packet)
-        except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
-            frames, whole = [], False
-            self._dark_keys += packet.is_keyframe
-            yield from self._next(self._damaged(f"packet {self.packets} cannot be decoded ({detail_of(error)})"))
-            self._look_for_another_codec(packet, None)
+        frames: list[av.VideoFrame] = []
+        damage, torn = "", self._torn(packet)
+        if torn:
+            damage = "is cut off"
         else:
-            self._look_for_another_codec(packet, len(frames))
-            if self._unordered and packet.pts is not None:
-                heapq.heappush(self._stamps, packet.pts)
-        if self._tap is not None:
+            try:
+                frames = self.stream.codec_context.decode(packet)
+            except (av.error.FFmpegError, ValueError) as error:  # ValueError: PyAV 19, a codec it has no decoder for
+                damage = f"cannot be decoded ({detail_of(error)})"
+        if damage:
+            self._dark_keys += packet.is_keyframe
+            yield from self._next(self._damaged(f"packet {self.packets} {damage}"))
+        elif self._unordered and packet.pts is not None:
+            heapq.heappush(self._stamps, packet.pts)
+        if not torn:
+            self._look_for_another_codec(packet, None if damage else len(frames))
+        if self._tap is not None and not torn:
             pts = None if self._info.clockless else packet.pts
             wall_s = self.clock.wall_of(pts, self._base, time.monotonic(), time.time())
             if self._info.clockless:
@@ -160,7 +167,7 @@ class PacketDecoder:
             self._tap(packet, self.stream, wall_s)
         for frame in frames:
             yield from self._next(frame)
-        if whole and not frames:
+        if not damage and not frames:
             yield from self._life(packet)
         now_s = time.monotonic()
         if self._info.live and now_s - self._last_life_s > BLIND_S:
@@ -168,6 +175,20 @@ class PacketDecoder:
                 f"{self._info.url} sent no picture that can be decoded for {now_s - self._last_good_s:.0f} s",
                 kind="codec",
             )
+
+    def _torn(self, packet: av.Packet[VideoStream]) -> bool:
+        """Whether it is the JPEG of a camera, cut off before its end; libav would fill up the rest. `is_corrupt` tells
+        nothing: a whole picture is so, too, where the stream ends behind it. A camera that never marks the end is believed
+        after some pictures."""
+        if not self._info.live or self._info.codec != "mjpeg":
+            return False
+        data = bytes(packet)
+        if not data.startswith(SOI):
+            return False
+        end = data.rfind(EOI)  # of the picture, or of a thumbnail in front of its data
+        marked = end >= 0 and SOS not in data[end:]
+        self._ends_marked = self._ends_marked or marked
+        return not marked and (self._ends_marked or self.packets <= ENDLESS_PACKETS)
 
     def _stamp_by_arrival(self, packet: av.Packet[VideoStream]) -> None:
         """Give the packet the time at which it came, as its pictures have it, not the invented one; it only rises."""

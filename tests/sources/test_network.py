@@ -252,7 +252,8 @@ def test_an_mp4_in_fragments_is_a_recording_where_it_has_a_length_and_a_camera_w
 
 @contextlib.contextmanager
 def snapshot_camera(endings: list[str], asked: list[float]) -> Iterator[str]:
-    """What a camera shows now, numbered and coded as `endings` say, and then it is out of order; gives its address.
+    """What a camera shows now, numbered and coded as `endings` say (` cut`: half of it), and then it is out of order;
+    gives its address.
     `asked` gets the (monotonic) times of the requests."""
 
     def talk(connection: socket.socket) -> None:
@@ -260,9 +261,9 @@ def snapshot_camera(endings: list[str], asked: list[float]) -> Iterator[str]:
         number = len(asked)
         asked.append(time.monotonic())
         if number < len(endings):
-            data = cv2.imencode(endings[number], picture(number))[1].tobytes()
+            data = cv2.imencode(endings[number].removesuffix(" cut"), picture(number))[1].tobytes()
             head = f"HTTP/1.0 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-            connection.sendall(head.encode() + data)
+            connection.sendall(head.encode() + data[: len(data) // 2 if "cut" in endings[number] else None])
         else:
             connection.sendall(b"HTTP/1.0 503 Out of order\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
@@ -297,6 +298,64 @@ def test_an_address_of_one_picture_is_a_camera_that_is_asked_again(tmp_path: Pat
         assert len(list(container.decode(video=0))) == 4
 
 
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("padding", [b"", bytes(200)])
+def test_a_jpeg_that_is_cut_off_is_damage_and_no_whole_one_is(tmp_path: Path, length: bool, padding: bytes) -> None:
+    """The last one, where the camera hangs up; the first has a thumbnail in front of its data, the second is cut, too."""
+    whole = [cv2.imencode(".jpg", picture(number))[1].tobytes() for number in range(5)]
+    thumbnail = b"\xff\xd8\xff\xda\x00\xff\xd9"
+    whole[0] = whole[0][:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[0][2:]
+    sent = [data + padding for data in whole]
+    sent[1], sent[4] = whole[0][: len(whole[0]) // 2], whole[4][: len(whole[4]) // 2]
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+        for number, data in enumerate(sent):
+            told = len(data if number < 4 else whole[4])  # what it meant to send
+            head = f"Content-Length: {told}\r\n" if length else ""
+            connection.sendall(f"--frame\r\nContent-Type: image/jpeg\r\n{head}\r\n".encode() + data)
+            connection.sendall(b"\r\n" if number < 4 else b"")
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    recorded = Remuxer(tmp_path / "gate.mkv", "gate")
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK, tap=recorded.write)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+        recorded.close()
+    assert numbers(items) == [0, 2, 3]
+    damage = [item.what for item in items if isinstance(item, Corrupt)]
+    assert [text.partition(": ")[2] for text in damage] == [f"packet {n} is cut off" for n in (2, 5)[: 1 + length]], (
+        "without a length libav drops the last one itself"
+    )
+    with av.open(str(tmp_path / "gate.mkv")) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same() -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+        for number in range(20):
+            data = cv2.imencode(".jpg", picture(number))[1].tobytes()[:-2]
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data + b"\r\n")
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+    assert numbers(items) == list(range(8, 20))
+
+
 def test_a_camera_of_single_pictures_that_codes_them_another_way_is_opened_anew() -> None:
     """Some say that they are offline by a PNG."""
     with snapshot_camera([".jpg", ".jpg", ".png", ".png", ".png"], []) as url:
@@ -311,6 +370,18 @@ def test_a_camera_of_single_pictures_that_codes_them_another_way_is_opened_anew(
                 drain(source, items)
             source.close()
             assert numbers(items) == seen
+
+
+def test_half_a_picture_of_a_camera_of_single_pictures_is_damage() -> None:
+    items: list[Picture | Corrupt] = []
+    with snapshot_camera([".jpg", ".jpg", ".jpg cut"], []) as url:
+        source = VideoSource(url, QUICK)
+        source.open()
+        with pytest.raises(TransientSourceError):
+            drain(source, items)
+        source.close()
+    assert numbers(items) == [0, 1]
+    assert [item.what for item in items if isinstance(item, Corrupt)] == [f"{url}: packet 3 is cut off"]
 
 
 def test_an_address_of_one_picture_that_stays_the_same_is_asked_until_it_is_stopped(
