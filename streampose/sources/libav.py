@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from streampose.errors import FailureKind, PermanentSourceError, SourceError, TransientSourceError
-from streampose.redact import redact_url, split_credentials
+from streampose.redact import quote_credentials, redact_url, split_credentials
 from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S, SEGMENT_S, OpenLimit, ReadLimit
 from streampose.sources.said import say_once
+from streampose.sources.suffixes import RECORDED
 
 if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
@@ -104,6 +105,12 @@ def scheme_of(url: str) -> str:
     return scheme.lower() if mark and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme) else ""
 
 
+def is_camera(url: str) -> bool:
+    """Whether a URL reads as that of a camera: over HTTP, one whose path does not end as a recording's does."""
+    path = quote_credentials(url).partition("?")[0]
+    return not (scheme_of(url) in ("http", "https") and Path(path).suffix.lower() in RECORDED)
+
+
 def open_container(
     url: str, options: VideoOptions, *, webcam: bool = False, plain_bytes: bool = False
 ) -> InputContainer:
@@ -160,7 +167,7 @@ def _software(why: str, level: int = logging.WARNING) -> None:
 
 
 def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
-    """The options that the protocol of `url` needs: limits, transport, short analysis.
+    """The options that the protocol of `url` needs: limits, transport, and of a camera a short analysis.
 
     libav's limit is that of each wait for the network, from the first on, so it is the longest silence. PyAV's own stand
     beside it: that of opening, and that of each read, which also ends a read that is fed a byte at a time. They cannot
@@ -177,7 +184,7 @@ def libav_options(url: str, options: VideoOptions) -> dict[str, str]:
             **analysis,
         }
     if scheme in ("http", "https", "mmsh"):
-        return {"rw_timeout": limit_us, "timeout": limit_us}
+        return {"rw_timeout": limit_us, "timeout": limit_us, **(analysis if is_camera(url) else {})}
     if scheme.startswith("rtmp"):
         return {"rw_timeout": limit_us, **analysis}  # RTMP's own `timeout` would make it listen
     if scheme in ("udp", "rtp", "srt", "tcp"):

@@ -21,7 +21,6 @@ from streampose.sources.base import Corrupt, Picture, SourceItem, SourceKind, ch
 from streampose.sources.decoder import PacketDecoder, PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.said import say_once
-from streampose.sources.suffixes import RECORDED
 
 if TYPE_CHECKING:
     import av
@@ -185,7 +184,7 @@ class VideoSource:
         if libav.scheme_of(self._url) not in ("http", "https"):
             return False
         if _is_picture(container.format.name.split(",")):
-            return not _is_live(self._url)
+            return not libav.is_camera(self._url)
         if not segmented and container.size > 0:
             return True
         growing = "mp4" in container.format.name.split(",") and stream.frames == 0
@@ -310,12 +309,6 @@ def _check_file(path: Path) -> None:
         raise PermanentSourceError(f"{path} is empty (0 bytes); a video is needed", kind="codec")
 
 
-def _is_live(url: str) -> bool:
-    """Whether a URL is that of a camera: over HTTP, one whose path does not end as a recording's does."""
-    path = quote_credentials(url).partition("?")[0]
-    return not (libav.scheme_of(url) in ("http", "https") and Path(path).suffix.lower() in RECORDED)
-
-
 def _is_webcam(address: str) -> bool:
     """A number, a device of Linux, or a link to one."""
     if address.isdecimal() or address.startswith(("/dev/video", "/dev/v4l/")):
@@ -333,7 +326,7 @@ WEBCAM = SourceKind(
 STREAM = SourceKind(
     takes=lambda address: libav.scheme_of(address) in libav.NETWORK_SCHEMES,
     make=lambda address, options, tap, _only: VideoSource(address, options, tap=tap),
-    live=_is_live,
+    live=libav.is_camera,
     schemes=libav.NETWORK_SCHEMES,
     unsure=True,
 )

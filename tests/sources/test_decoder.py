@@ -1,22 +1,29 @@
-"""How long a live stream is believed in without a picture: packets of a real encoder, by a clock of the test's own."""
+"""How long a live stream is believed in without a picture: packets of a real encoder, by a clock of the test's own.
+Which JPEG of a camera is whole."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import pytest
 
 from streampose.errors import TransientSourceError
 from streampose.messages import SourceInfo
+from streampose.sinks.remux import Remuxer
 from streampose.sources import decoder
-from streampose.sources.base import PassedOver, Picture, SourceItem
+from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.decoder import BLIND_S, KEYS_APART_S, PacketDecoder
 from streampose.sources.libav import Skip, VideoOptions
+from streampose.sources.video import VideoSource
 from tests.clocks import StillClock
-from tests.media import write_video
+from tests.loopback import tcp_server
+from tests.media import picture, write_video
+from tests.sources.web_server import QUICK, drain, numbers
 
 Spoil = Callable[[int, bytes], bytes]
 
@@ -115,3 +122,61 @@ def test_a_stream_without_key_frames_is_given_up_some_time(tmp_path: Path, monke
     assert camera.pictures == 1
     assert camera.given_up_s == 1 + KEYS_APART_S + BLIND_S + 1
     assert camera.why.endswith(f"{KEYS_APART_S + BLIND_S + 1:.0f} s")
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("padding", [b"", bytes(200)])
+def test_a_jpeg_that_is_cut_off_is_damage_and_no_whole_one_is(tmp_path: Path, length: bool, padding: bytes) -> None:
+    """The last one, where the camera hangs up; the first has a thumbnail in front of its data, the second is cut, too."""
+    whole = [cv2.imencode(".jpg", picture(number))[1].tobytes() for number in range(5)]
+    thumbnail = b"\xff\xd8\xff\xda\x00\xff\xd9"
+    whole[0] = whole[0][:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[0][2:]
+    sent = [data + padding for data in whole]
+    sent[1], sent[4] = whole[0][: len(whole[0]) // 2], whole[4][: len(whole[4]) // 2]
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+        for number, data in enumerate(sent):
+            told = len(data if number < 4 else whole[4])  # what it meant to send
+            head = f"Content-Length: {told}\r\n" if length else ""
+            connection.sendall(f"--frame\r\nContent-Type: image/jpeg\r\n{head}\r\n".encode() + data)
+            connection.sendall(b"\r\n" if number < 4 else b"")
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    recorded = Remuxer(tmp_path / "gate.mkv", "gate")
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK, tap=recorded.write)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+        recorded.close()
+    assert numbers(items) == [0, 2, 3]
+    damage = [item.what for item in items if isinstance(item, Corrupt)]
+    assert [text.partition(": ")[2] for text in damage] == [f"packet {n} is cut off" for n in (2, 5)[: 1 + length]], (
+        "without a length libav drops the last one itself"
+    )
+    with av.open(str(tmp_path / "gate.mkv")) as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same() -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
+        for number in range(20):
+            data = cv2.imencode(".jpg", picture(number))[1].tobytes()[:-2]
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            connection.sendall(head.encode() + data + b"\r\n")
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+    assert numbers(items) == list(range(8, 20))
