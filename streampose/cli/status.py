@@ -155,17 +155,20 @@ def how(tally: Tally) -> str:
 
 
 def report(cameras: Sequence[CameraRun]) -> str:
-    """The last words: for each camera what was seen, and where its files are, as far as they were kept."""
+    """The last words: for each camera what was seen (of a live one also for how long it was watched, and how much of that is
+    missing), and where its files are, as far as they were kept."""
     lines = []
     for camera in cameras:
         tally = camera.lane.tally
         ages = camera.lane.age.summary_ms()
         lost = f", {tally.dropped} dropped" if tally.dropped else ""
         corrupt = f", {tally.counts.corrupt} corrupt" if tally.counts is not None and tally.counts.corrupt else ""
-        age = f", age p95 {ages['p95']:.0f} ms" if ages and tally.info is not None and tally.info.live else ""
+        live = tally.ledger.gaps > 0 if tally.info is None else tally.info.live
+        length = f"{tally.ledger.watched_s:.1f} s watched, {tally.ledger}" if live else f"{tally.time_s:.1f} s"
+        age = f", age p95 {ages['p95']:.0f} ms" if ages and live else ""
         missed = "".join(f", {o.missed} missed by {o.sink}" for o in camera.lane.outputs if o.missed)
         lines.append(
-            f"{camera.name}: {count(tally.frames, 'frame')}, {tally.time_s:.1f} s, "
+            f"{camera.name}: {count(tally.frames, 'frame')}, {length}, "
             f"{count(len(tally.ids), 'person')}{lost}{corrupt}{missed}{age}{broken(camera)}"
         )
         lines += [f"  {line}" for paths in camera.outputs() for line in _files(paths, camera.whole())]

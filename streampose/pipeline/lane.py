@@ -22,6 +22,7 @@ from streampose.pipeline.governor import Effort, LoadGovernor
 from streampose.pipeline.ledger import CameraLedger
 from streampose.pipeline.meter import Meter
 from streampose.pipeline.outlet import Outlet
+from streampose.sinks.ledger import Ledger
 from streampose.track.tracker import CameraTracker
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Tally:
     time_s: float = 0.0
     people: int = 0
     ids: set[int] = field(default_factory=set)
+    ledger: Ledger = field(default_factory=Ledger)
     counts: Counts | None = None
     error: str | None = None
 
@@ -53,10 +55,12 @@ class Tally:
         if isinstance(message, PoseResult):
             self.frames += 1
             self.time_s = message.frame.time_s
+            self.ledger.add_frame(message.frame)
             self.people = sum(person.state != "tentative" for person in message.people)
             self.ids.update(person.id for person in message.people if person.state == "confirmed")
         elif isinstance(message, Gap):
             self.dropped += (message.frames or 0) if message.cause == "dropped" else 0
+            self.ledger.add_gap(message)
         elif isinstance(message, Break):
             self.info = message.info
         elif isinstance(message, CameraState) and message.state in OF_THE_PICTURE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from pathlib import Path
 from typing import Literal
@@ -136,6 +137,34 @@ def test_on_a_terminal_a_recording_of_unknown_length_has_lines_instead_of_a_bar(
     assert (tally.info.duration_s, tally.frames) == (None, 24)
     said = capsys.readouterr().err.splitlines()
     assert [text for text in said if re.fullmatch(r"raw: \d s, \d+\.\d fps(, 0 people)?", text)], said
+
+
+def test_the_report_of_a_live_camera_tells_for_how_long_it_was_watched_and_what_is_missing_as_its_record_does(
+    tmp_path: Path,
+) -> None:
+    cameras = {
+        "gate": {"url": "test:people?live=1&fps=10&people=0&size=160x120"},
+        "gone": {"url": "rtsp://127.0.0.1:1/"},
+    }
+    sinks = [{"jsonl": {"path": f"{tmp_path}/{{camera}}.jsonl"}}]
+    run = first_reading(validate({"cameras": cameras, "sinks": sinks}), nobody()).run
+    gate = run.cameras["gate"].lane
+
+    def tick() -> None:
+        if gate.tally.frames >= 20:
+            run.stop()
+
+    run.execute(tick, 0.02)
+    said = status.report(run.all_cameras()).splitlines()
+    for name, line in zip(cameras, (said[0], said[-2]), strict=True):
+        footer = json.loads((tmp_path / f"{name}.jsonl").read_text().splitlines()[-1])
+        assert line.startswith(
+            f"{name}: {status.count(footer['written'], 'frame')}, {footer['watched_s']:.1f} s watched, "
+        )
+        assert f" watched, {footer['text']}, 0 people" in line
+        assert footer["watched_s"] > 0.5
+    assert said[-2].startswith("gone: 0 frames, ")
+    assert ", coverage 0.0 %, 1 gap, longest " in said[-2]
 
 
 def test_the_report_names_of_many_files_those_that_are_there_and_not_each(tmp_path: Path) -> None:
