@@ -6,8 +6,9 @@ Rules, in this order, for the presentation stamp (PTS) of each picture in displa
 
 * no stamp: the time is the last one plus what passed (by arrival for a live source, by the usual step for a recording);
 * a small step forward is believed; "small" for a live source means that the camera's clock did not run ahead of ours
-  by more than `ahead_s` since the picture before (bursts after a stall or at connect stay inside that), for a recording
-  below an hour or a hundred usual steps;
+  by more than `ahead_s` since the picture before (bursts after a stall or at connect stay inside that), and that the picture
+  does not come sooner after its time than any of the last half minute (no network can do that), for a recording below an
+  hour or a hundred usual steps;
 * a step that is small once a counter's period (32 or 33 bits of the time base: FLV, RTP, MPEG-TS) is added is a wrap;
 * anything else, with the first picture of another size, is the clock of another encoder: time is anchored anew;
 * a step back of less than a second, or none, is a stuttering stamp: it is bridged, however late its picture comes by no more
@@ -129,6 +130,7 @@ class SourceClock:
             0.0,
         )  # (arrival_s, value) as the undelayed time last became clearly less
         self._settled = False
+        self._segmented = segmented
         self._arrival_sigma_s = SEGMENTED_SIGMA_S if segmented else ARRIVAL_SIGMA_S
         self._start_sigma_s = max(opening_s, SEGMENTED_START_S if segmented else START_SIGMA_S)
         self._lateness_s = 0.0  # mean of how much later than the best picture the others come
@@ -276,7 +278,7 @@ class SourceClock:
         pts_s, _, good_arrival_s = self._good
         elapsed_s = arrival_s - good_arrival_s
         step_s, wrapped_s = self._unwrap(raw_s + self._wrapped_s - pts_s, tick_s, self._limit(elapsed_s))
-        if 0.0 < step_s <= self._limit(elapsed_s):
+        if 0.0 < step_s <= self._limit(elapsed_s) and not self._too_early(pts_s + step_s + self._offset_s, arrival_s):
             self._suspect = None
             return self._advance(pts_s + step_s, step_s, wrapped_s, arrival_s), ""
         if resized:
@@ -339,6 +341,16 @@ class SourceClock:
 
     def _young(self) -> bool:
         return self._good_count < 2
+
+    def _too_early(self, time_s: float, arrival_s: float) -> bool:
+        """Whether a picture with that time came sooner after it than the least delayed of the others, by more than what
+        stutters and a usual step: those that waited come one by one. At the beginning all may have waited; segments do."""
+        if not self._settled or self._segmented:
+            return False
+        least_s = min(
+            offset_s for _, offset_s in self._arrivals
+        )  # whatever drifts: a network that clogs up looks like that
+        return arrival_s - time_s < least_s - STUTTER_S - self._usual_step_s
 
     def _limit(self, elapsed_s: float) -> float:
         if self._live:

@@ -144,6 +144,65 @@ def test_a_camera_clock_set_back_half_a_second_is_absorbed() -> None:
     assert abs(stamps[-1].time_s - 3.9) < 0.11
 
 
+@pytest.mark.parametrize("by_s", [1.6, 4.0, 5.0, 9.0, 9.9, 3600.0])
+@pytest.mark.parametrize("fps", [2, 5, 25])
+def test_a_camera_clock_set_forward_is_no_hole(by_s: float, fps: int) -> None:
+    """Again and again: pictures come on as ever, and so does their time; each setting is told once."""
+    each, count = 10 * fps, 40 * fps
+    pts: list[int | None] = [90_000 * n // fps + int(90_000 * by_s) * (n // each) for n in range(count)]
+    stamps = run(SourceClock(live=True, nominal_step_s=1 / fps), pts, [n / fps for n in range(count)])
+    np.testing.assert_allclose(steps(stamps), 1 / fps, atol=1e-3)
+    assert [n for n, stamp in enumerate(stamps) if stamp.jump] == [each * k + 1 for k in (1, 2, 3)]
+    assert f"jumped by {by_s + 2 / fps:+.3f} s" in stamps[each + 1].jump
+
+
+def test_a_single_stamp_seconds_ahead_is_bridged() -> None:
+    pts: list[int | None] = [18_000 * n + (450_000 if n == 30 else 0) for n in range(60)]
+    stamps = run(SourceClock(live=True, nominal_step_s=0.2), pts, [0.2 * n for n in range(60)])
+    assert not any(stamp.jump for stamp in stamps)
+    np.testing.assert_allclose(steps(stamps), 0.2, atol=1e-3)
+
+
+def test_a_camera_clock_set_forward_is_told_from_what_the_network_holds_up() -> None:
+    """Five pictures a second, late by up to 0.4 s each, and by up to 6 s every twenty seconds, when some are lost, too."""
+    rng = np.random.default_rng(1)
+    lost = [n for n in range(1000) if n % 100 in (51, 52, 53, 54, 55, 56)]
+    late_s = rng.uniform(0.0, 0.4, 1000) + 6.0 * (np.arange(1000) % 100 == 50)
+    arrivals = np.maximum.accumulate(0.2 * np.arange(1000) + late_s)
+    seen = [n for n in range(1000) if n not in lost]
+    pts: list[int | None] = [18_000 * n + 405_000 * ((n + 30) // 250) for n in seen]
+    stamps = run(SourceClock(live=True, nominal_step_s=0.2), pts, [float(arrivals[n]) for n in seen])
+    assert [n for n, stamp in zip(seen, stamps, strict=True) if stamp.jump] == [221, 471, 721, 971]
+    away_s = np.array([stamp.time_s for stamp in stamps]) - 0.2 * np.array(seen)
+    assert np.abs(away_s).max() < 1.0, "each setting costs no more than how late its pictures came"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    skipped=st.lists(st.floats(0, 9), max_size=3),
+    fps=st.sampled_from([0.25, 1, 5, 25]),
+    seen=st.lists(st.tuples(st.integers(0, 60), st.floats(0, 8)), min_size=1, max_size=25),
+    segmented=st.booleans(),
+)
+def test_holes_of_an_honest_camera_stay_holes(
+    skipped: list[float], fps: float, seen: list[tuple[int, float]], segmented: bool
+) -> None:
+    """A connection begins with pictures that waited, some seconds apart, and goes on as it should for some time; then
+    pictures are lost before each that comes, and the network holds it up."""
+    clock = SourceClock(live=True, nominal_step_s=1 / fps, segmented=segmented)
+    times = [float(s) for s in np.cumsum([0.0, *skipped])]
+    opened_s = times[-1]
+    pictures = [(time_s, opened_s) for time_s in times]
+    pictures += [(opened_s + n / fps, opened_s + n / fps) for n in range(1, 3 + int(3 * fps))]
+    for lost, late_s in seen:
+        time_s = pictures[-1][0] + (1 + lost) / fps
+        pictures.append((time_s, max(pictures[-1][1], time_s + late_s)))
+    for time_s, arrival_s in pictures:
+        stamp = clock.stamp(round(time_s * 90_000), TB, arrival_s, WALL + arrival_s)
+        assert not stamp.jump
+        assert stamp.time_s == pytest.approx(time_s, abs=1e-3)
+
+
 stamp_values = st.one_of(
     st.none(),
     st.integers(-(2**40), 2**40),
