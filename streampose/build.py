@@ -55,6 +55,7 @@ from streampose.sources.base import Source
 from streampose.sources.blind import Watch
 from streampose.sources.limits import SEGMENT_S
 from streampose.sources.open import address_of, is_live, open_source, source_kind
+from streampose.sources.repeats import Seen
 from streampose.track.offline import smooth_recording
 from streampose.track.options import SmoothOptions, TrackOptions
 from streampose.track.tracker import CameraTracker
@@ -314,11 +315,11 @@ def _camera(
     keep = keep_options(name, camera)
     options = ProduceOptions(keep, Watch if camera.blind else None, prepare, opened)
     analysed_tap = tap if camera.detect_url is None else None
-    producer = Producer(name, partial(_open, camera, analysed_tap), frames, ledger, group, options)
+    producer = Producer(name, partial(_open, camera, analysed_tap, Seen()), frames, ledger, group, options)
     main = None
     if tap is not None and camera.detect_url is not None:
         only_keys = camera.model_copy(update={"detect_url": None, "skip": "nonkey"})
-        main = MainStream(name, partial(_open, only_keys, tap), tap, group, ProduceOptions(keep))
+        main = MainStream(name, partial(_open, only_keys, tap, Seen()), tap, group, ProduceOptions(keep))
     return CameraRun(lane, producer, workers, tap, main)
 
 
@@ -358,10 +359,10 @@ def source_options(camera: CameraConfig) -> dict[str, Any]:
     }
 
 
-def _open(camera: CameraConfig, tap: Remuxer | None) -> Source:
+def _open(camera: CameraConfig, tap: Remuxer | None, seen: Seen | None = None) -> Source:
     if tap is not None and os.path.isfile(camera.analysed_url):
         _try(camera)  # a copy of what cannot be decoded must not take the place of an earlier one
-    return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write)
+    return open_source(camera.analysed_url, **source_options(camera), tap=None if tap is None else tap.write, seen=seen)
 
 
 def check_recordings(config: Config) -> None:

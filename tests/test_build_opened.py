@@ -19,6 +19,7 @@ import pytest
 
 from streampose.build import describe, first_reading
 from streampose.config import validate
+from streampose.sources import libav, limits
 from tests.loopback import tcp_server
 from tests.media import write_video
 from tests.test_build import kept, nobody, opened
@@ -39,6 +40,17 @@ def web(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         thread.join(5)
 
 
+def write_playlist(recording: Path, path: Path) -> None:
+    """The recording in segments, as they are."""
+    with av.open(str(recording)) as clip, av.open(str(path), "w", format="hls") as playlist:
+        stream = clip.streams.video[0]
+        copied = playlist.add_stream_from_template(stream)
+        for packet in clip.demux(stream):
+            packet.stream = copied
+            if packet.size:
+                playlist.mux(packet)
+
+
 @pytest.mark.parametrize("name", ["play.m3u8", "clip", "long.webm"])
 def test_what_turns_out_to_be_a_recording_loses_no_frame(
     web: tuple[Path, str], name: str, caplog: pytest.LogCaptureFixture
@@ -47,13 +59,7 @@ def test_what_turns_out_to_be_a_recording_loses_no_frame(
     folder, address = web
     write_video(folder / "clip.ts", frames=60)
     if name == "play.m3u8":
-        with av.open(str(folder / "clip.ts")) as clip, av.open(str(folder / name), "w", format="hls") as playlist:
-            stream = clip.streams.video[0]
-            copied = playlist.add_stream_from_template(stream)
-            for packet in clip.demux(stream):
-                packet.stream = copied
-                if packet.size:
-                    playlist.mux(packet)
+        write_playlist(folder / "clip.ts", folder / name)
     elif name == "clip":
         (folder / "clip.ts").rename(folder / name)
     else:  # no length is told by it, only by its server
@@ -118,6 +124,34 @@ def test_what_turns_out_to_be_a_camera_is_watched_as_one(tmp_path: Path) -> None
     states = [line["state"] for line in said if line["type"] == "camera"]
     assert "dark" in states
     assert "reconnecting" in states, "its end is an outage"
+
+
+def test_a_playlist_that_stands_still_is_analysed_and_recorded_once(
+    web: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its encoder is dead, its server is not: each time it is opened anew it has the same pictures."""
+    for module in (libav, limits):
+        monkeypatch.setattr(module, "SEGMENT_S", 1.0)
+    folder, address = web
+    write_video(folder / "clip.ts", frames=30)
+    write_playlist(folder / "clip.ts", folder / "live.m3u8")
+    text = (folder / "live.m3u8").read_text()
+    (folder / "live.m3u8").write_text(text.replace("#EXT-X-ENDLIST\n", ""))
+    sinks = [{"jsonl": {"path": str(tmp_path / "a.jsonl")}}]
+    sinks.append({"record": {"path": str(tmp_path / "a.mkv"), "mode": "source"}})
+    camera = {"url": f"{address}/live.m3u8", "open_timeout": 1.0}
+    run = first_reading(validate({"cameras": {"a": camera}, "sinks": sinks}), nobody()).run
+    over_s = time.monotonic() + 60.0
+    run.execute(lambda: run.stop() if run.cameras["a"].producer.keeper.runs > 2 or time.monotonic() > over_s else None)
+    assert run.failures() == []
+    *said, footer = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert footer["decoded"] == 30
+    whys = [line["reason"] for line in said if line["type"] == "camera" and line["state"] == "reconnecting"]
+    assert len(whys) >= 1
+    assert all("its playlist stands still" in why for why in whys)
+    (recorded,) = tmp_path.glob("a*.mkv")
+    with av.open(str(recorded)) as container:
+        assert len(list(container.decode(video=0))) == 30
 
 
 @pytest.mark.parametrize("keys", [{"hours": ["06:00-22:00"]}, {"policy": "latest"}])

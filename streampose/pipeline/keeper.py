@@ -42,8 +42,9 @@ class KeepOptions:
     after `give_up_s` it is given up and opened anew; a slow camera has longer, by the steps between its pictures. Until
     those are known, and until the first picture of each connection, it has `unpaced_s`: a key frame may be far away (that
     the network is silent is the source's own matter). A source that decodes key frames only tells of what it passes over
-    by `PassedOver`, which is as good as a picture here. One that says that it delivers whole segments has `quiet_s` between
-    two. `open_s` bounds the opening. `backoff_first_s` doubles up to `backoff_cap_s`.
+    by `PassedOver`, which is as good as a picture here. One that says that it delivers whole segments is said to stall after
+    half of `quiet_s` and is given up after all of it, a little longer than the source itself waits. `open_s` bounds the
+    opening. `backoff_first_s` doubles up to `backoff_cap_s`.
     A camera that answers, but refuses (user or password, codec), is asked only every `refused_backoff_s` or so: some lock
     the account of whoever insists. One that has given pictures before may be starting up: it is asked as often as any
     other for the first `refused_grace_s` of its refusals, then ever less often. With `retry_refused` off it fails at once,
@@ -58,7 +59,7 @@ class KeepOptions:
     stall_s: float = 2.0
     give_up_s: float = 3.0
     unpaced_s: float = 20.0
-    quiet_s: float = SEGMENT_S
+    quiet_s: float = SEGMENT_S + 5.0
     open_s: float = 15.0
     backoff_first_s: float = 0.5
     backoff_cap_s: float = 2.5
@@ -328,14 +329,15 @@ class Keeper:
         if step_s is None:
             step_s = 1.0 / info.nominal_fps if info.nominal_fps and info.nominal_fps > SLOWEST_FPS else 0.0
         quiet_s = self._options.quiet_s if info.segmented else 0.0
-        return max(self._options.stall_s, quiet_s, SILENT_PICTURES * step_s)
+        return max(self._options.stall_s, quiet_s / 2.0, SILENT_PICTURES * step_s)
 
     def _give_up_s(self, info: SourceInfo, shown: bool) -> float:
         """How long a camera that is open may be without a picture; `shown`: it has given one in this connection."""
         options, step_s, patience_s = self._options, self._pace.step_s, self.patience_s(info)
+        quiet_s = options.quiet_s if info.segmented else 0.0
         if step_s is None or not shown:
-            return max(options.give_up_s, options.unpaced_s, 2.0 * patience_s)
-        return max(options.give_up_s, patience_s, 2.0 * SILENT_PICTURES * step_s)
+            return max(options.give_up_s, options.unpaced_s, quiet_s, 2.0 * patience_s)
+        return max(options.give_up_s, patience_s, quiet_s, 2.0 * SILENT_PICTURES * step_s)
 
     def _over(self, error: Exception | None) -> Exception | None:
         """What the end of a run means: nothing for a recording that was read, another try for a camera."""

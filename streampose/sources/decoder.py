@@ -18,10 +18,11 @@ import numpy as np
 
 from streampose.errors import TransientSourceError
 from streampose.messages import Image, SourceInfo
-from streampose.sources import playlist, probe
+from streampose.sources import limits, playlist, probe
 from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.clock import SourceClock
 from streampose.sources.libav import VideoOptions, detail_of
+from streampose.sources.repeats import Repeats
 from streampose.sources.said import say_once
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class PacketDecoder:
         self._reports = False
         self._held: list[av.VideoFrame | Corrupt] = []
         self._unordered = bool(formats & UNORDERED)
+        self._repeats = Repeats(options.seen) if options.seen is not None and info.live and info.segmented else None
         self._stamps: list[int] = []  # a heap: the n-th picture shown has the n-th stamp
         context = stream.codec_context
         context.thread_count = options.threads
@@ -131,6 +133,7 @@ class PacketDecoder:
         self.packets += 1
         if self._base is not None and packet.pts is not None:
             self._end_s = max(self._end_s, float((packet.pts + (packet.duration or 0)) * self._base))
+        known = self._is_known(packet)
         if not self._begun(packet):
             yield from self._life(packet)
             return
@@ -159,7 +162,7 @@ class PacketDecoder:
             heapq.heappush(self._stamps, packet.pts)
         if not torn:
             self._look_for_another_codec(packet, None if damage else len(frames))
-        if self._tap is not None and not torn:
+        if self._tap is not None and not torn and not known:
             pts = None if self._info.clockless else packet.pts
             wall_s = self.clock.wall_of(pts, self._base, time.monotonic(), time.time())
             if self._info.clockless:
@@ -167,7 +170,7 @@ class PacketDecoder:
             self._tap(packet, self.stream, wall_s)
         for frame in frames:
             yield from self._next(frame)
-        if not damage and not frames:
+        if not damage and not frames and not known:
             yield from self._life(packet)
         now_s = time.monotonic()
         if self._info.live and now_s - self._last_life_s > BLIND_S:
@@ -189,6 +192,17 @@ class PacketDecoder:
         marked = end >= 0 and SOS not in data[end:]
         self._ends_marked = self._ends_marked or marked
         return not marked and (self._ends_marked or self.packets <= ENDLESS_PACKETS)
+
+    def _is_known(self, packet: av.Packet[VideoStream]) -> bool:
+        """Whether an earlier connection has given its picture: it is decoded for those that refer to it, and that is all."""
+        if self._repeats is None:
+            return False
+        now_s = time.monotonic()
+        held_back = limits.silent_since_s(self._container) is not None
+        known = self._repeats.of_before(packet, now_s, held_back)
+        if known:
+            self._last_life_s = now_s
+        return known
 
     def _stamp_by_arrival(self, packet: av.Packet[VideoStream]) -> None:
         """Give the packet the time at which it came, as its pictures have it, not the invented one; it only rises."""
@@ -306,13 +320,19 @@ class PacketDecoder:
             return
         if self._unordered and self._stamps:
             item.pts = heapq.heappop(self._stamps)
+        if self._repeats is not None and self._repeats.shows_before(item.pts):
+            self._dark_keys = 0
+            return
         if item.is_corrupt:
             self._dark_keys += 1
             yield from self._next(self._damaged("a picture came damaged"))
         elif item.width * item.height > MAX_PIXELS:
             yield from self._next(self._damaged(f"a picture claims to be {item.width}x{item.height}"))
         elif self._info.live:
-            yield self._picture(item, None)
+            picture = self._picture(item, None)
+            yield picture
+            if self._repeats is not None and isinstance(picture, Picture):
+                self._repeats.given(picture.pts)
         else:
             yield from self._release(item.pts)
             self._held.append(item)

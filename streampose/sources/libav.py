@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
 
+    from streampose.sources.repeats import Seen
+
 Phase = Literal["open", "read"]
 Transport = Literal["tcp", "udp"]
 Skip = Literal["none", "nonref", "nonkey"]
@@ -61,7 +63,7 @@ class VideoOptions:
     whole of connecting and analysing. `transport` is RTSP's. `skip` leaves out pictures before decoding: those no other
     refers to, or all but key frames. `threads` per decoder: 0 lets libav choose, within each picture; more than 1 also
     decodes several pictures of a recording at a time. `hwaccel`: none, auto, or a device type of libav. `libav` goes to
-    libav as it is.
+    libav as it is. `seen`, of a camera that is opened again and again, keeps what is not to be given twice.
     """
 
     open_timeout_s: float = OPEN_TIMEOUT_S
@@ -71,6 +73,7 @@ class VideoOptions:
     threads: int = 0
     hwaccel: str = "none"
     libav: Mapping[str, str] = field(default_factory=dict)
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("transport", get_args(Transport)), ("skip", get_args(Skip))):

@@ -107,6 +107,9 @@ def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packe
         packet = next(packets, None)
         if packet is None:
             return
+        if packet.size == 0 and packet.pts is None:  # libav's mark of the end tells nothing of what comes
+            yield packet
+            continue
         step_s = None
         if packet.pts is not None and last_pts is not None and packet.time_base is not None:
             step_s = abs(float((packet.pts - last_pts) * packet.time_base))

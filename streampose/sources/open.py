@@ -16,6 +16,7 @@ from streampose.sources.limits import OPEN_TIMEOUT_S, READ_TIMEOUT_S
 
 if TYPE_CHECKING:
     from streampose.sources.decoder import PacketTap
+    from streampose.sources.repeats import Seen
 
 
 def address_of(url: str | int) -> str:
@@ -73,6 +74,7 @@ def open_source(
     libav: Mapping[str, str] | None = None,
     tap: PacketTap | None = None,
     only: Collection[str] | None = None,
+    seen: Seen | None = None,
 ) -> Source:
     """The source for `url`, not yet opened; options that its kind has no use for are ignored, those that nothing knows are
     refused (PermanentSourceError).
@@ -81,8 +83,9 @@ def open_source(
     /dev/v4l/by-id names, plugged in or not), or `test:people`; a file
     or folder of that very name goes before the others.
     The options are those of `libav.VideoOptions`; `tap` is that of `VideoSource`,
-    `only` names the pictures of a folder that are wanted.
+    `only` names the pictures of a folder that are wanted. `seen`, the same each time a camera is opened anew, keeps it from
+    giving again what a live playlist still holds.
     """
     kind = source_kind(url)
-    options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {})
+    options = VideoOptions(open_timeout_s, read_timeout_s, transport, skip, threads, hwaccel, libav or {}, seen)
     return kind.make(address_of(url), options, tap, only)

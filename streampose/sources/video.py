@@ -213,6 +213,7 @@ class VideoSource:
         packets = limits.packets_of(container, decoder.stream)
         phase: libav.Phase = "open" if limits.silent_since_s(container) else "read"
         asked_s, before = time.monotonic(), 0
+        heard_s = asked_s
         while not self._stopped():
             began_s = limits.silent_since_s(container) or time.monotonic()
             failure: SourceError | None = None
@@ -226,6 +227,8 @@ class VideoSource:
             if packet is not None:
                 phase = "read"
                 yield from decoder.feed(packet)
+                if packet.size > 0 and limits.silent_since_s(container) is None:
+                    heard_s = time.monotonic()
                 continue
             if failure is None and self._snapshots and decoder.packets == before + 1:
                 if not self._wait_until(asked_s + SNAPSHOT_STEP_S):
@@ -234,7 +237,11 @@ class VideoSource:
                 container = self._ask_again(asked_s)
                 packets = limits.packets_of(container, _video_of(container, self.name, info.codec))
                 continue
+            silence_s = time.monotonic() - heard_s
             yield from decoder.finish()
+            if info.live and info.segmented and silence_s >= limits.SEGMENT_S:
+                what = f"its playlist stands still: nothing new for {silence_s:.0f} s"
+                raise TransientSourceError(f"{self.name}: {what}", kind="timeout")
             if info.live:
                 raise failure or TransientSourceError(f"{self.name} ended the stream", kind="ended")
             if failure is not None and self._network:

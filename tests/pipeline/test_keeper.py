@@ -287,6 +287,18 @@ def test_what_comes_in_segments_has_its_time_between_them(segmented: bool, kind:
     assert lost.kind == kind
 
 
+def test_what_comes_in_segments_is_said_to_stall_before_it_is_given_up() -> None:
+    kept = Kept(
+        ScriptedSource([10, 30.0], segmented=True), keep=KeepOptions(live=True, stall_s=0.1, give_up_s=0.2, quiet_s=1.0)
+    )
+    opened, stalled, lost = kept.events(3)
+    assert isinstance(opened, Opened)
+    assert isinstance(stalled, Stalled)
+    assert isinstance(lost, Lost)
+    assert stalled.silence_s >= 0.5
+    assert "no picture for 1." in lost.reason
+
+
 def test_a_camera_whose_key_frames_are_far_apart_is_not_silent_while_others_pass() -> None:
     passing = [item for _ in range(8) for item in (0.25, PassedOver())]
     keep = KeepOptions(live=True, stall_s=1.0, give_up_s=1.0, unpaced_s=1.5)

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,10 +21,11 @@ from streampose.errors import TransientSourceError
 from streampose.pipeline.keeper import Keeper, KeepOptions, Lost
 from streampose.pipeline.workers import WorkerGroup
 from streampose.sinks.remux import Remuxer
-from streampose.sources import decoder, video
+from streampose.sources import decoder, libav, limits, video
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
 from streampose.sources.libav import VideoOptions
+from streampose.sources.repeats import Seen
 from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
 from tests.clocks import StillClock
 from tests.loopback import tcp_server
@@ -126,14 +128,14 @@ def test_the_recorded_stream_of_bare_h264_lasts_as_long_as_its_pictures(tmp_path
     assert stamps[-1] == pytest.approx(times[-1], rel=0.3)
 
 
-def write_playlist(folder: Path) -> None:
-    """`live.m3u8` of forty pictures in four segments."""
+def write_playlist(folder: Path, first: int = 0) -> None:
+    """`live.m3u8` of forty pictures in four segments, numbered from `first` on."""
     options = {"hls_time": "1", "hls_list_size": "0"}
     with av.open(str(folder / "live.m3u8"), "w", format="hls", options=options) as output:
         stream = output.add_stream("libx264", rate=10, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = 192, 128, "yuv420p", 10
         for number in range(40):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(picture(first + number), format="bgr24")
             frame.pts = number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
@@ -142,6 +144,48 @@ def write_playlist(folder: Path) -> None:
 def test_hls_is_joined(server: str, tmp_path: Path) -> None:
     write_playlist(tmp_path)
     assert numbers(watch(f"http://{server}/live.m3u8")) == list(range(40))
+
+
+def write_live(folder: Path, segments: int, *, first: int = 0) -> None:
+    """`play` with the first `segments` of a playlist that goes on; its pictures are numbered from `first` on."""
+    write_playlist(folder, first)
+    path = folder / "live.m3u8"
+    parts = path.read_text().replace("#EXT-X-ENDLIST\n", "").split("#EXTINF")
+    path.write_text("#EXTINF".join(parts[: segments + 1]))
+
+
+def watch_until_silent(url: str, seen: Seen) -> tuple[list[int | None], int]:
+    """Numbers of the pictures of a live playlist, and how many packets its tap had, until nothing new comes."""
+    items: list[Picture | Corrupt] = []
+    packets: list[int | None] = []
+    source = VideoSource(
+        url, replace(QUICK, seen=seen), tap=lambda packet, _stream, _wall_s: packets.append(packet.pts)
+    )
+    source.open()
+    with pytest.raises(TransientSourceError, match="its playlist stands still: nothing new for") as caught:
+        drain(source, items)
+    source.close()
+    assert caught.value.kind == "timeout"
+    return numbers(items), len(packets)
+
+
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (libav, limits):
+        monkeypatch.setattr(module, "SEGMENT_S", 1.0)
+
+
+@pytest.mark.usefixtures("short_silence")
+def test_a_live_playlist_that_is_opened_anew_gives_no_picture_twice_and_loses_none(server: str, tmp_path: Path) -> None:
+    """While it stands still nothing is given; the encoder goes on in the same playlist, and starts anew in another."""
+    seen, url = Seen(), f"http://{server}/play"
+    write_live(tmp_path, 2)
+    assert watch_until_silent(url, seen) == (list(range(20)), 20)
+    assert watch_until_silent(url, seen) == ([], 0)
+    write_live(tmp_path, 4)
+    assert watch_until_silent(url, seen) == (list(range(20, 40)), 20)
+    write_live(tmp_path, 3, first=100)
+    assert watch_until_silent(url, seen) == (list(range(100, 130)), 30), "the same stamps are of other pictures"
 
 
 @pytest.mark.parametrize(
