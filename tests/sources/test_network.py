@@ -176,6 +176,14 @@ def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short_silence")
+def test_a_playlist_that_stands_still_is_read_to_its_limit_once(server: str, tmp_path: Path) -> None:
+    write_live(tmp_path, 2)
+    with libav.open_container(f"http://{server}/play", QUICK) as container:
+        packets = list(limits.packets_of(container, container.streams.video[0]))
+    assert [packet.size > 0 for packet in packets] == [True] * 20 + [False], "its pictures, and the mark of the end"
+
+
+@pytest.mark.usefixtures("short_silence")
 def test_a_live_playlist_that_is_opened_anew_gives_no_picture_twice_and_loses_none(server: str, tmp_path: Path) -> None:
     """While it stands still nothing is given; the encoder goes on in the same playlist, and starts anew in another."""
     seen, url = Seen(), f"http://{server}/play"
