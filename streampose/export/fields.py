@@ -78,6 +78,7 @@ _ALLOWED: Mapping[str, Mapping[str, Rule]] = {
         "watched_s": _NUMBER,
         "gap_s": _NUMBER,
         "longest_gap_s": _NUMBER,
+        "coverage": _NUMBER,
     },
 }
 

@@ -6,10 +6,11 @@ which readers call COCO_17); a point that nobody knows is 0, 0, 0.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +37,16 @@ def export_openpose(reader: ResultReader, out: Path) -> Path:
 
     `<name>` is the picture's name, or the result's, of one that rolled `<camera>_<date>_<time>`; the index has 12 digits, as
     OpenPose counts. A picture's file has the index only where the name is taken: by one in another folder, of another type,
-    or that differs in case alone, which many disks do not see. Numbered files that an earlier, longer export of the same
-    result left are removed: they would be read as its end. Those of another result are never: raises SinkError.
+    or that differs in case alone, which many disks do not see. Files that an earlier, longer export of the same result left
+    are removed: they would be read as its end. Those of another result are never: raises SinkError.
     """
     name = _name_of(reader)
-    old = _claim(reader, out, name)
-    taken: set[str] = set()
+    of_pictures = any(frame.get("file") for frame in itertools.islice(reader.frames(), 1))
+    files = {file for _, file in _files(reader, name)} if of_pictures else set()
+    old = _claim(reader, out, name, files)
     written: set[str] = set()
-    for frame in reader.frames():
-        number = f"_{frame['index']:012d}"
-        stem = Path(frame["file"]).stem if frame.get("file") else name + number
-        while stem.casefold() in taken:
-            stem += number
-        taken.add(stem.casefold())
-        written.add(write_text(out / f"{stem}_keypoints.json", _pieces(frame)).name)
+    for frame, file in _files(reader, name):
+        written.add(write_text(out / file, _pieces(frame)).name)
     try:
         for path in old:
             if path.name not in written:
@@ -57,6 +54,18 @@ def export_openpose(reader: ResultReader, out: Path) -> Path:
     except OSError as error:
         raise cannot_write(out, error) from error
     return out
+
+
+def _files(reader: ResultReader, name: str) -> Iterator[tuple[Record, str]]:
+    """Every frame with the name of its file."""
+    taken: set[str] = set()
+    for frame in reader.frames():
+        number = f"_{frame['index']:012d}"
+        stem = Path(frame["file"]).stem if frame.get("file") else name + number
+        while stem.casefold() in taken:
+            stem += number
+        taken.add(stem.casefold())
+        yield frame, f"{stem}_keypoints.json"
 
 
 def _name_of(reader: ResultReader) -> str:
@@ -68,28 +77,34 @@ def _name_of(reader: ResultReader) -> str:
     return "_".join([reader.camera.replace(os.sep, "_"), *date, path.stem])
 
 
-def _claim(reader: ResultReader, out: Path, name: str) -> list[Path]:
-    """The numbered files that an earlier export of this result left, by the mark in the folder: the result's place, and its
-    camera, run and part. The mark is then this result's. Raises SinkError where there are some of another result."""
+def _claim(reader: ResultReader, out: Path, name: str, files: Set[str]) -> list[Path]:
+    """The files that an earlier export of this result left, by the mark in the folder: the result's place, its camera, run
+    and part, and its `files` if they are called by pictures. The mark is then this result's. Raises SinkError where some of
+    another result are in the way."""
     numbered = re.compile(re.escape(name) + r"_\d{12}_keypoints\.json")
     mark = out / f".{name}.streampose"
     run = [reader.camera, reader.header.get("run"), reader.header.get("part")]
-    mine = {"result": os.path.realpath(reader.path), "run": run}
+    mine = {"result": os.path.realpath(reader.path), "run": run, "files": sorted(files)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        old = [path for path in out.iterdir() if numbered.fullmatch(path.name)]
-        said = json.loads(mark.read_text(encoding="utf-8")) if old and mark.is_file() else {}
+        there = [path for path in out.iterdir() if path.name.endswith("_keypoints.json")]
+        said = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
     except OSError as error:
         raise cannot_write(out, error) from error
     except ValueError:
         said = {}
     theirs = said if isinstance(said, dict) else {}
+    listed = theirs.get("files")
+    earlier = listed if isinstance(listed, list) else []
     same_place = theirs.get("result") == mine["result"] and reader.path.is_file()
-    if old and not (same_place or (run[1] is not None and theirs.get("run") == run)):
-        raise SinkError(
-            f"{out}: {old[0].name} and others there are not known to be of {reader.path}; delete them, or name another "
-            "folder with --out"
-        )
+    known = same_place or (run[1] is not None and theirs.get("run") == run)
+    old = [path for path in there if numbered.fullmatch(path.name) or path.name in earlier] if known else []
+    for path in sorted(set(there) - set(old)):
+        if numbered.fullmatch(path.name) or path.name in files:
+            raise SinkError(
+                f"{out}: {path.name} and others there are not known to be of {reader.path}; delete them, or name another "
+                "folder with --out"
+            )
     write_text(mark, [json.dumps(mine)])
     return old
 

@@ -21,6 +21,7 @@ WORTH_SAYING_S = 0.5
 class WarmsUp(Protocol):
     """What must be made ready for pictures of `width` x `height` before it can look at one."""
 
+    def is_warm(self, width: int, height: int) -> bool: ...
     def warm_up(self, width: int, height: int) -> object: ...
 
 
@@ -29,21 +30,18 @@ class WarmUp:
 
     def __init__(self, parts: Sequence[WarmsUp]) -> None:
         self._parts = tuple(parts)
-        self._ready: set[tuple[int, int]] = set()
         self._lock = threading.Lock()  # one compilation at a time; cameras of one size wait for the same one
 
     def __call__(self, width: int, height: int) -> None:
-        if (width, height) in self._ready:
+        if all(part.is_warm(width, height) for part in self._parts):
             return
         with self._lock:
-            if (width, height) in self._ready:
-                return
+            cold = [part for part in self._parts if not part.is_warm(width, height)]
             began_s = time.monotonic()
             try:
-                for part in self._parts:
+                for part in cold:
                     part.warm_up(width, height)
             except ModelError as error:
                 log.debug("not ready for %dx%d: %s", width, height, error)  # the stage meets the same, and ends the run
-            self._ready.add((width, height))
             if time.monotonic() - began_s > WORTH_SAYING_S:
                 log.info("made ready for pictures of %dx%d in %.1f s", width, height, time.monotonic() - began_s)

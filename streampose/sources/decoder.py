@@ -36,7 +36,8 @@ KEY_WAIT_S = 5.0  # a stream that marks no packet as key frame (intra refresh) i
 RESYNC_S = 2.0  # after damage, pictures are not trusted until the next key frame or for this long
 UNREADABLE_S = 1.0  # a key frame without a picture and only errors behind it for so long are of another codec
 UNREADABLE_PACKETS = 8
-ENDLESS_PACKETS = 8  # JPEGs of a connection, all without the mark of their end: the camera writes none
+ENDLESS_PACKETS = 8  # JPEGs of a connection, all without the mark of their end: the camera writes none,
+ENDLESS_S = 3.0  # nor one that is so slow that fewer come in this time
 BLIND_S = 20.0  # packets that come for so long without one good picture are no stream
 KEYS_APART_S = 300.0  # smart codecs put key frames minutes apart: so long may whole packets come between them
 CUT_SHORT_S = 0.5  # a recording that ends this much before its promised end was cut
@@ -106,6 +107,7 @@ class PacketDecoder:
         self._held: list[av.VideoFrame | Corrupt] = []
         self._unordered = bool(formats & UNORDERED)
         self._repeats = Repeats(options.seen) if options.seen is not None and info.live and info.segmented else None
+        self._again: list[tuple[av.Packet[VideoStream], float | None]] = []  # from a key frame on; the tap has had them
         self._stamps: list[int] = []  # a heap: the n-th picture shown has the n-th stamp
         context = stream.codec_context
         context.thread_count = options.threads
@@ -162,12 +164,8 @@ class PacketDecoder:
             heapq.heappush(self._stamps, packet.pts)
         if not torn:
             self._look_for_another_codec(packet, None if damage else len(frames))
-        if self._tap is not None and not torn and not known:
-            pts = None if self._info.clockless else packet.pts
-            wall_s = self.clock.wall_of(pts, self._base, time.monotonic(), time.time())
-            if self._info.clockless:
-                self._stamp_by_arrival(packet)
-            self._tap(packet, self.stream, wall_s)
+        if self._tap is not None and not torn:
+            self._hand_on(packet, known, self._tap)
         for frame in frames:
             yield from self._next(frame)
         if not damage and not frames and not known:
@@ -178,6 +176,20 @@ class PacketDecoder:
                 f"{self._info.url} sent no picture that can be decoded for {now_s - self._last_good_s:.0f} s",
                 kind="codec",
             )
+
+    def _hand_on(self, packet: av.Packet[VideoStream], known: bool, tap: PacketTap) -> None:
+        """Give the packet to the tap; of those that an earlier connection gave it, only what the first new one refers to."""
+        pts = None if self._info.clockless else packet.pts
+        wall_s = self.clock.wall_of(pts, self._base, time.monotonic(), time.time())
+        if self._info.clockless:
+            self._stamp_by_arrival(packet)
+        if packet.is_keyframe:
+            self._again.clear()
+        self._again.append((packet, wall_s))
+        if not known:
+            for each, at_s in self._again:
+                tap(each, self.stream, at_s)
+            self._again.clear()
 
     def _torn(self, packet: av.Packet[VideoStream]) -> bool:
         """Whether it is the JPEG of a camera, cut off before its end; libav would fill up the rest. `is_corrupt` tells
@@ -191,7 +203,8 @@ class PacketDecoder:
         end = data.rfind(EOI)  # of the picture, or of a thumbnail in front of its data
         marked = end >= 0 and SOS not in data[end:]
         self._ends_marked = self._ends_marked or marked
-        return not marked and (self._ends_marked or self.packets <= ENDLESS_PACKETS)
+        doubtful = self.packets <= ENDLESS_PACKETS and time.monotonic() - self._began_s < ENDLESS_S
+        return not marked and (self._ends_marked or doubtful)
 
     def _is_known(self, packet: av.Packet[VideoStream]) -> bool:
         """Whether an earlier connection has given its picture: it is decoded for those that refer to it, and that is all."""
@@ -402,7 +415,8 @@ class PacketDecoder:
     def _bgr(self, frame: av.VideoFrame) -> Image:
         """The picture in square pixels, as a contiguous (H, W, 3) BGR uint8 array of its own."""
         stored = (frame.width, frame.height)
-        if self._stored not in (None, stored):  # with its size the shape of its pixels may have changed
+        unsaid = self._info.live and self._stored is None and self._ratio == 1  # joined before it was told
+        if unsaid or self._stored not in (None, stored):  # with its size the shape of its pixels may have changed
             self._ratio = probe.pixel_ratio(self.stream.codec_context)
         self._stored = stored
         width, height = probe.square_size(*stored, self._ratio)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 DisplayMatrix: TypeAlias = tuple[float, float, float, float]  # (a, b, c, d)
-MAX_FPS = 1000.0  # "rates" above are time bases of containers that know none
+MAX_FPS = 1000.0  # "rates" from here on are time bases of containers that know none
 WIDEST_PIXEL = Fraction(4)  # anamorphic film has 2; what claims more is damaged
 NEARLY_SQUARE = 0.02  # a difference that nobody sees: encoders round their pictures to whole blocks
 EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # before is an unset clock (1904 and 1970 are zeros)
@@ -53,7 +53,7 @@ def nominal_fps(stream: VideoStream) -> float | None:
     """Pictures a second as the container promises, None where it does not or where that is nonsense."""
     for rate in (stream.average_rate, stream.guessed_rate):
         value = exact(rate)
-        if value is not None and 0 < value <= MAX_FPS:
+        if value is not None and 0 < value < MAX_FPS:
             return float(value)
     return None
 

@@ -111,24 +111,25 @@ def test_each_shape_is_compiled_once_and_freed() -> None:
 
 
 def test_of_many_shapes_those_used_last_stay_open() -> None:
-    """A folder of mixed pictures met up to 39, some 40 MB each, and kept all."""
+    """A folder of mixed pictures met up to 79 at 1280 pixels, some 64 MB each, and kept all."""
     runtimes: dict[tuple[int, int], list[BrightThings]] = defaultdict(list)
 
     def runtime_for(width: int, height: int) -> BrightThings:
         runtimes[width, height].append(BrightThings([], "yolo"))
         return runtimes[width, height][-1]
 
-    detector = Detector(runtime_for, manifest(), size=640)
-    heights = range(32, 641, 32)
+    detector = Detector(runtime_for, manifest(), size=1280)
+    heights = range(32, 1281, 32)
     box = (300, 8, 339, 23)
     for height in heights:
-        found = detector([picture(640, height, box), picture(640, 32, box)])  # that of 32 rows comes again and again
+        found = detector([picture(1280, height, box), picture(1280, 32, box)])  # that of 32 rows comes again and again
         assert all(len(boxes) == 1 for boxes, _ in found)
     kept = [shape for shape, made in runtimes.items() if not made[-1].closed]
-    assert kept == [(640, 32), *((640, height) for height in heights[-KEPT_SHAPES + 1 :])]
+    assert kept == [(1280, 32), *((1280, height) for height in heights[-KEPT_SHAPES + 1 :])]
     assert {len(made) for made in runtimes.values()} == {1}
-    detector([picture(640, 64, None)])
-    assert len(runtimes[640, 64]) == 2
+    assert (detector.is_warm(1280, 32), detector.is_warm(1280, 64)) == (True, False)
+    detector([picture(1280, 64, None)])
+    assert len(runtimes[1280, 64]) == 2
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,25 @@ def test_openpose_files_of_an_earlier_longer_export_are_gone(result: Path, tmp_p
     assert others < names
 
 
+def test_openpose_files_of_the_pictures_of_another_result_stay(
+    pictures: Callable[[list[str]], Path], tmp_path: Path
+) -> None:
+    """Names of pictures begin anew in each folder."""
+    monday = pictures(["img_000.jpg", "img_001.jpg"]).rename(tmp_path / "monday.jsonl")
+    tuesday = pictures(["img_001.jpg", "img_002.jpg"]).rename(tmp_path / "tuesday.jsonl")
+    tuesday.write_text(tuesday.read_text().replace('"run":"', '"run":"1'))
+    out = export_openpose(ResultReader(monday), tmp_path / "op")
+    there = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(
+        SinkError, match=r"op: img_001_keypoints\.json and others there are not known to be of .*tuesday"
+    ):
+        export_openpose(ResultReader(tuesday), out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == there
+    monday.write_text(pictures(["img_001.jpg"]).read_text())
+    export_openpose(ResultReader(monday), out)
+    assert [path.name for path in out.glob("*.json")] == ["img_001_keypoints.json"]
+
+
 def test_openpose_files_of_another_result_stay(result: Path, tmp_path: Path) -> None:
     parts = []
     for place in ("gate/2026-11-25", "yard/2026-11-25", "yard/2026-11-26"):

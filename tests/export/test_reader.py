@@ -177,6 +177,7 @@ def test_what_is_no_result_is_said(content: bytes, words: str, tmp_path: Path) -
         ({"type": "gap", "cause": "dropped", "start": None, "end": 1}, "line 4: start: a number is wanted, not None"),
         ({"type": "footer", "dropped": {"newest wins": "8"}}, "line 4: dropped: an object of counts is wanted"),
         ({"type": "footer", "gap_s": None}, "line 4: gap_s: a number is wanted, not None"),
+        ({"type": "footer", "coverage": "1.0"}, "line 4: coverage: a number is wanted, not '1.0'"),
         ({"type": "footer", "decoded": "x"}, "line 4: decoded: a count is wanted, not 'x'"),
     ],
 )

@@ -162,7 +162,13 @@ def test_a_jpeg_that_is_cut_off_is_damage_and_no_whole_one_is(tmp_path: Path, le
         assert len(list(container.decode(video=0))) == 3
 
 
-def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same() -> None:
+@pytest.mark.parametrize(("doubted_s", "refused"), [(60.0, 8), (0.0, 0)])
+def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same(
+    doubted_s: float, refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is slow as soon as its connection is old enough: eight pictures may take longer than it is waited for."""
+    monkeypatch.setattr(decoder, "ENDLESS_S", doubted_s)
+
     def talk(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
@@ -179,4 +185,4 @@ def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same() -> N
         with pytest.raises(TransientSourceError, match="ended the stream"):
             drain(source, items)
         source.close()
-    assert numbers(items) == list(range(8, 20))
+    assert numbers(items) == list(range(refused, 20))

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from streampose.errors import TransientSourceError
 from streampose.pipeline.keeper import Keeper, KeepOptions, Lost
@@ -24,6 +26,7 @@ from streampose.sinks.remux import Remuxer
 from streampose.sources import decoder, libav, limits, video
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
+from streampose.sources.decoder import PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.repeats import Seen
 from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
@@ -146,6 +149,29 @@ def test_hls_is_joined(server: str, tmp_path: Path) -> None:
     assert numbers(watch(f"http://{server}/live.m3u8")) == list(range(40))
 
 
+@pytest.mark.parametrize("joined", [0, 10])
+def test_pixels_of_a_camera_are_square_also_where_it_is_joined_between_key_frames(joined: int, tmp_path: Path) -> None:
+    path = tmp_path / "clip.ts"
+    write_video(path, frames=120, gop=60, pixel_ratio=Fraction(12, 11))
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()[places[joined] // 188 * 188 if joined else 0 :]
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n" + data)
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/live", QUICK)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+    assert {item.image.shape for item in items if isinstance(item, Picture)} == {(128, 209, 3)}
+
+
 def write_live(folder: Path, segments: int, *, first: int = 0) -> None:
     """`play` with the first `segments` of a playlist that goes on; its pictures are numbered from `first` on."""
     write_playlist(folder, first)
@@ -154,13 +180,17 @@ def write_live(folder: Path, segments: int, *, first: int = 0) -> None:
     path.write_text("#EXTINF".join(parts[: segments + 1]))
 
 
-def watch_until_silent(url: str, seen: Seen) -> tuple[list[int | None], int]:
+def watch_until_silent(url: str, seen: Seen, record: PacketTap | None = None) -> tuple[list[int | None], int]:
     """Numbers of the pictures of a live playlist, and how many packets its tap had, until nothing new comes."""
     items: list[Picture | Corrupt] = []
     packets: list[int | None] = []
-    source = VideoSource(
-        url, replace(QUICK, seen=seen), tap=lambda packet, _stream, _wall_s: packets.append(packet.pts)
-    )
+
+    def tap(packet: av.Packet[VideoStream], stream: VideoStream, wall_s: float | None) -> None:
+        packets.append(packet.pts)
+        if record is not None:
+            record(packet, stream, wall_s)
+
+    source = VideoSource(url, replace(QUICK, seen=seen), tap=tap)
     source.open()
     with pytest.raises(TransientSourceError, match="its playlist stands still: nothing new for") as caught:
         drain(source, items)
@@ -194,6 +224,29 @@ def test_a_live_playlist_that_is_opened_anew_gives_no_picture_twice_and_loses_no
     assert watch_until_silent(url, seen) == (list(range(20, 40)), 20)
     write_live(tmp_path, 3, first=100)
     assert watch_until_silent(url, seen) == (list(range(100, 130)), 30), "the same stamps are of other pictures"
+
+
+@pytest.mark.usefixtures("short_silence")
+def test_a_playlist_that_broke_off_within_a_segment_is_recorded_whole(server: str, tmp_path: Path) -> None:
+    """What is new then refers to a key frame that was given before."""
+    seen, url = Seen(), f"http://{server}/play"
+    recorded = Remuxer(tmp_path / "own.mkv", "gate")
+    write_live(tmp_path, 2)
+    second = sorted(tmp_path.glob("live*.ts"))[1]
+    whole = second.read_bytes()
+    second.write_bytes(whole[: len(whole) // 188 // 2 * 188])
+    before, _ = watch_until_silent(url, seen, recorded.write)
+    write_live(tmp_path, 4)
+    behind, _ = watch_until_silent(url, seen, recorded.write)
+    recorded.close()
+    assert 10 < len(before) < 20
+    assert before + behind == list(range(40))
+    codes: set[int] = set()
+    for path in recorded.outputs():
+        with av.open(path) as container:
+            found = [read_code(frame.to_ndarray(format="bgr24")) for frame in container.decode(video=0)]
+        codes |= {code[0] for code in found if code}
+    assert codes == set(range(40))
 
 
 @pytest.mark.parametrize(

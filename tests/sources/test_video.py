@@ -65,6 +65,13 @@ def test_every_picture_comes_once_in_order_at_its_time(tmp_path: Path, codec: st
     np.testing.assert_allclose(np.diff(stamps), np.diff(expected), atol=0.0011)
 
 
+def test_the_ticks_of_a_container_are_no_rate(tmp_path: Path) -> None:
+    """What libav says where it has seen one picture, and the container counts in milliseconds (FLV, Matroska)."""
+    write_video(tmp_path / "clip.mkv", pts=range(24), time_base=Fraction(1, 1000), fps=1000.0)
+    info, _ = watch(tmp_path / "clip.mkv")
+    assert info.nominal_fps is None
+
+
 @pytest.mark.parametrize("fps", [8.0, 60.0, 30_000 / 1001])
 def test_rates_and_durations(tmp_path: Path, fps: float) -> None:
     path = tmp_path / "clip.mp4"
