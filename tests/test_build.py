@@ -34,6 +34,9 @@ NEVER_ASKED: Any = SimpleNamespace(
 class SeesNobody:
     """A detector that has nothing to compile and finds nobody."""
 
+    def is_warm(self, width: int, height: int) -> bool:
+        return True
+
     def warm_up(self, width: int, height: int) -> None:
         """Nothing to compile."""
 

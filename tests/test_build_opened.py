@@ -66,6 +66,9 @@ def test_what_turns_out_to_be_a_recording_loses_no_frame(
         write_video(folder / name, frames=60, codec="vp8", mux_options={"live": "1"})
 
     class Slow:
+        def is_warm(self, width: int, height: int) -> bool:
+            return True
+
         def warm_up(self, width: int, height: int) -> None: ...
 
         def __call__(self, images: list[Any]) -> list[Any]:
