@@ -3,7 +3,6 @@ Which JPEG of a camera is whole."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from streampose.sources import decoder
 from streampose.sources.base import Corrupt, PassedOver, Picture, SourceItem
 from streampose.sources.decoder import BLIND_S, KEYS_APART_S, PacketDecoder
 from streampose.sources.libav import Skip, VideoOptions
-from streampose.sources.video import VideoSource
 from tests.clocks import StillClock
-from tests.loopback import tcp_server
 from tests.media import picture, write_video
-from tests.sources.web_server import QUICK, drain, numbers
+from tests.sources.web_server import numbers, watch_to_the_end
+
+MJPEG = "multipart/x-mixed-replace; boundary=frame"
 
 Spoil = Callable[[int, bytes], bytes]
 
@@ -134,25 +133,14 @@ def test_a_jpeg_that_is_cut_off_is_damage_and_no_whole_one_is(tmp_path: Path, le
     sent = [data + padding for data in whole]
     sent[1], sent[4] = whole[0][: len(whole[0]) // 2], whole[4][: len(whole[4]) // 2]
 
-    def talk(connection: socket.socket) -> None:
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
-        for number, data in enumerate(sent):
-            told = len(data if number < 4 else whole[4])  # what it meant to send
-            head = f"Content-Length: {told}\r\n" if length else ""
-            connection.sendall(f"--frame\r\nContent-Type: image/jpeg\r\n{head}\r\n".encode() + data)
-            connection.sendall(b"\r\n" if number < 4 else b"")
-        connection.shutdown(socket.SHUT_WR)
-
-    items: list[Picture | Corrupt] = []
+    said = b""
+    for number, data in enumerate(sent):
+        told = len(data if number < 4 else whole[4])  # what it meant to send
+        head = f"Content-Length: {told}\r\n" if length else ""
+        said += f"--frame\r\nContent-Type: image/jpeg\r\n{head}\r\n".encode() + data + b"\r\n" * (number < 4)
     recorded = Remuxer(tmp_path / "gate.mkv", "gate")
-    with tcp_server(talk, patience_s=5.0) as port:
-        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK, tap=recorded.write)
-        source.open()
-        with pytest.raises(TransientSourceError, match="ended the stream"):
-            drain(source, items)
-        source.close()
-        recorded.close()
+    items = watch_to_the_end(said, MJPEG, recorded.write)
+    recorded.close()
     assert numbers(items) == [0, 2, 3]
     damage = [item.what for item in items if isinstance(item, Corrupt)]
     assert [text.partition(": ")[2] for text in damage] == [f"packet {n} is cut off" for n in (2, 5)[: 1 + length]], (
@@ -168,21 +156,9 @@ def test_a_camera_that_never_marks_the_end_of_a_jpeg_is_seen_all_the_same(
 ) -> None:
     """One that is slow as soon as its connection is old enough: eight pictures may take longer than it is waited for."""
     monkeypatch.setattr(decoder, "ENDLESS_S", doubted_s)
-
-    def talk(connection: socket.socket) -> None:
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n")
-        for number in range(20):
-            data = cv2.imencode(".jpg", picture(number))[1].tobytes()[:-2]
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-            connection.sendall(head.encode() + data + b"\r\n")
-        connection.shutdown(socket.SHUT_WR)
-
-    items: list[Picture | Corrupt] = []
-    with tcp_server(talk, patience_s=5.0) as port:
-        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK)
-        source.open()
-        with pytest.raises(TransientSourceError, match="ended the stream"):
-            drain(source, items)
-        source.close()
+    said = b""
+    for number in range(20):
+        data = cv2.imencode(".jpg", picture(number))[1].tobytes()[:-2]
+        said += f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data + b"\r\n"
+    items = watch_to_the_end(said, MJPEG)
     assert numbers(items) == list(range(refused, 20))

@@ -33,7 +33,7 @@ from streampose.sources.video import SNAPSHOT_STEP_S, VideoSource
 from tests.clocks import StillClock
 from tests.loopback import tcp_server
 from tests.media import ENCODERS, picture, write_video
-from tests.sources.web_server import PATIENT, QUICK, drain, failure, numbers, watch
+from tests.sources.web_server import PATIENT, QUICK, drain, failure, numbers, watch, watch_to_the_end
 
 
 @pytest.mark.parametrize(("name", "codec"), [("clip.mp4", "h264"), ("clip.webm", "vp8"), ("fast.mp4", "h264")])
@@ -156,19 +156,7 @@ def test_pixels_of_a_camera_are_square_also_where_it_is_joined_between_key_frame
     with av.open(str(path)) as container:
         places = [packet.pos for packet in container.demux(video=0) if packet.size]
     data = path.read_bytes()[places[joined] // 188 * 188 if joined else 0 :]
-
-    def talk(connection: socket.socket) -> None:
-        connection.recv(4096)
-        connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n" + data)
-        connection.shutdown(socket.SHUT_WR)
-
-    items: list[Picture | Corrupt] = []
-    with tcp_server(talk, patience_s=5.0) as port:
-        source = VideoSource(f"http://127.0.0.1:{port}/live", QUICK)
-        source.open()
-        with pytest.raises(TransientSourceError, match="ended the stream"):
-            drain(source, items)
-        source.close()
+    items = watch_to_the_end(data, "application/octet-stream")
     assert {item.image.shape for item in items if isinstance(item, Picture)} == {(128, 209, 3)}
 
 

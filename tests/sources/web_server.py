@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,14 @@ from pathlib import Path
 import cv2
 import pytest
 
-from streampose.errors import SourceError
+from streampose.errors import SourceError, TransientSourceError
 from streampose.sources.barcode import read_code
 from streampose.sources.base import Corrupt, Picture
+from streampose.sources.decoder import PacketTap
 from streampose.sources.libav import VideoOptions
 from streampose.sources.video import VideoSource
 from tests.clocks import OwnTime
+from tests.loopback import tcp_server
 from tests.media import picture
 
 QUICK = VideoOptions(open_timeout_s=1.0, read_timeout_s=1.0)
@@ -131,6 +134,24 @@ def drain(source: VideoSource, into: list[Picture | Corrupt]) -> None:
     """Everything the source gives, also where it ends in an error."""
     for item in source.frames(lambda: False):
         into.append(item)
+
+
+def watch_to_the_end(said: bytes, content_type: str, tap: PacketTap | None = None) -> list[Picture | Corrupt]:
+    """What a live source gives of a camera that says `said` to who asks, without its length, and hangs up."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(f"HTTP/1.0 200 OK\r\nContent-Type: {content_type}\r\n\r\n".encode() + said)
+        connection.shutdown(socket.SHUT_WR)
+
+    items: list[Picture | Corrupt] = []
+    with tcp_server(talk, patience_s=5.0) as port:
+        source = VideoSource(f"http://127.0.0.1:{port}/video.cgi", QUICK, tap=tap)
+        source.open()
+        with pytest.raises(TransientSourceError, match="ended the stream"):
+            drain(source, items)
+        source.close()
+    return items
 
 
 def numbers(items: list[Picture | Corrupt]) -> list[int | None]:
