@@ -347,9 +347,8 @@ class SourceClock:
         stutters and a usual step: those that waited come one by one. At the beginning all may have waited; segments do."""
         if not self._settled or self._segmented:
             return False
-        least_s = min(
-            offset_s for _, offset_s in self._arrivals
-        )  # whatever drifts: a network that clogs up looks like that
+        # Without regard to drift: a network that clogs up looks like one.
+        least_s = min(offset_s for _, offset_s in self._arrivals)
         return arrival_s - time_s < least_s - STUTTER_S - self._usual_step_s
 
     def _limit(self, elapsed_s: float) -> float:

@@ -26,12 +26,10 @@ class Turns:
         them and in steps as equal as can be after; rarer ones are taken of detected people, in turn."""
         if self._since >= self._interval:  # this interval is longer than the last: nobody knows how long
             return self._since % self.every == 0
-        if self.every < self._interval:
-            poses = (self._interval + (self.every - 1) // 2) // self.every
-            return (
-                self._since == 0 or self._since * poses // self._interval > (self._since - 1) * poses // self._interval
-            )
-        return (
-            self._since == 0
-            and (self._detections + person) % ((self.every + self._interval // 2) // self._interval) == 0
+        if self._since == 0:
+            turns = (self.every + self._interval // 2) // self._interval
+            return self.every < self._interval or (self._detections + person) % turns == 0
+        poses = (self._interval + (self.every - 1) // 2) // self.every
+        return self.every < self._interval and (
+            self._since * poses // self._interval > (self._since - 1) * poses // self._interval
         )
